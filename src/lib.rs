@@ -1,0 +1,3 @@
+//! corecast
+pub mod base;
+pub use base::time::Time;
