@@ -2,7 +2,11 @@
 //!
 //! Nothing here does I/O, reads a clock or draws from an unseeded source.
 
+pub mod cpu_list;
 pub mod ids;
+pub mod machine;
+pub mod paged;
 pub mod rng;
 pub mod stable_hash;
 pub mod time;
+pub mod timer_wheel;

@@ -1,0 +1,204 @@
+//! Lanes: the bounded, ordered paths from each core to each other.
+//!
+//! Every ordered pair has three of them, so that neither control traffic nor replies ever wait behind requests, and one
+//! back for empty buffers. What travels is a whole batch: one send, one receive, for many messages. Nobody waits at a
+//! full lane; the sender keeps the batch in its outbox, which is bounded too.
+
+use super::doorbell::Doorbell;
+use crate::base::ids::CoreId;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::Arc;
+
+/// The classes of traffic, in the order in which a core serves them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaneClass {
+    /// The runtime's own: topology, hand-off, shutdown.
+    Control,
+    /// Answers, for which the asker has reserved room.
+    Replies,
+    /// Messages to actors.
+    Requests,
+}
+
+/// How many batches a lane of each class holds.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneDepths {
+    /// Control messages.
+    pub control: usize,
+    /// Batches of replies.
+    pub replies: usize,
+    /// Batches of requests.
+    pub requests: usize,
+}
+
+/// One core's ends of all its lanes. `C` is a control message, `B` a batch.
+#[derive(Debug)]
+pub struct Port<C, B> {
+    me: CoreId,
+    peers: Vec<Option<Peer<C, B>>>,
+    doorbells: Vec<Arc<Doorbell>>,
+}
+
+#[derive(Debug)]
+struct Peer<C, B> {
+    control: (Sender<C>, Receiver<C>),
+    replies: (Sender<B>, Receiver<B>),
+    requests: (Sender<B>, Receiver<B>),
+    returns: (Sender<B>, Receiver<B>),
+}
+
+/// Connects `cores` cores with each other: one port for each, in order.
+#[must_use]
+pub fn connect<C, B>(cores: usize, depths: LaneDepths) -> Vec<Port<C, B>> {
+    let doorbells: Vec<_> = (0..cores).map(|_| Arc::new(Doorbell::default())).collect();
+    let mut ports: Vec<Port<C, B>> = (0..cores)
+        .map(|me| Port {
+            me: CoreId(me as u16),
+            peers: (0..cores).map(|_| None).collect(),
+            doorbells: doorbells.clone(),
+        })
+        .collect();
+    for low in 0..cores {
+        for high in low + 1..cores {
+            let (at_low, at_high) = pair(depths);
+            ports[low].peers[high] = Some(at_low);
+            ports[high].peers[low] = Some(at_high);
+        }
+    }
+    ports
+}
+
+fn pair<C, B>(depths: LaneDepths) -> (Peer<C, B>, Peer<C, B>) {
+    fn both<T>(depth: usize) -> ((Sender<T>, Receiver<T>), (Sender<T>, Receiver<T>)) {
+        let (there, from_here) = bounded(depth);
+        let (back, from_there) = bounded(depth);
+        ((there, from_there), (back, from_here))
+    }
+    let (control_low, control_high) = both(depths.control);
+    let (replies_low, replies_high) = both(depths.replies);
+    let (requests_low, requests_high) = both(depths.requests);
+    let (returns_low, returns_high) = both(depths.replies + depths.requests);
+    (
+        Peer { control: control_low, replies: replies_low, requests: requests_low, returns: returns_low },
+        Peer { control: control_high, replies: replies_high, requests: requests_high, returns: returns_high },
+    )
+}
+
+impl<C, B> Port<C, B> {
+    /// The core whose port this is.
+    #[must_use]
+    pub fn me(&self) -> CoreId {
+        self.me
+    }
+
+    /// The number of cores that are connected, this one included.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// The bell of a core.
+    #[must_use]
+    pub fn doorbell(&self, core: CoreId) -> &Arc<Doorbell> {
+        &self.doorbells[core.index()]
+    }
+
+    /// Puts a control message into the lane; gives it back if the lane is full.
+    pub fn send_control(&self, to: CoreId, message: C) -> Result<(), C> {
+        give_back(self.peer(to).control.0.try_send(message))
+    }
+
+    /// Puts a batch into the lane of its class; gives it back if the lane is full.
+    ///
+    /// # Panics
+    /// For [`LaneClass::Control`], which carries no batches.
+    pub fn send_batch(&self, to: CoreId, class: LaneClass, batch: B) -> Result<(), B> {
+        let peer = self.peer(to);
+        give_back(match class {
+            LaneClass::Replies => peer.replies.0.try_send(batch),
+            LaneClass::Requests => peer.requests.0.try_send(batch),
+            LaneClass::Control => unreachable!("control lanes carry no batches"),
+        })
+    }
+
+    /// The next control message from a core.
+    #[must_use]
+    pub fn receive_control(&self, from: CoreId) -> Option<C> {
+        self.peer(from).control.1.try_recv().ok()
+    }
+
+    /// The next batch of a class from a core.
+    #[must_use]
+    pub fn receive_batch(&self, from: CoreId, class: LaneClass) -> Option<B> {
+        let peer = self.peer(from);
+        match class {
+            LaneClass::Replies => peer.replies.1.try_recv().ok(),
+            LaneClass::Requests => peer.requests.1.try_recv().ok(),
+            LaneClass::Control => None,
+        }
+    }
+
+    /// Gives an emptied batch back to the core that sent it; if it has enough of them, this one is dropped.
+    pub fn return_batch(&self, to: CoreId, batch: B) {
+        let _ = self.peer(to).returns.0.try_send(batch);
+    }
+
+    /// The next emptied batch that a core gives back.
+    #[must_use]
+    pub fn reclaim_batch(&self, from: CoreId) -> Option<B> {
+        self.peer(from).returns.1.try_recv().ok()
+    }
+
+    /// Whether nothing waits in any lane towards this core; returned buffers do not count.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.peers
+            .iter()
+            .flatten()
+            .all(|peer| peer.control.1.is_empty() && peer.replies.1.is_empty() && peer.requests.1.is_empty())
+    }
+
+    /// Batches waiting in the lanes from one core: replies, requests.
+    #[must_use]
+    pub fn inbound_depth(&self, from: CoreId) -> (usize, usize) {
+        self.peers[from.index()].as_ref().map_or((0, 0), |peer| (peer.replies.1.len(), peer.requests.1.len()))
+    }
+
+    fn peer(&self, core: CoreId) -> &Peer<C, B> {
+        self.peers[core.index()].as_ref().expect("a core has no lane to itself")
+    }
+}
+
+fn give_back<T>(sent: Result<(), TrySendError<T>>) -> Result<(), T> {
+    match sent {
+        Ok(()) => Ok(()),
+        // A core that is gone takes nothing any more: for the sender the same as one that is full for good.
+        Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) => Err(item),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_has_its_own_bound_and_keeps_its_order() {
+        let ports = connect::<u32, &str>(3, LaneDepths { control: 2, replies: 1, requests: 2 });
+        let (one, two) = (CoreId(1), CoreId(2));
+        assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "a"), Ok(()));
+        assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "b"), Ok(()));
+        assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "c"), Err("c"));
+        assert_eq!(ports[1].send_batch(two, LaneClass::Replies, "r"), Ok(()));
+        assert_eq!(ports[1].send_control(two, 7), Ok(()));
+        assert_eq!(ports[0].receive_batch(one, LaneClass::Requests), None);
+        assert!(!ports[2].is_quiet() && ports[0].is_quiet());
+        assert_eq!(ports[2].receive_control(one), Some(7));
+        assert_eq!(ports[2].receive_batch(one, LaneClass::Replies), Some("r"));
+        assert_eq!(ports[2].receive_batch(one, LaneClass::Requests), Some("a"));
+        assert_eq!(ports[2].receive_batch(one, LaneClass::Requests), Some("b"));
+        assert!(ports[2].is_quiet());
+        ports[2].return_batch(one, "a");
+        assert_eq!(ports[1].reclaim_batch(two), Some("a"));
+        assert_eq!(ports[1].reclaim_batch(CoreId(0)), None);
+    }
+}

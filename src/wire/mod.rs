@@ -1,0 +1,4 @@
+//! What messages look like as bytes.
+
+pub mod archive;
+pub mod message;
