@@ -1,0 +1,13 @@
+//! Which core owns which shard, and how a shard changes cores: pure state machines without I/O or clock.
+
+pub mod balancer;
+pub mod coordinator;
+#[cfg(test)]
+mod coordinator_tests;
+pub mod handoff;
+pub mod move_error;
+mod plan;
+#[cfg(test)]
+mod protocol_tests;
+pub mod settings;
+pub mod topology;
