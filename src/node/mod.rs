@@ -1,0 +1,4 @@
+//! What users build with.
+
+pub mod pinning_args;
+pub mod settings;
