@@ -1,0 +1,120 @@
+//! The programming model: an actor, what it answers to the runtime, and how it fails.
+
+use super::context::Context;
+use crate::wire::message::Message;
+use std::fmt;
+
+/// What shall become of an actor after a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on with the next message.
+    Continue,
+    /// Stop. What still waits in the mailbox becomes dead letters; an entity is only passivated, and a message that
+    /// waits starts it afresh.
+    Stop,
+}
+
+/// Why an actor failed: an error that its handler returned, or what its panic said.
+///
+/// Every error converts into it with `?`.
+pub struct Fault {
+    cause: Box<dyn std::error::Error + Send + Sync>,
+    panicked: bool,
+}
+
+impl Fault {
+    /// A fault that is nothing but a text.
+    pub fn new(text: impl Into<String>) -> Fault {
+        Fault { cause: text.into().into(), panicked: false }
+    }
+
+    pub(crate) fn panicked(text: String) -> Fault {
+        Fault { cause: text.into(), panicked: true }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.cause
+    }
+
+    /// Whether the handler panicked, instead of returning an error.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        self.panicked
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Fault {
+    fn from(error: E) -> Fault {
+        Fault { cause: Box::new(error), panicked: false }
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fault({}{})", if self.panicked { "panic: " } else { "" }, self.cause)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+/// A unit of state that handles one message at a time.
+///
+/// Handlers are synchronous and run to completion on their core; asynchronous work goes through [`Context::spawn`] and
+/// its kin, or the actor is written as an [`AsyncActor`](super::awaiting::AsyncActor). An actor need not be `Send`: it is made by a factory
+/// on the core where it lives.
+///
+/// ```
+/// use corecast::{Actor, Context, Fault, Next, ReplyTo};
+///
+/// #[derive(Default)]
+/// struct Counter(u64);
+///
+/// #[derive(Debug)]
+/// enum Count {
+///     Add(u64),
+///     Get(ReplyTo<u64>),
+/// }
+///
+/// impl Actor for Counter {
+///     type Msg = Count;
+///
+///     fn receive(&mut self, msg: Count, ctx: &mut Context<Self>) -> Result<Next, Fault> {
+///         match msg {
+///             Count::Add(n) => self.0 += n,
+///             Count::Get(reply_to) => ctx.reply(reply_to, self.0),
+///         }
+///         Ok(Next::Continue)
+///     }
+/// }
+/// ```
+pub trait Actor: Sized + 'static {
+    /// The messages it takes; usually an enum.
+    type Msg: Message;
+
+    /// Runs before the first message.
+    ///
+    /// # Errors
+    /// A fault stops the actor, as one in [`receive`](Actor::receive) does.
+    fn pre_start(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Handles one message.
+    ///
+    /// # Errors
+    /// A returned fault, like a panic, stops this actor and nobody else. Its remaining messages become counted dead
+    /// letters, the ask that it was handling ends as unknown, and those behind it as rejected.
+    fn receive(&mut self, message: Self::Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault>;
+
+    /// Runs when the actor stops, however it came to that, and before an ephemeral entity leaves its core.
+    fn post_stop(&mut self, ctx: &mut Context<'_, Self>) {
+        let _ = ctx;
+    }
+}

@@ -1,0 +1,258 @@
+//! Open asks: who waits for which reply, and what happens when it comes, fails to come, or comes too late.
+//!
+//! A core keeps the asks that started on it in one table per reply type. An ask ends exactly once: by its reply, by its
+//! deadline, or because its reply address was dropped.
+
+use super::batch::{Batch, Outgoing, ReplyBatch};
+use super::local::{Local, TimerEvent};
+use super::outbox::OpenBatch;
+use super::reference::Destination;
+use super::refusal::{AskError, Rejection, Uncertainty};
+use super::reply::{self, ReplyAddress, ReplyTo, discard};
+use crate::base::ids::CoreId;
+use crate::base::paged::Paged;
+use crate::base::timer_wheel::TimerKey;
+use crate::wire::message::Message;
+use std::any::{Any, TypeId};
+use std::time::Duration;
+
+/// The time an ask waits for its reply unless told otherwise.
+pub const DEFAULT_ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What to do with the outcome of an ask.
+pub(crate) type Sink<R> = Box<dyn FnOnce(&mut Local, Result<R, AskError>)>;
+
+/// An ask that ends without a reply.
+pub(crate) type Failure = (ReplyAddress, AskError);
+
+const NIL: u32 = u32::MAX;
+
+struct AskSlot<R> {
+    generation: u32,
+    next_free: u32,
+    open: Option<(Sink<R>, TimerKey)>,
+}
+
+impl<R> Default for AskSlot<R> {
+    fn default() -> Self {
+        AskSlot { generation: 0, next_free: NIL, open: None }
+    }
+}
+
+/// The open asks for replies of one type, and the replies of that type on their way to other cores.
+pub(crate) struct AskTable<R> {
+    slots: Paged<AskSlot<R>>,
+    free: u32,
+    fresh: u32,
+    pub(crate) outgoing: Outgoing<ReplyBatch<R>>,
+}
+
+impl<R: Message> AskTable<R> {
+    fn take(&mut self, address: ReplyAddress) -> Option<(Sink<R>, TimerKey)> {
+        let slot = self.slots.get_mut(address.slot).filter(|slot| slot.generation == address.generation)?;
+        let open = slot.open.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.next_free = self.free;
+        self.free = address.slot;
+        Some(open)
+    }
+
+    fn vacant(&mut self) -> u32 {
+        if self.free != NIL {
+            let index = self.free;
+            self.free = self.slots[index].next_free;
+            return index;
+        }
+        if self.fresh == self.slots.capacity() {
+            self.slots.grow();
+        }
+        self.fresh += 1;
+        self.fresh - 1
+    }
+}
+
+/// An ask table whatever its reply type.
+pub(crate) trait AnyAskTable: Any {
+    fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
+
+    /// Ends an ask without a reply; what is to be called, unless it has ended before.
+    fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<(TimerKey, Box<dyn FnOnce(&mut Local)>)>;
+
+    /// The addresses of all open asks.
+    fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId) -> Vec<ReplyAddress>;
+}
+
+impl<R: Message> AnyAskTable for AskTable<R> {
+    fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>> {
+        self.outgoing.seal(to).map(|batch| batch as Box<dyn Batch>)
+    }
+
+    fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<(TimerKey, Box<dyn FnOnce(&mut Local)>)> {
+        let (sink, timer) = self.take(address)?;
+        Some((timer, Box::new(move |local| sink(local, Err(why)))))
+    }
+
+    fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId) -> Vec<ReplyAddress> {
+        (0..self.fresh)
+            .filter(|slot| self.slots[*slot].open.is_some())
+            .map(|slot| ReplyAddress { runtime, core, table, slot, generation: self.slots[slot].generation })
+            .collect()
+    }
+}
+
+impl Local {
+    /// The table for replies of a type, and its number.
+    pub(crate) fn ask_table_mut<R: Message>(&mut self) -> (u16, &mut AskTable<R>) {
+        let number = match self.ask_table_ids.get(&TypeId::of::<R>()) {
+            Some(number) => *number,
+            None => {
+                let number = self.ask_tables.len() as u16;
+                let outgoing = Outgoing::new(self.port.cores());
+                let table = AskTable::<R> { slots: Paged::default(), free: NIL, fresh: 0, outgoing };
+                self.ask_tables.push(Box::new(table));
+                self.ask_table_ids.insert(TypeId::of::<R>(), number);
+                number
+            }
+        };
+        let table: &mut dyn Any = &mut *self.ask_tables[usize::from(number)];
+        (number, table.downcast_mut().unwrap_or_else(|| unreachable!("tables are numbered by type")))
+    }
+
+    /// Sends a message with a reply address in it; `sink` gets the outcome, now or later, exactly once.
+    pub(crate) fn ask<D: Destination, R: Message>(
+        &mut self,
+        to: D,
+        within: Duration,
+        make: impl FnOnce(ReplyTo<R>) -> D::Msg,
+        sink: Sink<R>,
+    ) {
+        match self.open_ask(within, sink) {
+            Ok(reply_to) => {
+                if let Err(refused) = to.deliver(self, make(reply_to), None) {
+                    self.counters.count_refusal(refused.why);
+                    discard(refused.why.into(), refused.message);
+                }
+            }
+            Err((why, sink)) => {
+                self.counters.count_refusal(why);
+                sink(self, Err(why.into()));
+            }
+        }
+    }
+
+    pub(crate) fn open_ask<R: Message>(
+        &mut self,
+        within: Duration,
+        sink: Sink<R>,
+    ) -> Result<ReplyTo<R>, (Rejection, Sink<R>)> {
+        if self.open_asks >= self.limits.asks {
+            return Err((Rejection::TooManyAsks, sink));
+        }
+        self.open_asks += 1;
+        self.counters.asks += 1;
+        let (runtime, core, deadline) = (self.runtime, self.core, self.now + within);
+        let (number, table) = self.ask_table_mut::<R>();
+        let slot = table.vacant();
+        let generation = table.slots[slot].generation;
+        let address = ReplyAddress { runtime, core, table: number, slot, generation };
+        let timer = self.timers.insert(deadline, TimerEvent::Ask(address));
+        self.ask_table_mut::<R>().1.slots[slot].open = Some((sink, timer));
+        Ok(ReplyTo::new(address))
+    }
+
+    /// Answers an ask.
+    #[inline]
+    pub(crate) fn reply<R: Message>(&mut self, to: ReplyTo<R>, reply: R) {
+        let address = to.disarm();
+        if address.runtime != self.runtime {
+            // An ask of another runtime of this process: it cannot be answered from here, only ended.
+            super::reply::send_home((address, Uncertainty::RuntimeGone.into()));
+            return;
+        }
+        if address.core == self.core {
+            self.complete_ask(address, Ok(reply));
+            return;
+        }
+        let to = address.core;
+        let limit = self.limits.batch_messages;
+        let (number, table) = self.ask_table_mut::<R>();
+        let (batch, opened) = table.outgoing.open(to);
+        batch.items.push((address, reply));
+        let full = batch.items.len() >= limit;
+        if opened {
+            self.outbox[to.index()].open.push(OpenBatch::Asks(number));
+        }
+        if full {
+            self.seal(to, OpenBatch::Asks(number));
+        }
+    }
+
+    /// Ends an ask of this core with its reply. One that has ended before drops the reply, and counts it.
+    #[inline]
+    pub(crate) fn complete_ask<R: Message>(&mut self, address: ReplyAddress, outcome: Result<R, AskError>) {
+        let Some(table) = self.ask_tables.get_mut(usize::from(address.table)) else { return };
+        let table: &mut dyn Any = &mut **table;
+        let ended = table.downcast_mut::<AskTable<R>>().and_then(|table| table.take(address));
+        match ended {
+            Some((sink, timer)) => {
+                self.open_asks -= 1;
+                self.timers.cancel(timer);
+                sink(self, outcome);
+            }
+            None => {
+                self.counters.late_replies += 1;
+                discard(Uncertainty::DroppedUnanswered.into(), outcome);
+            }
+        }
+    }
+
+    /// Ends an ask without a reply, wherever it was opened.
+    pub(crate) fn fail_ask(&mut self, address: ReplyAddress, why: AskError) {
+        if address.runtime != self.runtime {
+            super::reply::send_home((address, why));
+        } else if address.core == self.core {
+            let ended = self.ask_tables.get_mut(usize::from(address.table)).and_then(|table| table.fail(address, why));
+            if let Some((timer, end)) = ended {
+                self.open_asks -= 1;
+                self.timers.cancel(timer);
+                end(self);
+            }
+        } else {
+            let to = address.core;
+            let (batch, opened) = self.failures.open(to);
+            batch.items.push((address, why));
+            let full = batch.items.len() >= self.limits.batch_messages;
+            if opened {
+                self.outbox[to.index()].open.push(OpenBatch::Failures);
+            }
+            if full {
+                self.seal(to, OpenBatch::Failures);
+            }
+        }
+    }
+
+    /// Ends the asks whose reply addresses have been dropped on this thread. `failed` says that it was a failing handler
+    /// that dropped them.
+    #[cold]
+    pub(crate) fn settle_orphans(&mut self, failed: bool) {
+        // Ending an ask may drop further addresses.
+        while reply::has_orphans() {
+            for (address, why) in reply::take_orphans() {
+                let why = match why {
+                    AskError::Unknown(Uncertainty::DroppedUnanswered) if failed => Uncertainty::HandlerFailed.into(),
+                    why => why,
+                };
+                self.fail_ask(address, why);
+            }
+        }
+    }
+
+    /// Ends every open ask of this core; for its end.
+    pub(crate) fn end_all_asks(&mut self, why: Uncertainty) {
+        for number in 0..self.ask_tables.len() {
+            for address in self.ask_tables[number].open(number as u16, self.runtime, self.core) {
+                self.fail_ask(address, why.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Batches: many messages of one type to one core, in one allocation and behind one virtual call.
+
+use super::asks::Failure;
+use super::entity_id::EntityId;
+use super::local::{Extra, Local};
+use super::reference::CellRef;
+use super::refusal::{AskError, Rejection};
+use super::reply::{ReplyTo, discard};
+use super::mailbox::Stored;
+use crate::base::ids::{CoreId, ShardId};
+use crate::mesh::lane::LaneClass;
+use crate::sharding::handoff::Last;
+use crate::wire::message::Message;
+use std::any::Any;
+
+/// What travels in a lane.
+pub(crate) trait Batch: Any + Send {
+    /// Which lane it takes.
+    fn lane(&self) -> LaneClass;
+
+    /// How many messages are in it.
+    fn len(&self) -> usize;
+
+    /// Hands everything in it out; it is empty afterwards.
+    fn deliver(&mut self, local: &mut Local, from: CoreId);
+
+    /// Keeps the emptied batch for the next messages of its type.
+    fn reuse(self: Box<Self>, local: &mut Local);
+
+    /// Drops everything in it as dead letters.
+    fn reject(&mut self, local: &mut Local, why: Rejection);
+}
+
+/// The batches of one type: the open one for each core, and empty ones for the next.
+pub(crate) struct Outgoing<B> {
+    open: Vec<Option<Box<B>>>,
+    spare: Vec<Box<B>>,
+}
+
+/// Empty batches kept per type; more are given back to the allocator.
+const SPARE_BATCHES: usize = 64;
+
+impl<B: Default> Outgoing<B> {
+    pub(crate) fn new(cores: usize) -> Self {
+        Outgoing { open: (0..cores).map(|_| None).collect(), spare: Vec::new() }
+    }
+
+    /// The open batch for a core, and whether it was opened just now.
+    #[inline]
+    pub(crate) fn open(&mut self, to: CoreId) -> (&mut B, bool) {
+        let slot = &mut self.open[to.index()];
+        let opened = slot.is_none();
+        if opened {
+            *slot = Some(self.spare.pop().unwrap_or_default());
+        }
+        (slot.as_mut().unwrap_or_else(|| unreachable!("opened above")), opened)
+    }
+
+    pub(crate) fn seal(&mut self, to: CoreId) -> Option<Box<B>> {
+        self.open[to.index()].take()
+    }
+
+    pub(crate) fn reuse(&mut self, batch: Box<B>) {
+        if self.spare.len() < SPARE_BATCHES {
+            self.spare.push(batch);
+        }
+    }
+}
+
+/// Something that belongs to a place in a batch, beside or between the messages.
+pub(crate) enum Note {
+    /// The message at this place is an acknowledged send.
+    Acknowledge(ReplyTo<Stored>),
+    /// Before the message at this place: stop this actor.
+    Stop(CellRef),
+    /// Before the message at this place: nothing more comes from this core for a moving shard.
+    Last(Last),
+}
+
+/// Notes by the place of the message that they belong to or precede.
+type Notes = Vec<(u32, Note)>;
+
+/// Messages to actors.
+pub(crate) struct ActorBatch<M> {
+    pub(crate) items: Vec<(CellRef, M)>,
+    pub(crate) notes: Notes,
+}
+
+impl<M> Default for ActorBatch<M> {
+    fn default() -> Self {
+        ActorBatch { items: Vec::new(), notes: Vec::new() }
+    }
+}
+
+impl<M: Message> Batch for ActorBatch<M> {
+    fn lane(&self) -> LaneClass {
+        LaneClass::Requests
+    }
+
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
+        let mut at = 0;
+        for (to, message) in self.items.drain(..) {
+            let mut extra = None;
+            while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
+                match note {
+                    Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
+                    Note::Stop(cell) => local.stop_in_order::<M>(cell),
+                    Note::Last(_) => {}
+                }
+            }
+            at += 1;
+            local.accept(to, message, extra);
+        }
+        for (_, note) in notes {
+            if let Note::Stop(cell) = note {
+                local.stop_in_order::<M>(cell);
+            }
+        }
+    }
+
+    fn reuse(self: Box<Self>, local: &mut Local) {
+        local.class_mut::<M>().outgoing.reuse(self);
+    }
+
+    fn reject(&mut self, local: &mut Local, why: Rejection) {
+        fail_notes(&mut self.notes, local, why);
+        for (_, message) in self.items.drain(..) {
+            local.dead_letter(why, message);
+        }
+    }
+}
+
+/// Messages to entities of one region.
+pub(crate) struct EntityBatch<I, M> {
+    pub(crate) region: u16,
+    pub(crate) items: Vec<(ShardId, I, M)>,
+    pub(crate) notes: Notes,
+}
+
+impl<I, M> Default for EntityBatch<I, M> {
+    fn default() -> Self {
+        EntityBatch { region: 0, items: Vec::new(), notes: Vec::new() }
+    }
+}
+
+impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
+    fn lane(&self) -> LaneClass {
+        LaneClass::Requests
+    }
+
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
+        let mut at = 0;
+        for (shard, id, message) in self.items.drain(..) {
+            let mut extra = None;
+            while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
+                match note {
+                    Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
+                    Note::Last(last) => local.lasts.push(last),
+                    Note::Stop(_) => {}
+                }
+            }
+            at += 1;
+            local.accept_for_entity(self.region, shard, id, message, extra);
+        }
+        for (_, note) in notes {
+            if let Note::Last(last) = note {
+                local.lasts.push(last);
+            }
+        }
+    }
+
+    fn reuse(self: Box<Self>, local: &mut Local) {
+        if let Some(region) = local.region_mut::<I, M>(self.region) {
+            region.outgoing.reuse(self);
+        }
+    }
+
+    fn reject(&mut self, local: &mut Local, why: Rejection) {
+        fail_notes(&mut self.notes, local, why);
+        for (_, _, message) in self.items.drain(..) {
+            local.dead_letter(why, message);
+        }
+    }
+}
+
+fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
+    for (_, note) in notes.drain(..) {
+        if let Note::Acknowledge(stored) = note {
+            local.fail_ask(stored.disarm(), why.into());
+        }
+    }
+}
+
+/// Replies of one type.
+pub(crate) struct ReplyBatch<R> {
+    /// Table and place of each ask, and its reply.
+    pub(crate) items: Vec<(super::reply::ReplyAddress, R)>,
+}
+
+impl<R> Default for ReplyBatch<R> {
+    fn default() -> Self {
+        ReplyBatch { items: Vec::new() }
+    }
+}
+
+impl<R: Message> Batch for ReplyBatch<R> {
+    fn lane(&self) -> LaneClass {
+        LaneClass::Replies
+    }
+
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        for (address, reply) in self.items.drain(..) {
+            local.complete_ask(address, Ok(reply));
+        }
+    }
+
+    fn reuse(self: Box<Self>, local: &mut Local) {
+        local.ask_table_mut::<R>().1.outgoing.reuse(self);
+    }
+
+    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+        for (_, reply) in self.items.drain(..) {
+            discard(AskError::Unknown(super::refusal::Uncertainty::RuntimeGone), reply);
+        }
+    }
+}
+
+/// Asks that end without a reply, of any type.
+#[derive(Default)]
+pub(crate) struct FailureBatch {
+    pub(crate) items: Vec<Failure>,
+}
+
+impl Batch for FailureBatch {
+    fn lane(&self) -> LaneClass {
+        LaneClass::Replies
+    }
+
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        for (address, why) in self.items.drain(..) {
+            local.fail_ask(address, why);
+        }
+    }
+
+    fn reuse(self: Box<Self>, local: &mut Local) {
+        local.failures.reuse(self);
+    }
+
+    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+        self.items.clear();
+    }
+}

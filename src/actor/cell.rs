@@ -1,0 +1,179 @@
+//! Cells: one for each actor of the core, holding its mailbox and its body.
+
+use super::activation::Ran;
+use super::local::Local;
+use super::mailbox::{Mailbox, Policy, Queue};
+use super::reference::CellRef;
+use crate::base::paged::Paged;
+use std::any::Any;
+
+const NIL: u32 = u32::MAX;
+
+/// What runs in a cell. One implementation serves actors, one entities.
+pub(crate) trait Body: Any {
+    /// Handles at most `budget` waiting messages.
+    fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran;
+
+    /// Continues after the future for which the mailbox was suspended; `then` is a
+    /// [`Resume`](super::context::Resume) of the actor's type.
+    fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran;
+
+    /// Runs the actor's `post_stop`.
+    fn post_stop(&mut self, local: &mut Local, at: CellRef);
+
+    /// Makes dead letters of everything in the mailbox.
+    fn discard_mailbox(&self, local: &mut Local, at: CellRef);
+
+    /// The entity in here, if it is one.
+    fn entity(&self) -> Option<EntityPlace> {
+        None
+    }
+}
+
+/// Where an entity belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntityPlace {
+    pub(crate) region: u16,
+    pub(crate) shard: u32,
+    /// The id's place in the shard's table.
+    pub(crate) table_hash: u64,
+}
+
+/// One actor: its mailbox, its body, and how it stands with the scheduler.
+#[derive(Default)]
+pub(crate) struct Cell {
+    /// Even when the cell is free, odd when it is taken.
+    generation: u32,
+    /// The table of its message type.
+    pub(crate) class: u16,
+    /// Its actor type, for the statistics.
+    pub(crate) kind: u16,
+    /// Waiting in the ready queue, running, or suspended: a new message need not schedule it.
+    pub(crate) scheduled: bool,
+    /// An asynchronous handler is under way.
+    pub(crate) suspended: bool,
+    /// Awaited sends wait for room.
+    pub(crate) has_waiting: bool,
+    pub(crate) policy: Policy,
+    pub(crate) capacity: u32,
+    pub(crate) waiters: u32,
+    pub(crate) queue: Queue,
+    pub(crate) body: Option<Box<dyn Body>>,
+}
+
+/// All cells of a core.
+pub(crate) struct Cells {
+    cells: Paged<Cell>,
+    free: u32,
+    fresh: u32,
+    live: usize,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Cells { cells: Paged::default(), free: NIL, fresh: 0, live: 0 }
+    }
+}
+
+impl Cells {
+    /// Cells that are taken.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// The cell, if its tenant is still the one of the reference.
+    #[inline]
+    pub(crate) fn get(&mut self, at: CellRef) -> Option<&mut Cell> {
+        self.cells.get_mut(at.slot).filter(|cell| cell.generation == at.generation)
+    }
+
+    /// The reference to the present tenant of a slot.
+    pub(crate) fn tenant(&self, slot: u32) -> Option<CellRef> {
+        let generation = self.cells.get(slot)?.generation;
+        (generation & 1 == 1).then_some(CellRef { slot, generation })
+    }
+
+    pub(crate) fn allocate(&mut self, class: u16, kind: u16, mailbox: Mailbox, body: Box<dyn Body>) -> CellRef {
+        let slot = if self.free == NIL {
+            if self.fresh == self.cells.capacity() {
+                self.cells.grow();
+            }
+            self.fresh += 1;
+            self.fresh - 1
+        } else {
+            let slot = self.free;
+            // A free cell keeps the next free one where its capacity will be.
+            self.free = self.cells[slot].capacity;
+            slot
+        };
+        self.live += 1;
+        let cell = &mut self.cells[slot];
+        let generation = cell.generation.wrapping_add(1);
+        *cell = Cell {
+            generation,
+            class,
+            kind,
+            policy: mailbox.policy,
+            capacity: mailbox.capacity,
+            waiters: mailbox.waiters,
+            body: Some(body),
+            ..Cell::default()
+        };
+        CellRef { slot, generation }
+    }
+
+    /// Frees a cell, whose mailbox must have been emptied; references to its tenant lead nowhere from now on.
+    pub(crate) fn release(&mut self, at: CellRef) -> Option<Box<dyn Body>> {
+        let next_free = self.free;
+        let cell = self.get(at)?;
+        debug_assert!(cell.queue.is_empty(), "the mailbox of a cell that is released must be empty");
+        cell.generation = cell.generation.wrapping_add(1);
+        cell.capacity = next_free;
+        let body = cell.body.take();
+        self.free = at.slot;
+        self.live -= 1;
+        body
+    }
+
+    /// The slots of all tenants, in order.
+    pub(crate) fn tenants(&self) -> Vec<CellRef> {
+        (0..self.fresh).filter_map(|slot| self.tenant(slot)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Body for Nothing {
+        fn run(&mut self, _: &mut Local, _: CellRef, _: u32) -> Ran {
+            Ran::Idle
+        }
+        fn resume(&mut self, _: &mut Local, _: CellRef, _: Box<dyn Any>) -> Ran {
+            Ran::Idle
+        }
+        fn post_stop(&mut self, _: &mut Local, _: CellRef) {}
+        fn discard_mailbox(&self, _: &mut Local, _: CellRef) {}
+    }
+
+    #[test]
+    fn a_reference_ends_with_its_tenant() {
+        let mut cells = Cells::default();
+        let first = cells.allocate(0, 0, Mailbox::default(), Box::new(Nothing));
+        let second = cells.allocate(0, 0, Mailbox::default(), Box::new(Nothing));
+        assert!(cells.release(first).is_some());
+        assert!(cells.get(first).is_none() && cells.release(first).is_none());
+        let third = cells.allocate(0, 0, Mailbox::default(), Box::new(Nothing));
+        assert_eq!(third.slot, first.slot);
+        assert!(cells.get(first).is_none() && cells.get(second).is_some() && cells.get(third).is_some());
+        assert_eq!(cells.tenants(), vec![third, second]);
+        assert_eq!(cells.len(), 2);
+    }
+
+    #[test]
+    fn a_cell_is_small() {
+        assert!(size_of::<Cell>() <= 48, "{}", size_of::<Cell>());
+    }
+}

@@ -1,0 +1,77 @@
+//! What the cores say to each other on their control lanes.
+
+use super::local::Local;
+use super::pending::Completer;
+use crate::base::ids::{CoreId, Epoch, ShardKey};
+use crate::sharding::balancer::CoreLoad;
+use crate::sharding::move_error::{MoveError, RefusedWhy};
+use crate::sharding::topology::{MoveId, Topology};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One control message.
+pub(crate) enum Control {
+    /// A new version of the topology.
+    Topology(Arc<Topology>),
+    /// Part of a shard that moves here.
+    Cargo(Box<dyn Cargo>),
+    /// To the coordination core: the shard has arrived whole.
+    Installed { id: MoveId, epoch: Epoch },
+    /// To the coordination core: the shard stays where it is.
+    Refused { id: MoveId, why: RefusedWhy },
+    /// To the coordination core: what each shard of this core has cost since the last report.
+    Load(CoreLoad),
+    /// To a data core: say how far you are with draining.
+    DrainQuery { round: u64 },
+    /// The answer.
+    DrainAnswer(DrainAnswer),
+    /// To a data core: nothing will come any more, stop.
+    Stop,
+}
+
+/// Part of a shard under way between two cores.
+pub(crate) trait Cargo: Send {
+    /// The move.
+    fn id(&self) -> MoveId;
+    /// The epoch under which the shard left.
+    fn epoch(&self) -> Epoch;
+    /// Whether this is the last part.
+    fn is_last(&self) -> bool;
+    /// Puts the entities and their mailboxes into place.
+    fn install(self: Box<Self>, local: &mut Local);
+}
+
+/// What a handle asks of the engine; only the coordination core is asked.
+pub(crate) enum Request {
+    /// Move a shard.
+    Move { shard: ShardKey, to: CoreId, done: Completer<Result<(), MoveError>> },
+    /// Drain all cores until the deadline, then stop them. The answer says whether everything was handled.
+    Shutdown { within: Duration, done: Completer<bool> },
+}
+
+/// Whether a core has drained, for the count of messages in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DrainAnswer {
+    pub(crate) core: CoreId,
+    pub(crate) round: u64,
+    /// Nothing is queued or running here.
+    pub(crate) idle: bool,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Control::Topology(topology) => write!(f, "Topology({})", topology.version()),
+            Control::Cargo(cargo) => write!(f, "Cargo({})", cargo.id().shard),
+            Control::Installed { id, .. } => write!(f, "Installed({})", id.shard),
+            Control::Refused { id, .. } => write!(f, "Refused({})", id.shard),
+            Control::Load(report) => write!(f, "Load({})", report.core),
+            Control::DrainQuery { round } => write!(f, "DrainQuery({round})"),
+            Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),
+            Control::Stop => f.write_str("Stop"),
+        }
+    }
+}

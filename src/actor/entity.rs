@@ -1,0 +1,262 @@
+//! Entity types: how entities are made, how long they stay, and what of them moves between cores.
+
+use super::activation::ActorBody;
+use super::actor::{Actor, Fault};
+use super::cell::{Body, EntityPlace};
+use super::entity_id::EntityId;
+use super::mailbox::Mailbox;
+use super::refusal::panic_text;
+use crate::wire::archive::{Archivable, ArchivedBytes, from_bytes, to_bytes};
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The number of shards of an entity type that does not say otherwise.
+pub const DEFAULT_SHARDS: u32 = 256;
+
+/// An actor whose state can be captured as an archived view and restored elsewhere.
+///
+/// ```
+/// use corecast::{Actor, Capture, Context, Fault, Next};
+///
+/// struct Meter { total: u64, cache: Vec<u64> }
+///
+/// impl Actor for Meter {
+///     type Msg = u64;
+///     fn receive(&mut self, amount: u64, _: &mut Context<Self>) -> Result<Next, Fault> {
+///         self.total += amount;
+///         Ok(Next::Continue)
+///     }
+/// }
+///
+/// impl Capture for Meter {
+///     type View = u64; // the cache stays behind
+///     fn capture(&self) -> u64 { self.total }
+///     fn restore(&mut self, total: u64) { self.total = total; }
+/// }
+/// ```
+pub trait Capture: Actor {
+    /// What is captured; derive `rkyv::{Archive, Serialize, Deserialize}` for a type of your own.
+    type View: Archivable;
+
+    /// The state to be restored elsewhere.
+    fn capture(&self) -> Self::View;
+
+    /// Takes the captured state over; `self` has just been made by the factory.
+    fn restore(&mut self, view: Self::View);
+}
+
+/// State under way between two cores.
+pub(crate) enum Packed {
+    /// The actor itself.
+    Value(Box<dyn Any + Send>),
+    /// Its archived view.
+    View(ArchivedBytes),
+    /// Nothing: it starts afresh.
+    Nothing,
+}
+
+/// What the runtime needs of an entity type without knowing the actor's.
+pub(crate) trait Host<I, M> {
+    /// A fresh body; an error is what the factory's panic said.
+    fn start(&self, id: &I, place: EntityPlace) -> Result<Box<dyn Body>, String>;
+    fn is_ephemeral(&self) -> bool;
+    fn pack(&self, body: Box<dyn Body>) -> Result<Packed, Fault>;
+    fn unpack(&self, id: &I, state: Packed, place: EntityPlace) -> Result<Box<dyn Body>, Fault>;
+}
+
+type Factory<A, I> = Arc<dyn Fn(&I) -> A + Send + Sync>;
+
+/// What becomes of the state when the shard moves to another core.
+enum Transfer<A> {
+    /// The value moves.
+    Send(fn(A) -> Box<dyn Any + Send>),
+    /// A view is captured and restored.
+    Captured { capture: fn(&A) -> Result<ArchivedBytes, Fault>, restore: fn(&mut A, &ArchivedBytes) -> Result<(), Fault> },
+    /// The entity is stopped, with its hook, and starts afresh.
+    Ephemeral,
+}
+
+impl<A> Clone for Transfer<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for Transfer<A> {}
+
+/// A type of sharded entities: the factory that makes one from its id, the number of shards, and how long an idle entity
+/// stays. Which constructor is used declares what moves when a shard moves between cores.
+///
+/// ```
+/// # use corecast::{Actor, Context, EntityType, Fault, Next};
+/// # use std::time::Duration;
+/// # struct Account { id: u64 }
+/// # impl Actor for Account {
+/// #     type Msg = ();
+/// #     fn receive(&mut self, _: (), _: &mut Context<Self>) -> Result<Next, Fault> { Ok(Next::Continue) }
+/// # }
+/// let accounts = EntityType::send("account", |id: &u64| Account { id: *id })
+///     .num_shards(128)
+///     .passivate_after(Duration::from_secs(300))
+///     .max_active_per_core(500_000);
+/// ```
+#[must_use = "an entity type does nothing until it is given to the builder"]
+pub struct EntityType<A, I> {
+    pub(crate) name: &'static str,
+    factory: Factory<A, I>,
+    transfer: Transfer<A>,
+    pub(crate) num_shards: u32,
+    pub(crate) mailbox: Option<Mailbox>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) max_active: Option<usize>,
+}
+
+impl<A: Actor, I: EntityId> EntityType<A, I> {
+    /// Entities whose value itself moves between cores: the fastest kind, for actors that are `Send`.
+    pub fn send(name: &'static str, factory: impl Fn(&I) -> A + Send + Sync + 'static) -> Self
+    where
+        A: Send,
+    {
+        Self::new(name, factory, Transfer::Send(|actor| Box::new(actor)))
+    }
+
+    /// Entities of which a captured view moves: it can move anywhere, and the actor need not be `Send`.
+    pub fn captured(name: &'static str, factory: impl Fn(&I) -> A + Send + Sync + 'static) -> Self
+    where
+        A: Capture,
+    {
+        Self::new(
+            name,
+            factory,
+            Transfer::Captured {
+                capture: |actor| to_bytes(&actor.capture()).map_err(Fault::from),
+                restore: |actor, bytes| {
+                    actor.restore(from_bytes::<A::View>(bytes)?);
+                    Ok(())
+                },
+            },
+        )
+    }
+
+    /// Entities that lose their state when their shard moves: they are stopped, with their hook, and start afresh.
+    pub fn ephemeral(name: &'static str, factory: impl Fn(&I) -> A + Send + Sync + 'static) -> Self {
+        Self::new(name, factory, Transfer::Ephemeral)
+    }
+
+    fn new(name: &'static str, factory: impl Fn(&I) -> A + Send + Sync + 'static, transfer: Transfer<A>) -> Self {
+        EntityType {
+            name,
+            factory: Arc::new(factory),
+            transfer,
+            num_shards: DEFAULT_SHARDS,
+            mailbox: None,
+            idle: None,
+            max_active: None,
+        }
+    }
+
+    /// The number of shards (default 256). More shards balance finer and cost about 100 bytes each on every core.
+    pub fn num_shards(mut self, shards: u32) -> Self {
+        self.num_shards = shards;
+        self
+    }
+
+    /// The mailbox of each entity (default: that of the runtime's settings).
+    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.mailbox = Some(mailbox);
+        self
+    }
+
+    /// Stops an entity that has had no message for so long (default: never). A message that arrives meanwhile starts it
+    /// again, and is not lost.
+    pub fn passivate_after(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// Keeps at most so many entities active on each core (default: no limit); the least recently used one is stopped
+    /// first. Within one turn there may be more, since an entity with waiting messages is never stopped.
+    pub fn max_active_per_core(mut self, entities: usize) -> Self {
+        self.max_active = Some(entities);
+        self
+    }
+
+    pub(crate) fn host(&self) -> Box<dyn Host<I, A::Msg>> {
+        Box::new(EntityHost { factory: self.factory.clone(), transfer: self.transfer })
+    }
+}
+
+impl<A, I> fmt::Debug for EntityType<A, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityType").field("name", &self.name).field("num_shards", &self.num_shards).finish_non_exhaustive()
+    }
+}
+
+struct EntityHost<A, I> {
+    factory: Factory<A, I>,
+    transfer: Transfer<A>,
+}
+
+impl<A: Actor, I: EntityId> EntityHost<A, I> {
+    fn make(&self, id: &I) -> Result<A, String> {
+        catch_unwind(AssertUnwindSafe(|| (self.factory)(id))).map_err(|panic| panic_text(&*panic))
+    }
+
+    fn body(actor: A, place: EntityPlace, started: bool) -> Box<dyn Body> {
+        Box::new(EntityBody::<A, I> { inner: ActorBody { actor, started }, place, id: PhantomData })
+    }
+}
+
+impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
+    fn start(&self, id: &I, place: EntityPlace) -> Result<Box<dyn Body>, String> {
+        Ok(Self::body(self.make(id)?, place, false))
+    }
+
+    fn is_ephemeral(&self) -> bool {
+        matches!(self.transfer, Transfer::Ephemeral)
+    }
+
+    fn pack(&self, body: Box<dyn Body>) -> Result<Packed, Fault> {
+        let Ok(body) = (body as Box<dyn Any>).downcast::<EntityBody<A, I>>() else {
+            return Err(Fault::new("the body is not of the region's actor type"));
+        };
+        let actor = body.inner.actor;
+        match self.transfer {
+            Transfer::Send(pack) => Ok(Packed::Value(pack(actor))),
+            Transfer::Captured { capture, .. } => {
+                let captured = catch_unwind(AssertUnwindSafe(|| capture(&actor)))
+                    .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))));
+                super::activation::drop_guarded(actor);
+                captured.map(Packed::View)
+            }
+            Transfer::Ephemeral => Ok(Packed::Nothing),
+        }
+    }
+
+    fn unpack(&self, id: &I, state: Packed, place: EntityPlace) -> Result<Box<dyn Body>, Fault> {
+        match (state, self.transfer) {
+            (Packed::Value(value), _) => match value.downcast::<A>() {
+                Ok(actor) => Ok(Self::body(*actor, place, true)),
+                Err(_) => Err(Fault::new("the value is not of the region's actor type")),
+            },
+            (Packed::View(bytes), Transfer::Captured { restore, .. }) => {
+                let mut actor = self.make(id).map_err(Fault::panicked)?;
+                catch_unwind(AssertUnwindSafe(|| restore(&mut actor, &bytes)))
+                    .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))))?;
+                Ok(Self::body(actor, place, false))
+            }
+            (Packed::View(_) | Packed::Nothing, _) => Ok(Self::body(self.make(id).map_err(Fault::panicked)?, place, false)),
+        }
+    }
+}
+
+/// An entity in its cell.
+pub(crate) struct EntityBody<A, I> {
+    pub(crate) inner: ActorBody<A>,
+    pub(crate) place: EntityPlace,
+    pub(crate) id: PhantomData<fn(I)>,
+}

@@ -1,0 +1,374 @@
+//! The runtime as seen from threads outside of its cores.
+
+use super::actor::Actor;
+use super::asks::DEFAULT_ASK_TIMEOUT;
+use super::local::Local;
+use super::mailbox::{Mailbox, Stored};
+use super::pending::{Completer, Pending, pending};
+use super::reference::{ActorRef, Destination};
+use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
+use super::reply::{Exit, Orphan, ReplyTo, discard};
+use super::scope::Scope;
+use super::task::{CatchPanic, Detached};
+use crate::base::ids::CoreId;
+use crate::mesh::doorbell::Doorbell;
+use crate::wire::message::Message;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Work that a thread hands to a core.
+pub(crate) trait CoreWork: Any + Send {
+    fn run(self: Box<Self>, local: &mut Local);
+    /// It could not be handed over; whoever waits for it is told.
+    fn reject(self: Box<Self>, why: Rejection);
+}
+
+pub(crate) type CoreJob = Box<dyn CoreWork>;
+
+/// A call for which nobody waits, or somebody who notices when it is dropped.
+struct Call<F>(F);
+
+impl<F: FnOnce(&mut Local) + Send + 'static> CoreWork for Call<F> {
+    fn run(self: Box<Self>, local: &mut Local) {
+        (self.0)(local);
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        discard(why.into(), self);
+    }
+}
+
+/// A message on its way in; refused, it goes back to the caller.
+struct Tell<D: Destination> {
+    to: D,
+    message: D::Msg,
+}
+
+impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
+    fn run(self: Box<Self>, local: &mut Local) {
+        local.tell(self.to, self.message);
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        discard(why.into(), self.message);
+    }
+}
+
+/// A call whose outcome somebody waits for.
+struct Awaited<T, F> {
+    completer: Completer<Result<T, AskError>>,
+    call: F,
+}
+
+impl<T, F> CoreWork for Awaited<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Local, Completer<Result<T, AskError>>) + Send + 'static,
+{
+    fn run(self: Box<Self>, local: &mut Local) {
+        (self.call)(local, self.completer);
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        self.completer.complete(Err(why.into()));
+    }
+}
+
+fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
+    Box::new(Call(work))
+}
+
+/// The way into one core.
+pub(crate) struct Entry {
+    jobs: Sender<CoreJob>,
+    doorbell: Arc<Doorbell>,
+}
+
+/// What all handles of a runtime share.
+pub(crate) struct Gate {
+    /// One for each core; the last may be that of the coordination core.
+    entries: Vec<Entry>,
+    data_cores: usize,
+    /// The next handle's core.
+    next: AtomicUsize,
+    closed: AtomicBool,
+    refused: AtomicU64,
+}
+
+impl Gate {
+    /// A gate to cores with these bells, and the end at which each core takes its jobs.
+    pub(crate) fn new(
+        doorbells: Vec<Arc<Doorbell>>,
+        data_cores: usize,
+        depth: usize,
+    ) -> (Arc<Gate>, Vec<Receiver<CoreJob>>) {
+        let mut receivers = Vec::new();
+        let entries = doorbells
+            .into_iter()
+            .map(|doorbell| {
+                let (jobs, receiver) = bounded(depth);
+                receivers.push(receiver);
+                Entry { jobs, doorbell }
+            })
+            .collect();
+        let gate = Gate {
+            entries,
+            data_cores,
+            next: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+        };
+        (Arc::new(gate), receivers)
+    }
+
+    /// From now on nothing is let in.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Messages that threads could not get in.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Gives a job to a core, even while the gate is closed.
+    pub(crate) fn submit_always(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+        let Some(entry) = self.entries.get(core.index()) else { return Err((Rejection::NoSuchActor, job)) };
+        match entry.jobs.try_send(job) {
+            Ok(()) => {
+                entry.doorbell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(job)) => Err((Rejection::IngressFull, job)),
+            Err(TrySendError::Disconnected(job)) => Err((Rejection::ShuttingDown, job)),
+        }
+    }
+
+    fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err((Rejection::ShuttingDown, job));
+        }
+        self.submit_always(core, job)
+    }
+}
+
+impl Exit for Gate {
+    fn leave(&self, (address, why): Orphan) {
+        // If the core takes nothing any more, the ask ends by its deadline or with the core.
+        let _ = self.submit_always(address.core, call(move |local| local.fail_ask(address, why)));
+    }
+}
+
+/// The runtime from any thread: `Clone`, `Send`, and usable from any asynchronous runtime, since every result is a
+/// [`Pending`] that can be awaited or waited for.
+///
+/// Each clone sends through one core of its own, so what one clone sends to one receiver arrives in order; clones spread
+/// over the cores. A message waits in a bounded queue until its core takes it; when that is full it is refused.
+pub struct Handle {
+    gate: Arc<Gate>,
+    entry: CoreId,
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        Handle::new(self.gate.clone())
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(gate: Arc<Gate>) -> Handle {
+        let entry = gate.next.fetch_add(1, Ordering::Relaxed) % gate.data_cores.max(1);
+        Handle { gate, entry: CoreId(entry as u16) }
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// A clone that sends through this core: the nearest way to receivers that live there.
+    ///
+    /// # Errors
+    /// If there is no such core.
+    pub fn through(&self, core: CoreId) -> Result<Handle, SpawnError> {
+        self.check(core)?;
+        Ok(Handle { gate: self.gate.clone(), entry: core })
+    }
+
+    /// How many cores run actors: `core-0` to the one before this number.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.gate.data_cores
+    }
+
+    /// Sends a message; if it is refused, here or further on, it becomes a counted dead letter.
+    pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
+        if let Err(refused) = self.try_tell(to, message) {
+            self.gate.refused.fetch_add(1, Ordering::Relaxed);
+            discard(refused.why.into(), refused.message);
+        }
+    }
+
+    /// Sends a message, and hands it back if it cannot even enter the core. `Ok` means that it waits to enter; a refusal
+    /// further on makes it a counted dead letter. To be told of that as well, use [`send`](Handle::send).
+    ///
+    /// # Errors
+    /// The message and the reason; nothing has changed.
+    pub fn try_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
+        let tell = Tell { to: to.into_owned(), message };
+        let Err((why, job)) = self.gate.submit(self.entry, Box::new(tell)) else { return Ok(()) };
+        match (job as Box<dyn Any>).downcast::<Tell<D::Owned>>() {
+            Ok(tell) => Err(Refused { message: tell.message, why }),
+            Err(_) => unreachable!("what comes back is what was submitted"),
+        }
+    }
+
+    /// Sends a message, and resolves once it lies in the receiver's mailbox.
+    pub fn send<D: Destination>(&self, to: D, message: D::Msg) -> Pending<Result<(), AskError>> {
+        let to = to.into_owned();
+        let (completer, stored) = pending(Err(Uncertainty::RuntimeGone.into()));
+        self.submit_awaited(completer, move |local, completer| {
+            local.send(to, message, Box::new(move |_, outcome| completer.complete(outcome.map(|Stored| ()))));
+        });
+        stored
+    }
+
+    /// Asks, and waits 5 s for the reply.
+    pub fn ask<D: Destination, R: Message>(
+        &self,
+        to: D,
+        make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
+    ) -> Pending<Result<R, AskError>> {
+        self.ask_within(DEFAULT_ASK_TIMEOUT, to, make)
+    }
+
+    /// Asks, with a time to wait of your own.
+    pub fn ask_within<D: Destination, R: Message>(
+        &self,
+        within: Duration,
+        to: D,
+        make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
+    ) -> Pending<Result<R, AskError>> {
+        let to = to.into_owned();
+        let (completer, reply) = pending(Err(Uncertainty::RuntimeGone.into()));
+        self.submit_awaited(completer, move |local, completer| {
+            local.ask(to, within, make, Box::new(move |_, outcome| completer.complete(outcome)));
+        });
+        reply
+    }
+
+    /// Answers an ask.
+    pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
+        let core = to.core();
+        // Refused, the address is dropped with the job, and the ask ends as unanswered.
+        let _ = self.gate.submit_always(core, call(move |local| local.reply(to, reply)));
+    }
+
+    /// Starts an actor on this handle's core.
+    pub fn spawn<A: Actor>(
+        &self,
+        factory: impl FnOnce() -> A + Send + 'static,
+    ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
+        self.spawn_on(self.entry, factory)
+    }
+
+    /// Starts an actor on a core.
+    pub fn spawn_on<A: Actor>(
+        &self,
+        core: CoreId,
+        factory: impl FnOnce() -> A + Send + 'static,
+    ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
+        self.spawn_inner(core, None, factory)
+    }
+
+    /// Starts an actor with a mailbox of its own kind on a core.
+    pub fn spawn_with<A: Actor>(
+        &self,
+        core: CoreId,
+        mailbox: Mailbox,
+        factory: impl FnOnce() -> A + Send + 'static,
+    ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
+        self.spawn_inner(core, Some(mailbox), factory)
+    }
+
+    /// Asks an actor to stop once it has handled what this handle sent to it before.
+    pub fn stop<M: Message>(&self, actor: ActorRef<M>) {
+        if self.gate.submit(self.entry, call(move |local| local.stop_actor_in_order(actor))).is_err() {
+            self.gate.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs a future on a core; it is made there, so it need not be `Send`.
+    pub fn run_on<T: Send + 'static, F: Future<Output = T> + 'static>(
+        &self,
+        core: CoreId,
+        make: impl FnOnce(Scope) -> F + Send + 'static,
+    ) -> Pending<Result<T, TaskError>> {
+        let (completer, result) = pending(Err(TaskError::Cancelled));
+        let job = call(move |local| {
+            let scope = Scope::of(local);
+            let future = async move { make(scope).await };
+            let whole = async move { completer.complete(CatchPanic(Box::pin(future)).await) };
+            local.add_job(Box::new(Detached::new(whole)));
+        });
+        drop(self.gate.submit(core, job));
+        result
+    }
+
+    /// Has something done on a core; the answer is `None` if the core cannot do it any more.
+    pub(crate) fn on_core<T: Send + 'static>(
+        &self,
+        core: CoreId,
+        work: impl FnOnce(&mut Local) -> T + Send + 'static,
+    ) -> Pending<Option<T>> {
+        let (completer, result) = pending(None);
+        drop(self.gate.submit_always(core, call(move |local| completer.complete(Some(work(local))))));
+        result
+    }
+
+    fn spawn_inner<A: Actor>(
+        &self,
+        core: CoreId,
+        mailbox: Option<Mailbox>,
+        factory: impl FnOnce() -> A + Send + 'static,
+    ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
+        if let Err(error) = self.check(core) {
+            return Pending::ready(Err(error));
+        }
+        let (completer, spawned) = pending(Err(Rejection::ShuttingDown.into()));
+        let job = call(move |local| completer.complete(local.spawn_actor(factory, mailbox)));
+        match self.gate.submit(core, job) {
+            Ok(()) => spawned,
+            Err((why, _)) => Pending::ready(Err(why.into())),
+        }
+    }
+
+    fn check(&self, core: CoreId) -> Result<(), SpawnError> {
+        if core.index() < self.gate.entries.len() {
+            Ok(())
+        } else {
+            Err(SpawnError::NoSuchCore(core, self.gate.data_cores))
+        }
+    }
+
+    /// Submits a call for whose outcome somebody waits; if that is refused, the outcome is the refusal.
+    fn submit_awaited<T: Send + 'static>(
+        &self,
+        completer: Completer<Result<T, AskError>>,
+        call: impl FnOnce(&mut Local, Completer<Result<T, AskError>>) + Send + 'static,
+    ) {
+        if let Err((why, job)) = self.gate.submit(self.entry, Box::new(Awaited { completer, call })) {
+            job.reject(why);
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({} of {} cores)", self.entry, self.gate.data_cores)
+    }
+}

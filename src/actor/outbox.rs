@@ -1,0 +1,136 @@
+//! The outbox: what this core has accepted for others and not yet put into a lane.
+//!
+//! Messages gather in one open batch for each target and type. A batch goes out when it is full or when the turn ends.
+//! A full lane leaves it here, in order, and once as much waits here as may, further sends are refused at the call.
+
+use super::batch::Batch;
+use super::local::Local;
+use super::trace::TraceEvent;
+use crate::base::ids::CoreId;
+use crate::mesh::lane::LaneClass;
+use std::collections::VecDeque;
+
+/// A table that has an open batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenBatch {
+    Class(u16),
+    Region(u16),
+    Asks(u16),
+    Failures,
+}
+
+/// What waits for one core.
+#[derive(Default)]
+pub(crate) struct Target {
+    /// Tables with an open batch for this core, in the order in which they were opened.
+    pub(crate) open: Vec<OpenBatch>,
+    requests: VecDeque<Box<dyn Batch>>,
+    replies: VecDeque<Box<dyn Batch>>,
+    /// Requests that wait here, in open and in sealed batches.
+    pub(crate) messages: usize,
+    /// Something went into a lane to this core since its bell was looked at.
+    pub(crate) to_ring: bool,
+}
+
+impl Target {
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.requests.is_empty() && self.replies.is_empty()
+    }
+}
+
+impl Local {
+    /// Whether nothing waits for any other core.
+    pub(crate) fn outbox_is_empty(&self) -> bool {
+        self.outbox.iter().all(Target::is_empty)
+    }
+
+    /// Closes one open batch and puts it into its lane, if there is room.
+    #[cold]
+    pub(crate) fn seal(&mut self, to: CoreId, open: OpenBatch) {
+        let target = &mut self.outbox[to.index()];
+        target.open.retain(|known| *known != open);
+        self.take_open(to, open);
+        self.push_sealed(to);
+    }
+
+    /// Puts everything that waits for others into the lanes, as far as there is room, and wakes those who sleep. Returns
+    /// whether anything moved.
+    pub(crate) fn flush(&mut self) -> bool {
+        let mut moved = false;
+        for index in 0..self.outbox.len() {
+            let to = CoreId(index as u16);
+            if !self.outbox[index].is_empty() {
+                let open = std::mem::take(&mut self.outbox[index].open);
+                for batch in &open {
+                    self.take_open(to, *batch);
+                }
+                // The list's memory serves the next turn.
+                self.outbox[index].open = open;
+                self.outbox[index].open.clear();
+                self.push_sealed(to);
+            }
+            if std::mem::take(&mut self.outbox[index].to_ring) {
+                moved = true;
+                if self.port.doorbell(to).ring() {
+                    self.trace(TraceEvent::Wake { core: to });
+                }
+            }
+        }
+        moved
+    }
+
+    fn take_open(&mut self, to: CoreId, open: OpenBatch) {
+        let batch = match open {
+            OpenBatch::Class(class) => self.classes[usize::from(class)].seal(to),
+            OpenBatch::Region(region) => self.regions[usize::from(region)].seal(to),
+            OpenBatch::Asks(table) => self.ask_tables[usize::from(table)].seal(to),
+            OpenBatch::Failures => self.failures.seal(to).map(|batch| batch as Box<dyn Batch>),
+        };
+        if let Some(batch) = batch {
+            let target = &mut self.outbox[to.index()];
+            match batch.lane() {
+                LaneClass::Replies => target.replies.push_back(batch),
+                _ => target.requests.push_back(batch),
+            }
+        }
+    }
+
+    fn push_sealed(&mut self, to: CoreId) {
+        for class in [LaneClass::Replies, LaneClass::Requests] {
+            loop {
+                let target = &mut self.outbox[to.index()];
+                let waiting = if class == LaneClass::Replies { &mut target.replies } else { &mut target.requests };
+                let Some(batch) = waiting.pop_front() else { break };
+                let messages = batch.len();
+                if let Err(batch) = self.port.send_batch(to, class, batch) {
+                    waiting.push_front(batch);
+                    break;
+                }
+                if class == LaneClass::Requests {
+                    target.messages -= messages;
+                    self.counters.sent_requests += messages as u64;
+                }
+                target.to_ring = true;
+                self.counters.batches_sent += 1;
+                self.trace(TraceEvent::Flush { to, class, messages });
+            }
+        }
+    }
+
+    /// Drops what waits for others as dead letters; for the end.
+    pub(crate) fn reject_outbox(&mut self, why: super::refusal::Rejection) {
+        for index in 0..self.outbox.len() {
+            let to = CoreId(index as u16);
+            for open in std::mem::take(&mut self.outbox[index].open) {
+                self.take_open(to, open);
+            }
+            let target = &mut self.outbox[index];
+            let requests = std::mem::take(&mut target.requests);
+            let replies = std::mem::take(&mut target.replies);
+            target.messages = 0;
+            for mut batch in requests.into_iter().chain(replies) {
+                batch.reject(self, why);
+            }
+        }
+    }
+}

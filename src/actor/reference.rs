@@ -1,0 +1,252 @@
+//! References: plain addresses, which hold nothing alive and know no runtime.
+
+use super::entity_id::EntityId;
+use super::local::{Extra, Local};
+use super::refusal::Refused;
+use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
+use crate::wire::message::Message;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+/// One life of one node: what an address is good in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Home {
+    /// The node.
+    pub node: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+}
+
+/// A place for one actor on one core; the generation tells successive tenants apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellRef {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// The address of an actor that takes messages of type `M`.
+///
+/// It is `Copy`, may be stored and sent, and stays valid as an address when the actor has gone: then messages to it are
+/// refused as [`NoSuchActor`](super::refusal::Rejection::NoSuchActor).
+pub struct ActorRef<M> {
+    pub(crate) home: Home,
+    pub(crate) cell: CellRef,
+    pub(crate) core: CoreId,
+    message: PhantomData<fn(M)>,
+}
+
+impl<M> ActorRef<M> {
+    pub(crate) fn new(home: Home, core: CoreId, cell: CellRef) -> Self {
+        ActorRef { home, cell, core, message: PhantomData }
+    }
+
+    /// The core on which the actor lives.
+    #[must_use]
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+}
+
+impl<M> Clone for ActorRef<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for ActorRef<M> {}
+
+impl<M> PartialEq for ActorRef<M> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.home, self.core, self.cell) == (other.home, other.core, other.cell)
+    }
+}
+
+impl<M> Eq for ActorRef<M> {}
+
+impl<M> Hash for ActorRef<M> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.home, self.core, self.cell).hash(state);
+    }
+}
+
+impl<M> fmt::Debug for ActorRef<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/cell-{}.{}", self.home.node, self.core, self.cell.slot, self.cell.generation)
+    }
+}
+
+/// A registered entity type: entities named by `I` that take messages of type `M`.
+pub struct Region<I, M> {
+    pub(crate) id: EntityTypeId,
+    pub(crate) num_shards: u32,
+    types: PhantomData<fn(I, M)>,
+}
+
+impl<I: EntityId, M: Message> Region<I, M> {
+    pub(crate) fn new(id: EntityTypeId, num_shards: u32) -> Self {
+        Region { id, num_shards, types: PhantomData }
+    }
+
+    /// The number of the entity type.
+    #[must_use]
+    pub fn type_id(&self) -> EntityTypeId {
+        self.id
+    }
+
+    /// The entity of that id as a destination; nothing is allocated.
+    #[must_use]
+    pub fn entity<'k>(&self, id: &'k I::Key) -> EntityAt<'k, I, M> {
+        EntityAt { region: *self, key: id }
+    }
+
+    /// A reference to the entity of that id, to be kept or sent; `Copy` exactly when the id is.
+    #[must_use]
+    pub fn entity_ref(&self, id: I) -> EntityRef<I, M> {
+        EntityRef { region: *self, id }
+    }
+
+    /// The shard in which the entity of that id lives.
+    #[must_use]
+    pub fn shard_of(&self, id: &I::Key) -> ShardKey {
+        ShardKey { entity_type: self.id, shard: shard_of(I::stable_hash(id), self.num_shards) }
+    }
+}
+
+/// Multiply-shift: even for every number of shards, and it leaves the low bits of the hash to other uses.
+#[inline]
+pub(crate) fn shard_of(hash: u64, num_shards: u32) -> ShardId {
+    ShardId(((u128::from(hash) * u128::from(num_shards)) >> 64) as u32)
+}
+
+impl<I, M> Clone for Region<I, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I, M> Copy for Region<I, M> {}
+
+impl<I, M> fmt::Debug for Region<I, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Region({}, {} shards)", self.id, self.num_shards)
+    }
+}
+
+/// An entity as a destination, by a borrowed id. See [`Region::entity`].
+pub struct EntityAt<'k, I: EntityId, M> {
+    pub(crate) region: Region<I, M>,
+    pub(crate) key: &'k I::Key,
+}
+
+impl<I: EntityId, M> Clone for EntityAt<'_, I, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I: EntityId, M> Copy for EntityAt<'_, I, M> {}
+
+impl<I: EntityId, M> fmt::Debug for EntityAt<'_, I, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:?}", self.region.id, self.key)
+    }
+}
+
+/// The address of an entity: its type and its id. It stays good wherever the entity's shard moves, and messages to it
+/// start the entity if need be.
+pub struct EntityRef<I, M> {
+    pub(crate) region: Region<I, M>,
+    pub(crate) id: I,
+}
+
+impl<I, M> EntityRef<I, M> {
+    /// The entity's id.
+    pub fn id(&self) -> &I {
+        &self.id
+    }
+}
+
+impl<I: Clone, M> Clone for EntityRef<I, M> {
+    fn clone(&self) -> Self {
+        EntityRef { region: self.region, id: self.id.clone() }
+    }
+}
+
+impl<I: Copy, M> Copy for EntityRef<I, M> {}
+
+impl<I: fmt::Debug, M> fmt::Debug for EntityRef<I, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:?}", self.region.id, self.id)
+    }
+}
+
+/// Where a message can be sent: an [`ActorRef`], an [`EntityRef`], or an entity by a borrowed id ([`EntityAt`]).
+pub trait Destination: Sized {
+    /// What is sent there.
+    type Msg: Message;
+    /// The same destination without a borrow, for threads outside of the cores.
+    type Owned: Destination<Msg = Self::Msg> + Send + 'static;
+
+    /// Drops the borrow.
+    fn into_owned(self) -> Self::Owned;
+
+    #[doc(hidden)]
+    fn deliver(self, local: &mut Local, message: Self::Msg, extra: Option<Extra>) -> Result<(), Refused<Self::Msg>>;
+}
+
+impl<M: Message> Destination for ActorRef<M> {
+    type Msg = M;
+    type Owned = Self;
+
+    fn into_owned(self) -> Self {
+        self
+    }
+
+    #[inline]
+    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+        local.deliver_to_actor(self, message, extra)
+    }
+}
+
+impl<I: EntityId, M: Message> Destination for EntityAt<'_, I, M> {
+    type Msg = M;
+    type Owned = EntityRef<I, M>;
+
+    fn into_owned(self) -> EntityRef<I, M> {
+        self.region.entity_ref(I::from_key(self.key))
+    }
+
+    #[inline]
+    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+        local.deliver_to_entity(self.region, self.key, message, extra)
+    }
+}
+
+impl<I: EntityId, M: Message> Destination for EntityRef<I, M> {
+    type Msg = M;
+    type Owned = Self;
+
+    fn into_owned(self) -> Self {
+        self
+    }
+
+    #[inline]
+    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+        local.deliver_to_entity(self.region, self.id.as_key(), message, extra)
+    }
+}
+
+impl<I: EntityId, M: Message> Destination for &EntityRef<I, M> {
+    type Msg = M;
+    type Owned = EntityRef<I, M>;
+
+    fn into_owned(self) -> EntityRef<I, M> {
+        self.clone()
+    }
+
+    #[inline]
+    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+        local.deliver_to_entity(self.region, self.id.as_key(), message, extra)
+    }
+}

@@ -1,0 +1,161 @@
+//! What can become of a message that did not do its work: refused for certain, or unknown.
+
+use std::fmt;
+
+/// Why a message was not delivered. It never reached a handler, and nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The receiver's mailbox is full; raise its capacity, or send less.
+    #[error("the mailbox is full")]
+    MailboxFull,
+    /// A newer message took its place in a full mailbox of the policy `DropOldest`.
+    #[error("a newer message took its place in a full mailbox")]
+    Evicted,
+    /// All mailboxes of the core together hold as many messages or bytes as they may.
+    #[error("the core's budget of queued messages or bytes is used up")]
+    CoreBudget,
+    /// The sender's outbox towards the receiver's core is full: that core does not keep up.
+    #[error("the outbox towards the receiver's core is full")]
+    OutboxFull,
+    /// The queue from other threads into a core is full.
+    #[error("the queue from other threads into the core is full")]
+    IngressFull,
+    /// This core has as many open asks as it may.
+    #[error("too many asks are open on this core")]
+    TooManyAsks,
+    /// Nobody lives at that address: the actor has stopped.
+    #[error("no such actor: it has stopped")]
+    NoSuchActor,
+    /// The reference belongs to another node, or to an earlier life of this one.
+    #[error("the reference belongs to another node or to an earlier life of this one")]
+    OldIncarnation,
+    /// The receiver stopped before the message had its turn.
+    #[error("the receiver stopped before the message had its turn")]
+    Stopped,
+    /// The entity could not be started: its factory failed.
+    #[error("the entity could not be started")]
+    StartFailed,
+    /// The shard is moving, and the room for messages that wait for it is used up.
+    #[error("the shard is moving and the room for waiting messages is used up")]
+    Moving,
+    /// The runtime is shutting down.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+}
+
+impl Rejection {
+    /// Every reason, in the order of their counters.
+    pub const ALL: [Rejection; 12] = [
+        Rejection::MailboxFull,
+        Rejection::Evicted,
+        Rejection::CoreBudget,
+        Rejection::OutboxFull,
+        Rejection::IngressFull,
+        Rejection::TooManyAsks,
+        Rejection::NoSuchActor,
+        Rejection::OldIncarnation,
+        Rejection::Stopped,
+        Rejection::StartFailed,
+        Rejection::Moving,
+        Rejection::ShuttingDown,
+    ];
+}
+
+/// Why nobody can say whether an ask took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Uncertainty {
+    /// No reply came in time.
+    #[error("no reply came in time")]
+    Timeout,
+    /// The handler ended without answering.
+    #[error("the handler dropped the reply address without answering")]
+    DroppedUnanswered,
+    /// The handler failed.
+    #[error("the handler failed")]
+    HandlerFailed,
+    /// The runtime went away while the ask was open.
+    #[error("the runtime went away while the ask was open")]
+    RuntimeGone,
+}
+
+/// The outcome of an ask, or of an acknowledged send, that brought no reply.
+///
+/// Only [`Rejected`](AskError::Rejected) may be retried blindly: the message certainly never reached a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AskError {
+    /// Certainly never delivered to a handler.
+    #[error("rejected: {0}")]
+    Rejected(#[from] Rejection),
+    /// It may or may not have taken effect.
+    #[error("unknown whether it took effect: {0}")]
+    Unknown(#[from] Uncertainty),
+}
+
+/// A message that was refused at the call, handed back with the reason.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Refused<M> {
+    /// The message, untouched.
+    pub message: M,
+    /// Why it was refused.
+    pub why: Rejection,
+}
+
+impl<M> fmt::Debug for Refused<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("why", &self.why).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for Refused<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the message was refused: {}", self.why)
+    }
+}
+
+impl<M> std::error::Error for Refused<M> {}
+
+/// Why an actor could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The factory panicked; nothing was started.
+    #[error("the factory of {actor} panicked: {panic}")]
+    FactoryPanicked {
+        /// The actor's type.
+        actor: &'static str,
+        /// What the panic said.
+        panic: String,
+    },
+    /// There is no such core.
+    #[error("there is no {0}; the runtime has the cores core-0 to core-{last}", last = .1 - 1)]
+    NoSuchCore(crate::base::ids::CoreId, usize),
+    /// The request did not reach the core.
+    #[error("the request did not reach the core: {0}")]
+    Rejected(#[from] Rejection),
+}
+
+/// Why a future, or a call on another thread, brought no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked.
+    #[error("it panicked: {0}")]
+    Panicked(String),
+    /// It never ran: as many tasks as allowed are pending already.
+    #[error("it never ran: as many tasks as allowed are pending already")]
+    TooManyTasks,
+    /// It was given up: the executor that ran it dropped it.
+    #[error("the executor that ran it dropped it")]
+    Cancelled,
+}
+
+/// What a panic said, for errors and the log.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(a panic that carries no text)".to_owned())
+}

@@ -1,0 +1,643 @@
+//! The entities of one type on one core: who is active in which shard, how messages find them, and how shards leave and
+//! arrive.
+
+use super::batch::{Batch, EntityBatch, Note, Outgoing};
+use super::cell::{Body, EntityPlace};
+use super::control::Cargo;
+use super::entity::{Host, Packed};
+use super::entity_id::EntityId;
+use super::local::{Extra, Local, Room, TimerEvent, downcast_class, refuse};
+use super::mailbox::{Mail, MailPool, Mailbox};
+use super::outbox::OpenBatch;
+use super::recency::Recency;
+use super::reference::{CellRef, Region, shard_of};
+use super::refusal::{Refused, Rejection};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
+use crate::sharding::handoff::Last;
+use crate::sharding::topology::{MoveId, Route};
+use crate::wire::message::Message;
+use ahash::RandomState;
+use hashbrown::HashTable;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// The typed half of a region on one core.
+pub(crate) struct RegionTable<I, M> {
+    pub(crate) host: Box<dyn Host<I, M>>,
+    hasher: RandomState,
+    class: u16,
+    kind: u16,
+    mailbox: Mailbox,
+    routes: Vec<Route>,
+    /// The active entities of each shard: id and cell slot.
+    shards: Vec<HashTable<(I, u32)>>,
+    /// Messages for shards that are moving, in order.
+    held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
+    /// Entities of sealed shards that have yet to be shipped.
+    leaving: BTreeMap<ShardId, Vec<(I, u32)>>,
+    pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
+}
+
+/// The untyped half of a region on one core.
+pub(crate) struct RegionState {
+    pub(crate) name: &'static str,
+    /// Messages handled by each shard since the start.
+    pub(crate) handled: Vec<u64>,
+    pub(crate) kind: u16,
+    /// Shards whose entities run on this core.
+    pub(crate) hosted: Vec<bool>,
+    /// Shards that are being shipped: none of their entities may run.
+    pub(crate) sealed: Vec<bool>,
+    /// Entities of each shard that wait in an asynchronous handler.
+    pub(crate) suspended: BTreeMap<u32, u32>,
+    pub(crate) active: usize,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) max_active: Option<usize>,
+    /// Only kept where one of the two kinds of passivation is asked for.
+    pub(crate) recency: Option<Recency>,
+    pub(crate) timer_set: bool,
+    pub(crate) ops: RegionOps,
+}
+
+impl RegionState {
+    pub(crate) fn is_over(&self) -> bool {
+        self.max_active.is_some_and(|max| self.active > max)
+    }
+}
+
+/// What the engine does to a region without knowing its types.
+#[derive(Clone, Copy)]
+pub(crate) struct RegionOps {
+    pub(crate) send_last: fn(&mut Local, Last, CoreId),
+    pub(crate) release_held: fn(&mut Local, u16, ShardId),
+    pub(crate) ship: fn(&mut Local, u16, Shipment) -> Box<dyn Cargo>,
+    pub(crate) reject_held: fn(&mut Local, u16, Rejection),
+}
+
+/// What is to be shipped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shipment {
+    pub(crate) id: MoveId,
+    pub(crate) epoch: Epoch,
+    /// At most so many entities at once, so that the core stays responsive.
+    pub(crate) limit: usize,
+}
+
+/// A region's table whatever its types.
+pub(crate) trait AnyRegion: Any {
+    fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
+    fn set_route(&mut self, shard: ShardId, route: Route);
+    /// Takes an entity out of its shard's table.
+    fn forget(&mut self, place: EntityPlace, slot: u32);
+    /// A fresh body for an entity that is in the table.
+    fn revive(&self, place: EntityPlace, slot: u32) -> Result<Box<dyn Body>, String>;
+    /// Messages that wait for moving shards.
+    fn held(&self) -> usize;
+    /// Entities of a shard.
+    fn entities(&self, shard: ShardId) -> usize;
+    /// Moves a shard's entities from its table to the list of those that leave.
+    fn start_leaving(&mut self, shard: ShardId);
+    /// The cell slots of a shard's entities.
+    fn slots(&self, shard: ShardId) -> Vec<u32>;
+    /// The entity's id, for the log.
+    fn describe(&self, place: EntityPlace, slot: u32) -> String;
+}
+
+impl<I: EntityId, M: Message> RegionTable<I, M> {
+    fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
+        self.shards[place.shard as usize].find(place.table_hash, |entry| entry.1 == slot).map(|entry| &entry.0)
+    }
+}
+
+impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
+    fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>> {
+        self.outgoing.seal(to).map(|batch| batch as Box<dyn Batch>)
+    }
+
+    fn set_route(&mut self, shard: ShardId, route: Route) {
+        self.routes[shard.index()] = route;
+    }
+
+    fn forget(&mut self, place: EntityPlace, slot: u32) {
+        let shard = &mut self.shards[place.shard as usize];
+        if let Ok(entry) = shard.find_entry(place.table_hash, |entry| entry.1 == slot) {
+            entry.remove();
+        }
+    }
+
+    fn revive(&self, place: EntityPlace, slot: u32) -> Result<Box<dyn Body>, String> {
+        match self.id_of(place, slot) {
+            Some(id) => self.host.start(id, place),
+            None => Err("the entity is not in its shard's table".to_owned()),
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.held.values().map(VecDeque::len).sum()
+    }
+
+    fn entities(&self, shard: ShardId) -> usize {
+        self.shards[shard.index()].len()
+    }
+
+    fn start_leaving(&mut self, shard: ShardId) {
+        let entities = std::mem::take(&mut self.shards[shard.index()]).into_iter().collect();
+        self.leaving.insert(shard, entities);
+    }
+
+    fn slots(&self, shard: ShardId) -> Vec<u32> {
+        self.shards[shard.index()].iter().map(|entry| entry.1).collect()
+    }
+
+    fn describe(&self, place: EntityPlace, slot: u32) -> String {
+        self.id_of(place, slot).map_or_else(String::new, |id| format!("{id:?}"))
+    }
+}
+
+/// Who sends a message to an entity decides what may become of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// A call that can be refused.
+    Call,
+    /// It was accepted before, so it must not be refused.
+    Accepted,
+}
+
+impl Local {
+    /// Registers a region on this core. All cores register the same regions in the same order.
+    pub(crate) fn install_region<A: super::actor::Actor, I: EntityId>(
+        &mut self,
+        entity: &super::entity::EntityType<A, I>,
+        default_mailbox: Mailbox,
+        seed: u64,
+    ) {
+        let number = self.regions.len() as u16;
+        let key = EntityTypeId(number);
+        let shards = entity.num_shards;
+        let kind = self.kind_id::<A>();
+        let class = self.class_id::<A::Msg>();
+        let placements: Vec<_> = (0..shards)
+            .map(|shard| ShardKey { entity_type: key, shard: ShardId(shard) })
+            .map(|key| (self.topology.route(key), self.topology.placement(key).map(|placement| placement.owner)))
+            .collect();
+        let word = |n: u64| seed.wrapping_add(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(number) << 32);
+        self.regions.push(Box::new(RegionTable::<I, A::Msg> {
+            host: entity.host(),
+            hasher: RandomState::with_seeds(word(1), word(2), word(3), word(4)),
+            class,
+            kind,
+            mailbox: entity.mailbox.unwrap_or(default_mailbox),
+            routes: placements.iter().map(|(route, _)| route.unwrap_or(Route::Hold)).collect(),
+            shards: (0..shards).map(|_| HashTable::new()).collect(),
+            held: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            outgoing: Outgoing::new(self.port.cores()),
+        }));
+        self.region_states.push(RegionState {
+            name: entity.name,
+            handled: vec![0; shards as usize],
+            kind,
+            hosted: placements.iter().map(|(_, owner)| *owner == Some(self.core)).collect(),
+            sealed: vec![false; shards as usize],
+            suspended: BTreeMap::new(),
+            active: 0,
+            idle: entity.idle,
+            max_active: entity.max_active,
+            recency: (entity.idle.is_some() || entity.max_active.is_some()).then(Recency::default),
+            timer_set: false,
+            ops: RegionOps {
+                send_last: send_last::<I, A::Msg>,
+                release_held: release_held::<I, A::Msg>,
+                ship: ship::<I, A::Msg>,
+                reject_held: reject_held::<I, A::Msg>,
+            },
+        });
+    }
+
+    #[inline]
+    pub(crate) fn region_mut<I: EntityId, M: Message>(&mut self, region: u16) -> Option<&mut RegionTable<I, M>> {
+        downcast_region(&mut self.regions, region)
+    }
+
+    /// Sends to an entity, wherever it is.
+    #[inline]
+    pub(crate) fn deliver_to_entity<I: EntityId, M: Message>(
+        &mut self,
+        region: Region<I, M>,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
+        let shard = shard_of(I::stable_hash(key), region.num_shards);
+        self.route_to_entity::<I, M>(region.id.0, shard, key, message, extra, Sender::Call)
+    }
+
+    /// Sends to an entity what must not be refused: the result of something that the entity asked for.
+    pub(crate) fn bring_to_entity<I: EntityId, M: Message>(&mut self, region: Region<I, M>, key: &I::Key, message: M) {
+        let shard = shard_of(I::stable_hash(key), region.num_shards);
+        let sent = self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted);
+        if let Err(refused) = sent {
+            self.dead_letter(refused.why, refused.message);
+        }
+    }
+
+    #[inline]
+    fn route_to_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+        sender: Sender,
+    ) -> Result<(), Refused<M>> {
+        let me = self.core;
+        let Some(region) = self.region_mut::<I, M>(number) else {
+            return Err(refuse(Rejection::OldIncarnation, message, extra));
+        };
+        match region.routes.get(shard.index()) {
+            Some(Route::To(core)) if *core == me => self.store_for_entity::<I, M>(
+                number,
+                shard,
+                key,
+                message,
+                extra,
+                if sender == Sender::Call { Room::Bounded } else { Room::Reserved },
+            ),
+            Some(Route::To(core)) => {
+                let core = *core;
+                self.post_to_entity::<I, M>(core, number, shard, key, message, extra, sender)
+            }
+            Some(Route::Hold) => self.hold::<I, M>(number, shard, key, message, extra, sender),
+            None => Err(refuse(Rejection::OldIncarnation, message, extra)),
+        }
+    }
+
+    /// Takes a message for an entity that came through a lane.
+    #[inline]
+    pub(crate) fn accept_for_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        id: I,
+        message: M,
+        extra: Option<Extra>,
+    ) {
+        let hosted = self.region_states[usize::from(number)].hosted[shard.index()];
+        let stored = if hosted {
+            self.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Bounded)
+        } else {
+            // Only a sender that broke the order of a move gets here; its message is passed on, not lost.
+            self.route_to_entity::<I, M>(number, shard, id.as_key(), message, extra, Sender::Accepted)
+        };
+        if let Err(refused) = stored {
+            self.dead_letter(refused.why, refused.message);
+        }
+    }
+
+    #[inline]
+    fn store_for_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+        room: Room,
+    ) -> Result<(), Refused<M>> {
+        let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
+            return Err(refuse(Rejection::OldIncarnation, message, extra));
+        };
+        let hash = region.hasher.hash_one(key);
+        let slot = region.shards[shard.index()].find(hash, |(id, _)| id.is(key)).map(|entry| entry.1);
+        let started = match slot {
+            Some(slot) => self.cells.tenant(slot),
+            None if room == Room::Bounded && !self.has_room() => {
+                return Err(refuse(Rejection::CoreBudget, message, extra));
+            }
+            None => self.start_entity::<I, M>(number, shard, key, hash),
+        };
+        match started {
+            Some(at) => self.store(at, message, extra, room),
+            None => Err(refuse(Rejection::StartFailed, message, extra)),
+        }
+    }
+
+    /// Starts an entity; `None` if its factory failed, which is counted and logged.
+    fn start_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        table_hash: u64,
+    ) -> Option<CellRef> {
+        let region = downcast_region::<I, M>(&mut self.regions, number)?;
+        let place = EntityPlace { region: number, shard: shard.0, table_hash };
+        let id = I::from_key(key);
+        match region.host.start(&id, place) {
+            Ok(body) => self.place_entity::<I, M>(place, id, body),
+            Err(panic) => {
+                let kind = region.kind;
+                self.count_fault(kind);
+                tracing::error!(core = %self.core, entity = ?id, %panic, "the factory of an entity panicked");
+                None
+            }
+        }
+    }
+
+    /// Gives an entity a cell and a place in its shard's table.
+    fn place_entity<I: EntityId, M: Message>(&mut self, place: EntityPlace, id: I, body: Box<dyn Body>) -> Option<CellRef> {
+        let region = downcast_region::<I, M>(&mut self.regions, place.region)?;
+        let at = self.cells.allocate(region.class, region.kind, region.mailbox, body);
+        let hasher = &region.hasher;
+        region.shards[place.shard as usize].insert_unique(place.table_hash, (id, at.slot), |(id, _)| {
+            hasher.hash_one(id.as_key())
+        });
+        let now = self.now;
+        let state = &mut self.region_states[usize::from(place.region)];
+        state.active += 1;
+        if let Some(recency) = &mut state.recency {
+            recency.insert(at.slot, now);
+            if let (Some(idle), false) = (state.idle, state.timer_set) {
+                state.timer_set = true;
+                self.timers.insert(now + idle, TimerEvent::Passivate { region: place.region });
+            }
+        }
+        Some(at)
+    }
+
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one envelope, on the hot path")]
+    fn post_to_entity<I: EntityId, M: Message>(
+        &mut self,
+        to: CoreId,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+        sender: Sender,
+    ) -> Result<(), Refused<M>> {
+        let target = &mut self.outbox[to.index()];
+        if target.messages >= self.limits.outbox_messages && sender == Sender::Call {
+            return Err(refuse(Rejection::OutboxFull, message, extra));
+        }
+        target.messages += 1;
+        let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
+            unreachable!("the caller found the region")
+        };
+        let (batch, opened) = region.outgoing.open(to);
+        batch.region = number;
+        if let Some(Extra::Acknowledge(stored)) = extra {
+            batch.notes.push((batch.items.len() as u32, Note::Acknowledge(stored)));
+        }
+        batch.items.push((shard, I::from_key(key), message));
+        let full = batch.items.len() >= self.limits.batch_messages;
+        if opened {
+            target.open.push(OpenBatch::Region(number));
+        }
+        if full {
+            self.seal(to, OpenBatch::Region(number));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn hold<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+        sender: Sender,
+    ) -> Result<(), Refused<M>> {
+        let limit = self.limits.held_messages;
+        let Some(region) = self.region_mut::<I, M>(number) else {
+            unreachable!("the caller found the region")
+        };
+        let held = region.held.entry(shard).or_default();
+        if held.len() >= limit && sender == Sender::Call {
+            return Err(refuse(Rejection::Moving, message, extra));
+        }
+        held.push_back((I::from_key(key), message, extra));
+        Ok(())
+    }
+}
+
+#[inline]
+fn downcast_region<I: EntityId, M: Message>(
+    regions: &mut [Box<dyn AnyRegion>],
+    number: u16,
+) -> Option<&mut RegionTable<I, M>> {
+    let region: &mut dyn Any = &mut **regions.get_mut(usize::from(number))?;
+    region.downcast_mut()
+}
+
+/// Tells the core that a shard leaves: nothing more comes from here.
+fn send_last<I: EntityId, M: Message>(local: &mut Local, last: Last, to: CoreId) {
+    let number = last.id.shard.entity_type.0;
+    let Some(region) = local.region_mut::<I, M>(number) else { return };
+    let (batch, opened) = region.outgoing.open(to);
+    batch.region = number;
+    batch.notes.push((batch.items.len() as u32, Note::Last(last)));
+    if opened {
+        local.outbox[to.index()].open.push(OpenBatch::Region(number));
+    }
+}
+
+/// Sends what was held for a shard, in order; it was accepted, so nothing of it is refused.
+fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardId) {
+    let held = local.region_mut::<I, M>(number).and_then(|region| region.held.remove(&shard));
+    for (id, message, extra) in held.into_iter().flatten() {
+        let sent = local.route_to_entity::<I, M>(number, shard, id.as_key(), message, extra, Sender::Accepted);
+        if let Err(refused) = sent {
+            local.dead_letter(refused.why, refused.message);
+        }
+    }
+}
+
+fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rejection) {
+    let held = local.region_mut::<I, M>(number).map(|region| std::mem::take(&mut region.held));
+    for (_, message, extra) in held.into_iter().flatten().flat_map(|(_, messages)| messages) {
+        let refused = refuse(why, message, extra);
+        local.dead_letter(why, refused.message);
+    }
+}
+
+/// An entity under way: its id, its state, and its mailbox in order.
+struct Passenger<I, M> {
+    id: I,
+    state: Packed,
+    mailbox: Vec<(M, Option<Extra>)>,
+}
+
+struct ShardCargo<I, M> {
+    shipment: Shipment,
+    is_last: bool,
+    passengers: Vec<Passenger<I, M>>,
+}
+
+/// Packs some of the entities of a sealed shard.
+fn ship<I: EntityId, M: Message>(local: &mut Local, number: u16, shipment: Shipment) -> Box<dyn Cargo> {
+    let shard = shipment.id.shard.shard;
+    let mut passengers = Vec::new();
+    let mut is_last = true;
+    while let Some((id, slot)) = local.next_to_leave::<I, M>(number, shard) {
+        passengers.extend(local.pack_entity::<I, M>(number, id, slot));
+        if passengers.len() >= shipment.limit {
+            is_last = local.region_mut::<I, M>(number).is_none_or(|region| !region.leaving.contains_key(&shard));
+            break;
+        }
+    }
+    Box::new(ShardCargo { shipment, is_last, passengers })
+}
+
+impl Local {
+    fn next_to_leave<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId) -> Option<(I, u32)> {
+        let region = self.region_mut::<I, M>(number)?;
+        let leaving = region.leaving.get_mut(&shard)?;
+        let next = leaving.pop();
+        if leaving.is_empty() {
+            region.leaving.remove(&shard);
+        }
+        next
+    }
+
+    /// Takes one entity out of its cell, with its mailbox.
+    fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, slot: u32) -> Option<Passenger<I, M>> {
+        let at = self.cells.tenant(slot)?;
+        let mut mailbox = Vec::new();
+        while let Some(mail) = self.next_mail::<M>(at) {
+            if let Mail::User(message) = mail {
+                mailbox.push((message, None));
+            }
+        }
+        let body = self.cells.get(at)?.body.take();
+        let state = match body {
+            Some(body) => self.pack_body::<I, M>(number, at, &id, body),
+            None => Packed::Nothing,
+        };
+        self.cells.release(at);
+        let region = &mut self.region_states[usize::from(number)];
+        region.active -= 1;
+        if let Some(recency) = &mut region.recency {
+            recency.remove(slot);
+        }
+        (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger { id, state, mailbox })
+    }
+
+    fn pack_body<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        at: CellRef,
+        id: &I,
+        mut body: Box<dyn Body>,
+    ) -> Packed {
+        let Some(region) = self.region_mut::<I, M>(number) else { return Packed::Nothing };
+        if region.host.is_ephemeral() {
+            self.run_post_stop(at, &mut *body);
+            super::activation::drop_body(body);
+            return Packed::Nothing;
+        }
+        match region.host.pack(body) {
+            Ok(packed) => packed,
+            Err(fault) => {
+                let kind = region.kind;
+                self.count_fault(kind);
+                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be captured for its move: its state is lost");
+                Packed::Nothing
+            }
+        }
+    }
+}
+
+impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
+    fn id(&self) -> MoveId {
+        self.shipment.id
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.shipment.epoch
+    }
+
+    fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    fn install(self: Box<Self>, local: &mut Local) {
+        let ShardKey { entity_type: EntityTypeId(number), shard } = self.shipment.id.shard;
+        for Passenger { id, state, mailbox } in self.passengers {
+            let started = match state {
+                Packed::Nothing => None,
+                state => local.unpack_entity::<I, M>(number, shard, id.clone(), state),
+            };
+            for (message, extra) in mailbox {
+                let stored = match started {
+                    Some(at) => local.store(at, message, extra, Room::Reserved),
+                    None => {
+                        local.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Reserved)
+                    }
+                };
+                if let Err(refused) = stored {
+                    local.dead_letter(refused.why, refused.message);
+                }
+            }
+        }
+    }
+}
+
+impl Local {
+    fn unpack_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        id: I,
+        state: Packed,
+    ) -> Option<CellRef> {
+        let region = self.region_mut::<I, M>(number)?;
+        let table_hash = region.hasher.hash_one(id.as_key());
+        let place = EntityPlace { region: number, shard: shard.0, table_hash };
+        match region.host.unpack(&id, state, place) {
+            Ok(body) => self.place_entity::<I, M>(place, id, body),
+            Err(fault) => {
+                let kind = region.kind;
+                self.count_fault(kind);
+                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be restored after its move: it starts afresh");
+                None
+            }
+        }
+    }
+
+    /// The reference of an entity that lives here, to be used by results that find it wherever it is by then.
+    pub(crate) fn entity_of<I: EntityId, M: Message>(&mut self, place: EntityPlace, slot: u32) -> Option<(Region<I, M>, I)> {
+        let region = self.region_mut::<I, M>(place.region)?;
+        let id = region.id_of(place, slot)?.clone();
+        Some((Region::new(EntityTypeId(place.region), region.routes.len() as u32), id))
+    }
+
+    /// Drops what waits in the mailbox of a cell as dead letters.
+    pub(crate) fn discard_mailbox<M: Message>(&mut self, at: CellRef, why: Rejection) {
+        let mut rejected = Vec::new();
+        if let Some(cell) = self.cells.get(at)
+            && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
+        {
+            while let Some(mail) = class.pool.pop(&mut cell.queue) {
+                self.queued_messages -= 1;
+                self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+                if let Mail::User(message) = mail {
+                    rejected.push(message);
+                }
+            }
+            if std::mem::take(&mut cell.has_waiting) {
+                for waiting in class.pool.waiting.remove(&at.slot).into_iter().flatten() {
+                    rejected.push(refuse(why, waiting.message, Some(Extra::Acknowledge(waiting.stored))).message);
+                }
+            }
+        }
+        for message in rejected {
+            self.dead_letter(why, message);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What asynchronous code on a core can do.
+
+use super::asks::DEFAULT_ASK_TIMEOUT;
+use super::handle::Handle;
+use super::local::{Extra, Local};
+use super::mailbox::Stored;
+use super::pending::{Pending, pending};
+use super::reference::Destination;
+use super::refusal::{AskError, Refused, Rejection, Uncertainty};
+use super::reply::{ReplyTo, discard};
+use super::task::Detached;
+use crate::base::ids::CoreId;
+use crate::base::time::Time;
+use crate::wire::message::Message;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::rc::Weak;
+use std::time::Duration;
+
+/// The runtime as seen from a future on a core; it stays on that core.
+///
+/// A future gets it from [`Context::scope`](super::context::Context::scope) or
+/// [`Handle::run_on`](super::handle::Handle::run_on). Inside a handler use the context: there every call on a scope
+/// panics, since the handler holds what the scope needs.
+#[derive(Clone)]
+pub struct Scope {
+    local: Weak<RefCell<Local>>,
+    core: CoreId,
+}
+
+impl Scope {
+    pub(crate) fn of(local: &Local) -> Scope {
+        Scope { local: local.me.clone(), core: local.core }
+    }
+
+    /// The core on which the future runs.
+    #[must_use]
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// The time at which this turn of the core began.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.with(|local| local.now).unwrap_or(Time::MAX)
+    }
+
+    /// The time right now, read from the clock.
+    #[must_use]
+    pub fn clock(&self) -> Time {
+        self.with(|local| local.clock.now()).unwrap_or(Time::MAX)
+    }
+
+    /// A handle for threads outside of the cores; `None` when the core has gone.
+    #[must_use]
+    pub fn handle(&self) -> Option<Handle> {
+        self.with(|local| local.handle.clone())
+    }
+
+    /// As [`Context::tell`](super::context::Context::tell).
+    pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
+        self.with(|local| local.tell(to, message));
+    }
+
+    /// As [`Context::try_tell`](super::context::Context::try_tell).
+    ///
+    /// # Errors
+    /// The message and the reason; nothing has changed.
+    pub fn try_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
+        let mut message = Some(message);
+        let sent = self.with(|local| match message.take() {
+            Some(message) => to
+                .deliver(local, message, None)
+                .inspect_err(|refused| local.counters.count_refusal(refused.why)),
+            None => Ok(()),
+        });
+        match (sent, message) {
+            (Some(sent), _) => sent,
+            (None, Some(message)) => Err(Refused { message, why: Rejection::ShuttingDown }),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Sends, and resolves once the message lies in the receiver's mailbox. Under
+    /// [`Policy::Backpressure`](super::mailbox::Policy::Backpressure) it waits there for room, in order.
+    pub fn send<D: Destination>(&self, to: D, message: D::Msg) -> Pending<Result<(), AskError>> {
+        let (completer, stored) = pending(Err(Uncertainty::RuntimeGone.into()));
+        self.with(|local| local.send(to, message, Box::new(move |_, outcome| completer.complete(outcome.map(|Stored| ())))));
+        stored
+    }
+
+    /// Answers an ask.
+    pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
+        self.with(|local| local.reply(to, reply));
+    }
+
+    /// Asks, and waits 5 s for the reply.
+    pub fn ask<D: Destination, R: Message>(
+        &self,
+        to: D,
+        make: impl FnOnce(ReplyTo<R>) -> D::Msg,
+    ) -> Pending<Result<R, AskError>> {
+        self.ask_within(DEFAULT_ASK_TIMEOUT, to, make)
+    }
+
+    /// Asks, with a time to wait of your own.
+    pub fn ask_within<D: Destination, R: Message>(
+        &self,
+        within: Duration,
+        to: D,
+        make: impl FnOnce(ReplyTo<R>) -> D::Msg,
+    ) -> Pending<Result<R, AskError>> {
+        let (completer, reply) = pending(Err(Uncertainty::RuntimeGone.into()));
+        self.with(|local| local.ask(to, within, make, Box::new(move |_, outcome| completer.complete(outcome))));
+        reply
+    }
+
+    /// A future that ends after `duration`, by the core's timers (to about a millisecond).
+    pub fn sleep(&self, duration: Duration) -> Pending<()> {
+        self.with(|local| {
+            let until = local.now + duration;
+            local.sleep_until(until)
+        })
+        .unwrap_or_else(|| Pending::ready(()))
+    }
+
+    /// Runs another future beside this one, on the same core.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.with(|local| local.add_job(Box::new(Detached::new(future))));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Local) -> T) -> Option<T> {
+        let local = self.local.upgrade()?;
+        let Ok(mut local) = local.try_borrow_mut() else {
+            panic!("a scope was used inside a handler: there, use the handler's context")
+        };
+        Some(work(&mut local))
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({})", self.core)
+    }
+}
+
+impl Local {
+    /// Sends with a receipt.
+    pub(crate) fn send<D: Destination>(&mut self, to: D, message: D::Msg, sink: super::asks::Sink<Stored>) {
+        // A receipt may take as long as the receiver needs to make room; it ends with the receiver, not with time.
+        match self.open_ask::<Stored>(Duration::from_nanos(u64::MAX), sink) {
+            Ok(stored) => {
+                if let Err(refused) = to.deliver(self, message, Some(Extra::Acknowledge(stored))) {
+                    self.counters.count_refusal(refused.why);
+                    discard(refused.why.into(), refused.message);
+                }
+            }
+            Err((why, sink)) => {
+                self.counters.count_refusal(why);
+                discard(why.into(), message);
+                sink(self, Err(why.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Futures on a core: who polls them, how they are woken, and where their results go.
+//!
+//! The engine polls them between activations, on the core's own thread. A waker works from every thread: it puts the
+//! task's number into the core's list and rings the core's bell. Each task is in that list at most once, so the list is
+//! bounded by the number of tasks.
+
+use super::actor::Fault;
+use super::context::Recipient;
+use super::local::{Local, TimerEvent};
+use super::pending::{Pending, pending};
+use super::reference::CellRef;
+use super::refusal::{TaskError, panic_text};
+use crate::base::time::Time;
+use crate::base::timer_wheel::TimerKey;
+use crate::mesh::doorbell::Doorbell;
+use crate::wire::message::Message;
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// A pending future of this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Runs work on threads of its own: the core's pool for blocking calls, a tokio runtime, or any other.
+///
+/// With the feature `tokio`, `tokio::runtime::Handle` is one.
+pub trait Executor: Send + Sync {
+    /// Takes a future to run it to its end. Dropping it instead cancels it, and whoever waits for its result hears so.
+    fn execute(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>);
+}
+
+#[cfg(feature = "tokio")]
+impl Executor for tokio::runtime::Handle {
+    fn execute(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(self.spawn(work));
+    }
+}
+
+/// A future together with what becomes of its result.
+pub(crate) trait Job {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
+    /// Hands the result, or the reason why there is none, to whoever asked for it.
+    fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>);
+    fn name(&self) -> &'static str;
+}
+
+struct Task {
+    generation: u32,
+    next_free: u32,
+    job: Option<Box<dyn Job>>,
+    waker: Option<Arc<TaskWaker>>,
+    deadline: Option<TimerKey>,
+}
+
+/// All pending futures of a core.
+pub(crate) struct Tasks {
+    tasks: Vec<Task>,
+    free: Option<u32>,
+    live: usize,
+    woken: Arc<Woken>,
+    /// Some shard of this core is being shipped. (Kept beside the tasks because both are looked at on every activation.)
+    pub(crate) any_sealed: bool,
+}
+
+struct Woken {
+    list: Mutex<Vec<TaskId>>,
+    any: AtomicBool,
+    doorbell: Arc<Doorbell>,
+}
+
+struct TaskWaker {
+    id: TaskId,
+    listed: AtomicBool,
+    woken: Arc<Woken>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.listed.swap(true, Ordering::AcqRel) {
+            self.woken.list.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+            self.woken.any.store(true, Ordering::Release);
+            self.woken.doorbell.ring();
+        }
+    }
+}
+
+impl Tasks {
+    pub(crate) fn new(doorbell: Arc<Doorbell>) -> Self {
+        let woken = Woken { list: Mutex::new(Vec::new()), any: AtomicBool::new(false), doorbell };
+        Tasks { tasks: Vec::new(), free: None, live: 0, woken: Arc::new(woken), any_sealed: false }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    #[inline]
+    pub(crate) fn any_woken(&self) -> bool {
+        self.woken.any.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_woken(&self) -> Vec<TaskId> {
+        if !self.any_woken() {
+            return Vec::new();
+        }
+        self.woken.any.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.woken.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn get(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.tasks.get_mut(id.slot as usize).filter(|task| task.generation == id.generation)
+    }
+
+    fn insert(&mut self, job: Box<dyn Job>) -> TaskId {
+        let slot = match self.free {
+            Some(slot) => {
+                let next = self.tasks[slot as usize].next_free;
+                self.free = (next != u32::MAX).then_some(next);
+                slot
+            }
+            None => {
+                self.tasks.push(Task { generation: 0, next_free: u32::MAX, job: None, waker: None, deadline: None });
+                (self.tasks.len() - 1) as u32
+            }
+        };
+        self.live += 1;
+        let task = &mut self.tasks[slot as usize];
+        let id = TaskId { slot, generation: task.generation };
+        let waker = Arc::new(TaskWaker { id, listed: AtomicBool::new(false), woken: self.woken.clone() });
+        task.job = Some(job);
+        task.waker = Some(waker.clone());
+        waker.wake();
+        id
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<(Option<Box<dyn Job>>, Option<TimerKey>)> {
+        let next_free = self.free.unwrap_or(u32::MAX);
+        let task = self.get(id)?;
+        task.generation = task.generation.wrapping_add(1);
+        task.next_free = next_free;
+        task.waker = None;
+        let removed = (task.job.take(), task.deadline.take());
+        self.free = Some(id.slot);
+        self.live -= 1;
+        Some(removed)
+    }
+
+    /// Takes a woken future out, to be polled while nothing of the core is borrowed.
+    pub(crate) fn start_poll(&mut self, id: TaskId) -> Option<(Box<dyn Job>, Waker)> {
+        let task = self.get(id)?;
+        let waker = task.waker.clone()?;
+        // From here on a wake counts again.
+        waker.listed.store(false, Ordering::Release);
+        Some((task.job.take()?, Waker::from(waker)))
+    }
+
+    /// Puts back a future that is not through. It is given back if its task has ended meanwhile.
+    pub(crate) fn put_back(&mut self, id: TaskId, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
+        match self.get(id) {
+            Some(task) => {
+                task.job = Some(job);
+                None
+            }
+            None => Some(job),
+        }
+    }
+
+    /// Takes all futures out, for the end.
+    pub(crate) fn take_all(&mut self) -> Vec<Box<dyn Job>> {
+        let ids: Vec<_> = (0..self.tasks.len())
+            .filter(|slot| self.tasks[*slot].waker.is_some())
+            .map(|slot| TaskId { slot: slot as u32, generation: self.tasks[slot].generation })
+            .collect();
+        ids.into_iter().filter_map(|id| self.remove(id)?.0).collect()
+    }
+}
+
+/// Polls a job; a panic in it is its failure.
+pub(crate) fn poll_job(job: &mut dyn Job, waker: &Waker) -> Poll<Option<TaskError>> {
+    let mut context = Context::from_waker(waker);
+    match catch_unwind(AssertUnwindSafe(|| job.poll(&mut context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(())) => Poll::Ready(None),
+        Err(panic) => Poll::Ready(Some(TaskError::Panicked(panic_text(&*panic)))),
+    }
+}
+
+impl Local {
+    /// Adds a future; if there are too many, it fails at once.
+    pub(crate) fn add_job(&mut self, job: Box<dyn Job>) -> Option<TaskId> {
+        if self.tasks.len() >= self.limits.tasks {
+            self.finish_job(job, Some(TaskError::TooManyTasks));
+            return None;
+        }
+        Some(self.tasks.insert(job))
+    }
+
+    /// Adds the future for which an actor is suspended; it has the time that asynchronous handlers have.
+    pub(crate) fn add_suspending_job(&mut self, job: Box<dyn Job>) {
+        let deadline = self.now + self.limits.async_deadline;
+        if let Some(id) = self.add_job(job) {
+            let timer = self.timers.insert(deadline, TimerEvent::Deadline { task: id });
+            if let Some(task) = self.tasks.get(id) {
+                task.deadline = Some(timer);
+            }
+        }
+    }
+
+    pub(crate) fn end_task(&mut self, id: TaskId, job: Box<dyn Job>, failed: Option<TaskError>) {
+        if let Some((_, Some(deadline))) = self.tasks.remove(id) {
+            self.timers.cancel(deadline);
+        }
+        self.finish_job(job, failed);
+    }
+
+    /// The future of an asynchronous handler has not finished in time.
+    pub(crate) fn deadline_passed(&mut self, id: TaskId) {
+        if let Some((Some(job), _)) = self.tasks.remove(id) {
+            self.finish_job(job, Some(TaskError::Cancelled));
+        }
+    }
+
+    /// A panic in what is to be done with the result ends here; the code that could fail for an actor catches its own.
+    fn finish_job(&mut self, job: Box<dyn Job>, failed: Option<TaskError>) {
+        let name = job.name();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job.finish(self, failed))) {
+            tracing::error!(core = %self.core, task = name, panic = %panic_text(&*panic), "the end of a future panicked");
+        }
+    }
+
+    /// A future that ends at `deadline`.
+    pub(crate) fn sleep_until(&mut self, deadline: Time) -> Pending<()> {
+        let (completer, pending) = pending(());
+        self.timers.insert(deadline, TimerEvent::Sleep(completer));
+        pending
+    }
+}
+
+/// A future whose result becomes a message of the actor that spawned it.
+pub(crate) struct Piped<F: Future, M, Then> {
+    future: Option<Pin<Box<F>>>,
+    result: Option<F::Output>,
+    then: Then,
+    recipient: Recipient<M>,
+    owner: CellRef,
+}
+
+impl<F: Future, M, Then> Piped<F, M, Then> {
+    pub(crate) fn new(future: F, then: Then, recipient: Recipient<M>, owner: CellRef) -> Self {
+        Piped { future: Some(Box::pin(future)), result: None, then, recipient, owner }
+    }
+}
+
+impl<F, M, Then> Job for Piped<F, M, Then>
+where
+    F: Future + 'static,
+    M: Message,
+    Then: FnOnce(Result<F::Output, TaskError>) -> M + 'static,
+{
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        poll_once(&mut self.future, &mut self.result, context)
+    }
+
+    fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
+        let this = *self;
+        super::activation::drop_guarded(this.future);
+        let outcome = outcome(this.result, failed);
+        match catch_unwind(AssertUnwindSafe(|| (this.then)(outcome))) {
+            Ok(message) => this.recipient.deliver(local, message),
+            Err(panic) => local.fault_later(this.owner, Fault::panicked(panic_text(&*panic))),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        std::any::type_name::<F>()
+    }
+}
+
+/// A future for which an actor's mailbox is suspended.
+pub(crate) struct Suspending<F: Future, Then> {
+    future: Option<Pin<Box<F>>>,
+    result: Option<F::Output>,
+    /// Makes the continuation, boxed with its actor's type.
+    then: Then,
+    owner: CellRef,
+}
+
+impl<F: Future, Then> Suspending<F, Then> {
+    pub(crate) fn new(future: F, then: Then, owner: CellRef) -> Self {
+        Suspending { future: Some(Box::pin(future)), result: None, then, owner }
+    }
+}
+
+impl<F, Then> Job for Suspending<F, Then>
+where
+    F: Future + 'static,
+    Then: FnOnce(F::Output) -> Box<dyn Any> + 'static,
+{
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        poll_once(&mut self.future, &mut self.result, context)
+    }
+
+    fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
+        let this = *self;
+        super::activation::drop_guarded(this.future);
+        match outcome(this.result, failed) {
+            Ok(result) => local.resume(this.owner, (this.then)(result)),
+            Err(TaskError::Cancelled) => {
+                local.fault_later(this.owner, Fault::new("the asynchronous handler exceeded its deadline"));
+            }
+            Err(TaskError::Panicked(text)) => local.fault_later(this.owner, Fault::panicked(text)),
+            Err(error) => local.fault_later(this.owner, Fault::from(error)),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        std::any::type_name::<F>()
+    }
+}
+
+/// A future with nobody's mailbox behind it.
+pub(crate) struct Detached<F> {
+    future: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future<Output = ()>> Detached<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Detached { future: Some(Box::pin(future)) }
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> Job for Detached<F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        poll_once(&mut self.future, &mut None, context)
+    }
+
+    fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
+        super::activation::drop_guarded(self.future);
+        if let Some(error) = failed {
+            tracing::error!(core = %local.core, task = std::any::type_name::<F>(), %error, "a future failed");
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        std::any::type_name::<F>()
+    }
+}
+
+fn poll_once<F: Future>(
+    future: &mut Option<Pin<Box<F>>>,
+    result: &mut Option<F::Output>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    let Some(running) = future else { return Poll::Ready(()) };
+    running.as_mut().poll(context).map(|output| *result = Some(output))
+}
+
+fn outcome<T>(result: Option<T>, failed: Option<TaskError>) -> Result<T, TaskError> {
+    result.ok_or(failed.unwrap_or(TaskError::Cancelled))
+}
+
+/// Runs a future elsewhere; its result comes back here.
+pub(crate) fn run_elsewhere<T: Send + 'static>(
+    executor: &dyn Executor,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Pending<Result<T, TaskError>> {
+    let (completer, result) = pending(Err(TaskError::Cancelled));
+    executor.execute(Box::pin(async move {
+        let outcome = CatchPanic(Box::pin(future)).await;
+        completer.complete(outcome);
+    }));
+    result
+}
+
+/// A future that ends with what its panic said instead of unwinding into whoever polls it.
+pub(crate) struct CatchPanic<F>(pub(crate) Pin<Box<F>>);
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(TaskError::Panicked(panic_text(&*panic)))),
+        }
+    }
+}

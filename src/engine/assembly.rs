@@ -1,0 +1,195 @@
+//! Putting the cores of a node together: lanes, gate, first topology, and a seed for each core's engine.
+//!
+//! Both drivers build nodes with this, so what runs in the simulator is what runs on pinned threads.
+
+use super::coordination::Coordination;
+use super::core::{Engine, EngineSetup, RegionInstaller};
+use crate::actor::actor::Actor;
+use crate::actor::batch::Batch;
+use crate::actor::control::Control;
+use crate::actor::entity::EntityType;
+use crate::actor::entity_id::EntityId;
+use crate::actor::handle::{CoreJob, Gate, Handle};
+use crate::actor::local::{Clock, Limits, LocalSetup};
+use crate::actor::reference::{Home, Region};
+use crate::actor::reply::{Exit, RuntimeId, close_exit, open_exit};
+use crate::actor::task::Executor;
+use crate::actor::trace::Tracer;
+use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId};
+use crate::mesh::doorbell::Doorbell;
+use crate::mesh::lane::{LaneDepths, Port, connect};
+use crate::sharding::coordinator::Coordinator;
+use crate::sharding::settings::CoordinatorSettings;
+use crate::sharding::topology::{Allocation, Topology, TopologyError};
+use crossbeam_channel::Receiver;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// The entity types of a node, in the order of their registration.
+#[derive(Default)]
+pub(crate) struct Regions {
+    installers: Vec<RegionInstaller>,
+    names: Vec<&'static str>,
+    shards: Vec<u32>,
+}
+
+/// Why an entity type cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegionError {
+    /// It has no shards.
+    #[error("the entity type {0:?} has zero shards; give it at least one (256 is the default)")]
+    NoShards(&'static str),
+    /// Two types of one name.
+    #[error("there are two entity types of the name {0:?}; names tell them apart in the cluster, so give one another")]
+    NameTwice(&'static str),
+    /// More than there are numbers for.
+    #[error("there are more than {} entity types", u16::MAX)]
+    TooMany,
+}
+
+impl Regions {
+    pub(crate) fn add<A: Actor, I: EntityId>(&mut self, entity: EntityType<A, I>, seed: u64) -> Region<I, A::Msg> {
+        let id = EntityTypeId(self.installers.len() as u16);
+        let shards = entity.num_shards;
+        self.names.push(entity.name);
+        self.shards.push(shards);
+        self.installers.push(Box::new(move |local| local.install_region(&entity, local.limits.mailbox, seed)));
+        Region::new(id, shards)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RegionError> {
+        if self.names.len() > usize::from(u16::MAX) {
+            return Err(RegionError::TooMany);
+        }
+        for (index, name) in self.names.iter().enumerate() {
+            if self.shards[index] == 0 {
+                return Err(RegionError::NoShards(name));
+            }
+            if self.names[..index].contains(name) {
+                return Err(RegionError::NameTwice(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a node is made of.
+pub(crate) struct NodeSpec {
+    /// Cores that run actors; one more coordinates.
+    pub(crate) data_cores: usize,
+    pub(crate) limits: Limits,
+    pub(crate) lanes: LaneDepths,
+    pub(crate) ingress_jobs: usize,
+    pub(crate) regions: Regions,
+    pub(crate) allocation: Allocation,
+    pub(crate) coordinator: CoordinatorSettings,
+    /// How long a shard may take to become ready to leave its core.
+    pub(crate) patience: Duration,
+}
+
+/// A node whose cores have yet to be started.
+pub(crate) struct Assembly {
+    pub(crate) gate: Arc<Gate>,
+    /// One for each core, the coordination core last.
+    pub(crate) seeds: Vec<EngineSeed>,
+    pub(crate) doorbells: Vec<Arc<Doorbell>>,
+    pub(crate) runtime: RuntimeId,
+}
+
+/// What becomes the engine of one core, on the thread that runs it.
+pub(crate) struct EngineSeed {
+    home: Home,
+    runtime: RuntimeId,
+    limits: Limits,
+    topology: Arc<Topology>,
+    port: Port<Control, Box<dyn Batch>>,
+    jobs: Receiver<CoreJob>,
+    gate: Arc<Gate>,
+    regions: Arc<Regions>,
+    coordinator: CoordinatorSettings,
+    patience: Duration,
+    data_cores: usize,
+}
+
+/// What its driver gives to a core.
+pub(crate) struct CoreDriver {
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) tracer: Option<Box<dyn Tracer>>,
+    pub(crate) choose: Option<Box<dyn FnMut(usize) -> usize>>,
+    pub(crate) blocking: Arc<dyn Executor>,
+}
+
+/// Puts a node together.
+pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
+    let data_cores: Vec<CoreId> = (0..spec.data_cores as u16).map(CoreId).collect();
+    let topology = Arc::new(Topology::allocate(&spec.regions.shards, &data_cores, spec.allocation)?);
+    let ports = connect(spec.data_cores + 1, spec.lanes);
+    let doorbells: Vec<_> = ports.iter().map(|port| port.doorbell(port.me()).clone()).collect();
+    let (gate, jobs) = Gate::new(doorbells.clone(), spec.data_cores, spec.ingress_jobs);
+    let runtime = RuntimeId::next();
+    let exit: Weak<Gate> = Arc::downgrade(&gate);
+    open_exit(runtime, exit as Weak<dyn Exit>);
+    let regions = Arc::new(spec.regions);
+    let seeds = ports
+        .into_iter()
+        .zip(jobs)
+        .map(|(port, jobs)| EngineSeed {
+            home: Home { node: NodeId(0), incarnation: Incarnation(1) },
+            runtime,
+            limits: spec.limits.clone(),
+            topology: topology.clone(),
+            port,
+            jobs,
+            gate: gate.clone(),
+            regions: regions.clone(),
+            coordinator: spec.coordinator.clone(),
+            patience: spec.patience,
+            data_cores: spec.data_cores,
+        })
+        .collect();
+    Ok(Assembly { gate, seeds, doorbells, runtime })
+}
+
+impl Drop for Assembly {
+    fn drop(&mut self) {
+        // Only reached by a node that never started; a running one closes its exit at its end.
+        if !self.seeds.is_empty() {
+            close_exit(self.runtime);
+        }
+    }
+}
+
+impl EngineSeed {
+    pub(crate) fn start(self, driver: CoreDriver) -> Engine {
+        let me = self.port.me();
+        let coordinator_core = CoreId(self.data_cores as u16);
+        let data_cores: Vec<CoreId> = (0..self.data_cores as u16).map(CoreId).collect();
+        let load_window = self.coordinator.balancer.as_ref().map(|balancer| balancer.window);
+        let coordination = (me == coordinator_core).then(|| {
+            Coordination::new(Coordinator::new(self.topology.clone(), &data_cores, self.coordinator))
+        });
+        Engine::new(
+            EngineSetup {
+                local: LocalSetup {
+                    home: self.home,
+                    runtime: self.runtime,
+                    clock: driver.clock,
+                    limits: self.limits,
+                    tracer: driver.tracer,
+                    choose: driver.choose,
+                    topology: self.topology,
+                    port: self.port,
+                    handle: Handle::new(self.gate),
+                    blocking: driver.blocking,
+                },
+                jobs: self.jobs,
+                data_cores: self.data_cores,
+                coordinator_core,
+                coordination,
+                patience: self.patience,
+                load_window,
+            },
+            &self.regions.installers,
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! The coordination core: hosts the coordinator of shards and leads shutdown.
+
+use super::core::Engine;
+use crate::actor::control::{Control, DrainAnswer, Request};
+use crate::actor::local::Local;
+use crate::actor::pending::Completer;
+use crate::base::ids::CoreId;
+use crate::base::time::Time;
+use crate::sharding::coordinator::{Coordinator, Input, MoveRequest, Output};
+use crate::sharding::move_error::MoveError;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Pause between two rounds of questions while the cores drain.
+const DRAIN_PAUSE: Duration = Duration::from_millis(1);
+
+/// The coordinator and those who wait for its answers.
+pub(crate) struct Coordination {
+    coordinator: Coordinator,
+    waiting: BTreeMap<u64, Completer<Result<(), MoveError>>>,
+    next_token: u64,
+    drain: Option<Drain>,
+}
+
+/// Draining: rounds of questions, until twice in a row every core is idle and as much was received as sent. (Mattern's
+/// four counters, 1987: one round alone could miss what is under way behind its back.)
+struct Drain {
+    deadline: Time,
+    round: u64,
+    answers: BTreeMap<CoreId, DrainAnswer>,
+    quiet_before: Option<u64>,
+    ask_again_at: Option<Time>,
+    done: Completer<bool>,
+}
+
+impl Coordination {
+    pub(crate) fn new(coordinator: Coordinator) -> Coordination {
+        Coordination { coordinator, waiting: BTreeMap::new(), next_token: 0, drain: None }
+    }
+
+    pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
+        let drain = self.drain.as_ref().map(|drain| drain.ask_again_at.unwrap_or(drain.deadline).min(drain.deadline));
+        [self.coordinator.next_deadline(), drain].into_iter().flatten().min().map(|due| due.max(now))
+    }
+
+    pub(super) fn handle(&mut self, now: Time, message: Control) {
+        match message {
+            Control::Installed { id, epoch } => self.coordinator.handle(Input::Installed { id, epoch }, now),
+            Control::Refused { id, why } => self.coordinator.handle(Input::Refused { id, why }, now),
+            Control::Load(load) => self.coordinator.handle(Input::LoadReport(load), now),
+            Control::DrainAnswer(answer) => {
+                if let Some(drain) = self.drain.as_mut().filter(|drain| drain.round == answer.round) {
+                    drain.answers.insert(answer.core, answer);
+                }
+            }
+            Control::Topology(_) | Control::Cargo(_) | Control::DrainQuery { .. } | Control::Stop => {}
+        }
+    }
+
+    fn request(&mut self, now: Time, request: Request) {
+        match request {
+            Request::Move { shard, to, done } => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.waiting.insert(token, done);
+                self.coordinator.handle(Input::MoveRequested(MoveRequest { shard, to, token: Some(token) }), now);
+            }
+            Request::Shutdown { within, done } => {
+                if self.drain.is_none() {
+                    self.drain = Some(Drain {
+                        deadline: now + within,
+                        round: 0,
+                        answers: BTreeMap::new(),
+                        quiet_before: None,
+                        ask_again_at: Some(now),
+                        done,
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// The coordination core's part of a turn. Returns whether anything moved.
+    pub(super) fn coordinate(&mut self, local: &mut Local) -> bool {
+        let requests = std::mem::take(&mut local.requests);
+        let Some(coordination) = &mut self.coordination else {
+            // Only the coordination core is asked; requests that went astray end by being dropped.
+            return !requests.is_empty();
+        };
+        let now = local.now;
+        let mut moved = !requests.is_empty();
+        for request in requests {
+            coordination.request(now, request);
+        }
+        if coordination.coordinator.next_deadline().is_some_and(|due| due <= now) {
+            coordination.coordinator.handle(Input::Tick, now);
+        }
+        while let Some(output) = self.coordination.as_mut().and_then(|it| it.coordinator.poll_output()) {
+            moved = true;
+            match output {
+                Output::Publish(topology) => {
+                    for core in 0..local.port.cores() as u16 {
+                        self.send_control(local, CoreId(core), Control::Topology(topology.clone()));
+                    }
+                }
+                Output::Finished(finished) => {
+                    let waiting = finished.to.zip(self.coordination.as_mut());
+                    let done = waiting.and_then(|(token, coordination)| coordination.waiting.remove(&token));
+                    if let Some(done) = done {
+                        done.complete(finished.result);
+                    }
+                }
+            }
+        }
+        moved | self.drain(local)
+    }
+
+    fn drain(&mut self, local: &mut Local) -> bool {
+        let cores = local.port.cores();
+        let now = local.now;
+        let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.as_mut()) else {
+            return false;
+        };
+        if drain.answers.len() == cores {
+            let answers = std::mem::take(&mut drain.answers);
+            let sent: u64 = answers.values().map(|answer| answer.sent).sum();
+            let received: u64 = answers.values().map(|answer| answer.received).sum();
+            let quiet = answers.values().all(|answer| answer.idle) && sent == received;
+            if quiet && drain.quiet_before == Some(sent) {
+                return self.end_drain(local, true);
+            }
+            drain.quiet_before = quiet.then_some(sent);
+            drain.ask_again_at = Some(now + DRAIN_PAUSE);
+        }
+        if now >= drain.deadline {
+            return self.end_drain(local, false);
+        }
+        if drain.ask_again_at.is_some_and(|due| due <= now) {
+            drain.ask_again_at = None;
+            drain.round += 1;
+            let round = drain.round;
+            for core in 0..cores as u16 {
+                self.send_control(local, CoreId(core), Control::DrainQuery { round });
+            }
+            return true;
+        }
+        false
+    }
+
+    fn end_drain(&mut self, local: &mut Local, drained: bool) -> bool {
+        for core in 0..local.port.cores() as u16 {
+            self.send_control(local, CoreId(core), Control::Stop);
+        }
+        if let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.take()) {
+            drain.done.complete(drained);
+        }
+        true
+    }
+}

@@ -1,0 +1,403 @@
+//! The turn of one core: everything that happens on it happens in here, in one order.
+//!
+//! 1. read the clock once
+//! 2. take what came from other cores: control, then replies, then requests, bounded per peer
+//! 3. take what came from other threads
+//! 4. due timers
+//! 5. woken futures, then ready actors within a budget of messages and time
+//! 6. hand shards over, passivate, and flush: one batch for each core and type, at most one wake for each sleeping core
+//!
+//! The engine does no I/O and reads no clock but the one its driver gives it. Two drivers turn it: `io` on pinned
+//! threads, `sim` on one thread with virtual time.
+
+use super::coordination::Coordination;
+use crate::actor::batch::Batch;
+use crate::actor::control::Control;
+use crate::actor::handle::CoreJob;
+use crate::actor::local::{Local, LocalSetup, TimerEvent};
+use crate::actor::refusal::AskError;
+use crate::actor::refusal::Uncertainty;
+use crate::actor::reply;
+use crate::actor::task::poll_job;
+use crate::actor::trace::TraceEvent;
+use crate::base::ids::{CoreId, ShardKey};
+use crate::base::time::Time;
+use crate::mesh::lane::LaneClass;
+use crate::sharding::handoff::Handoff;
+use crate::sharding::topology::MoveId;
+use crossbeam_channel::Receiver;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Taken from each lane in one turn, so that no peer starves the others.
+const CONTROL_PER_TURN: usize = 64;
+const BATCHES_PER_TURN: usize = 16;
+/// Taken from other threads in one turn.
+const JOBS_PER_TURN: usize = 256;
+/// Activations between two looks at the clock.
+const ACTIVATIONS_PER_CLOCK: u32 = 16;
+/// Entities stopped in one turn because they were idle or too many.
+const PASSIVATIONS_PER_TURN: usize = 256;
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// Something was done: turn again soon.
+    pub(crate) moved: bool,
+    /// Turn again at this time at the latest, even if nothing comes.
+    pub(crate) next_wake: Option<Time>,
+    /// The core has stopped, and is not to be turned again.
+    pub(crate) stopped: bool,
+}
+
+/// One core.
+pub(crate) struct Engine {
+    pub(super) local: Rc<RefCell<Local>>,
+    jobs: Receiver<CoreJob>,
+    pub(super) handoff: Handoff,
+    /// Sealed shards whose entities are being shipped, a part in each turn.
+    pub(super) shipping: Vec<super::handover::Shipping>,
+    pub(super) coordination: Option<Coordination>,
+    pub(super) coordinator_core: CoreId,
+    pub(super) load: super::handover::LoadWindow,
+    stopping: bool,
+    /// The order in which peers are served; a different one is first in each turn.
+    first_peer: usize,
+}
+
+/// What the engine of a core starts with.
+pub(crate) struct EngineSetup {
+    pub(crate) local: LocalSetup,
+    pub(crate) jobs: Receiver<CoreJob>,
+    pub(crate) data_cores: usize,
+    /// Where the coordination core is among the cores.
+    pub(crate) coordinator_core: CoreId,
+    /// On the coordination core: its state machine.
+    pub(crate) coordination: Option<Coordination>,
+    /// How long a shard may take to become ready to leave.
+    pub(crate) patience: Duration,
+    /// How often the load of each shard is reported; `None` without a balancer.
+    pub(crate) load_window: Option<Duration>,
+}
+
+impl Engine {
+    pub(crate) fn new(setup: EngineSetup, install: &[RegionInstaller]) -> Engine {
+        let me = setup.local.port.me();
+        let cores = setup.local.port.cores();
+        let topology = setup.local.topology.clone();
+        let local = Rc::new_cyclic(|weak| RefCell::new(Local::new(setup.local, weak.clone())));
+        for install in install {
+            install(&mut local.borrow_mut());
+        }
+        let hosts = me.index() < setup.data_cores && !install.is_empty();
+        let load = super::handover::LoadWindow::new(setup.load_window.filter(|_| hosts));
+        if let Some(window) = load.length() {
+            let mut local = local.borrow_mut();
+            let due = local.now + window;
+            local.timers.insert(due, TimerEvent::Report);
+        }
+        Engine {
+            local,
+            jobs: setup.jobs,
+            handoff: Handoff::new(me, (0..cores as u16).map(CoreId), topology, setup.patience),
+            shipping: Vec::new(),
+            coordination: setup.coordination,
+            coordinator_core: setup.coordinator_core,
+            load,
+            stopping: false,
+            first_peer: 0,
+        }
+    }
+
+    /// Whether something waits that a turn would take; the last look before sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        let local = self.local.borrow();
+        !local.port.is_quiet()
+            || !self.jobs.is_empty()
+            || !local.ready.is_empty()
+            || local.tasks.any_woken()
+            || !self.shipping.is_empty()
+    }
+
+    /// One turn.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let _on_core = reply::enter_core();
+        let shared = self.local.clone();
+        let mut moved = {
+            let local = &mut *shared.borrow_mut();
+            local.now = local.clock.now();
+            local.clock_read = local.now;
+            local.yield_wanted = false;
+            // Without the bars no part would run whose predecessor moved something.
+            self.take_lanes(local) | self.take_jobs(local) | self.fire_timers(local)
+        };
+        moved |= self.poll_futures(&shared);
+        let next_wake = {
+            let local = &mut *shared.borrow_mut();
+            moved |= run_ready(local);
+            moved |= self.hand_over(local);
+            moved |= self.coordinate(local);
+            passivate_surplus(local);
+            if reply::has_orphans() {
+                local.settle_orphans(false);
+            }
+            moved |= local.flush();
+            self.load.account(moved, local);
+            for class in &mut local.classes {
+                class.trim();
+            }
+            moved |= !local.ready.is_empty();
+            self.next_wake(local)
+        };
+        if self.stopping {
+            self.stop(&shared);
+        }
+        Turn { moved, next_wake, stopped: self.stopping }
+    }
+
+    fn next_wake(&self, local: &Local) -> Option<Time> {
+        let coordination = self.coordination.as_ref().and_then(|coordination| coordination.next_deadline(local.now));
+        [local.timers.next_wake(), self.handoff.next_deadline(), coordination].into_iter().flatten().min()
+    }
+
+    fn take_lanes(&mut self, local: &mut Local) -> bool {
+        let cores = local.port.cores();
+        let me = local.core;
+        let mut moved = false;
+        self.first_peer = match &mut local.choose {
+            Some(choose) => choose(cores),
+            None => (self.first_peer + 1) % cores,
+        };
+        let first = self.first_peer;
+        for peer in (0..cores).map(|n| CoreId(((first + n) % cores) as u16)).filter(|peer| *peer != me) {
+            for _ in 0..CONTROL_PER_TURN {
+                let Some(message) = local.port.receive_control(peer) else { break };
+                moved = true;
+                self.handle_control(local, peer, message);
+            }
+            moved |= take_batches(local, peer, LaneClass::Replies);
+            if local.has_room() {
+                moved |= take_batches(local, peer, LaneClass::Requests);
+            }
+            while let Some(batch) = local.port.reclaim_batch(peer) {
+                batch.reuse(local);
+            }
+        }
+        for last in std::mem::take(&mut local.lasts) {
+            self.handoff.handle_last(last);
+        }
+        moved
+    }
+
+    fn handle_control(&mut self, local: &mut Local, from: CoreId, message: Control) {
+        match message {
+            Control::Topology(topology) => self.adopt(local, topology),
+            Control::Cargo(cargo) => self.unload(local, cargo),
+            Control::DrainQuery { round } => {
+                let answer = self.drain_answer(local, round);
+                self.send_control(local, from, Control::DrainAnswer(answer));
+            }
+            Control::Stop => self.stopping = true,
+            Control::Installed { .. } | Control::Refused { .. } | Control::Load(_) | Control::DrainAnswer(_) => {
+                if let Some(coordination) = &mut self.coordination {
+                    coordination.handle(local.now, message);
+                }
+            }
+        }
+    }
+
+    /// Control lanes are deep enough for all that can be under way at once: the coordinator bounds the moves, and every
+    /// other message answers one. One that finds no room all the same is kept and sent first in the next turn.
+    pub(super) fn send_control(&mut self, local: &mut Local, to: CoreId, message: Control) {
+        if to == local.core {
+            self.handle_control(local, to, message);
+            return;
+        }
+        if let Err(message) = local.port.send_control(to, message) {
+            self.load.unsent.push_back((to, message));
+            return;
+        }
+        local.outbox[to.index()].to_ring = true;
+    }
+
+    fn take_jobs(&mut self, local: &mut Local) -> bool {
+        let mut moved = false;
+        for _ in 0..JOBS_PER_TURN {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            moved = true;
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(local)));
+            if ran.is_err() {
+                tracing::error!(core = %local.core, "a call from another thread panicked on the core; its caller hears that it is gone");
+            }
+            if reply::has_orphans() {
+                local.settle_orphans(ran.is_err());
+            }
+        }
+        moved
+    }
+
+    fn fire_timers(&mut self, local: &mut Local) -> bool {
+        let mut moved = false;
+        while let Some(event) = local.timers.pop(local.now) {
+            moved = true;
+            let kind = match event {
+                TimerEvent::Ask(address) => {
+                    local.fail_ask(address, AskError::Unknown(Uncertainty::Timeout));
+                    "ask"
+                }
+                TimerEvent::Sleep(completer) => {
+                    completer.complete(());
+                    "sleep"
+                }
+                TimerEvent::Deadline { task } => {
+                    local.deadline_passed(task);
+                    "deadline"
+                }
+                TimerEvent::Passivate { region } => {
+                    passivate_idle(local, region);
+                    "passivate"
+                }
+                TimerEvent::Report => {
+                    self.report_load(local);
+                    "report"
+                }
+            };
+            local.trace(TraceEvent::Timer { kind });
+        }
+        moved
+    }
+
+    pub(super) fn jobs_are_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(super) fn next_job(&self) -> Option<CoreJob> {
+        self.jobs.try_recv().ok()
+    }
+
+    /// Polls the futures that have been woken. While one is polled nothing of the core is borrowed, so that it can use
+    /// its scope.
+    fn poll_futures(&mut self, shared: &Rc<RefCell<Local>>) -> bool {
+        let mut woken = shared.borrow().tasks.take_woken();
+        if woken.is_empty() {
+            return false;
+        }
+        if let Some(choose) = &mut shared.borrow_mut().choose {
+            for last in (1..woken.len()).rev() {
+                woken.swap(last, choose(last + 1));
+            }
+        }
+        for id in woken {
+            let Some((mut job, waker)) = shared.borrow_mut().tasks.start_poll(id) else { continue };
+            shared.borrow_mut().trace(TraceEvent::Poll { task: id.slot });
+            let polled = poll_job(&mut *job, &waker);
+            let local = &mut *shared.borrow_mut();
+            local.account_for_future(job.name());
+            match polled {
+                Poll::Pending => {
+                    let ended = local.tasks.put_back(id, job);
+                    reply::discard(AskError::Unknown(Uncertainty::DroppedUnanswered), ended);
+                }
+                Poll::Ready(failed) => local.end_task(id, job, failed),
+            }
+            local.end_faulty();
+            if reply::has_orphans() {
+                local.settle_orphans(false);
+            }
+        }
+        true
+    }
+}
+
+/// Registers one entity type on a core.
+pub(crate) type RegionInstaller = Box<dyn Fn(&mut Local) + Send + Sync>;
+
+fn take_batches(local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
+    let mut moved = false;
+    for _ in 0..BATCHES_PER_TURN {
+        let Some(mut batch) = local.port.receive_batch(peer, class) else { break };
+        moved = true;
+        local.counters.batches_received += 1;
+        batch.deliver(local, peer);
+        local.port.return_batch(peer, batch as Box<dyn Batch>);
+    }
+    moved
+}
+
+fn run_ready(local: &mut Local) -> bool {
+    let stop_at = local.counters.handled + local.limits.turn_messages;
+    let until = local.now + local.limits.turn_time;
+    let mut activations = 0_u32;
+    while local.run_next() {
+        activations += 1;
+        if local.counters.handled >= stop_at || local.yield_wanted {
+            break;
+        }
+        if activations.is_multiple_of(ACTIVATIONS_PER_CLOCK) {
+            local.clock_read = local.clock.now();
+            if local.clock_read >= until {
+                break;
+            }
+        }
+    }
+    activations > 0
+}
+
+/// Stops the entities of a region that have been idle for too long, and sets the timer for the next.
+fn passivate_idle(local: &mut Local, region: u16) {
+    let now = local.now;
+    for _ in 0..PASSIVATIONS_PER_TURN {
+        let state = &mut local.region_states[usize::from(region)];
+        state.timer_set = false;
+        let (Some(recency), Some(idle)) = (&state.recency, state.idle) else { return };
+        let Some((slot, last_used)) = recency.oldest() else { return };
+        if last_used + idle > now {
+            local.set_passivation_timer(region, last_used + idle);
+            return;
+        }
+        local.passivate_slot(region, slot);
+    }
+    // The rest in the next turn, which the timer makes sure of.
+    local.set_passivation_timer(region, now);
+}
+
+/// Stops the least recently used entities of regions that have too many.
+fn passivate_surplus(local: &mut Local) {
+    for region in 0..local.region_states.len() {
+        for _ in 0..PASSIVATIONS_PER_TURN {
+            let state = &local.region_states[region];
+            if !state.is_over() {
+                break;
+            }
+            let Some((slot, _)) = state.recency.as_ref().and_then(|recency| recency.oldest()) else { break };
+            local.passivate_slot(region as u16, slot);
+        }
+    }
+}
+
+impl Local {
+    fn set_passivation_timer(&mut self, region: u16, due: Time) {
+        self.region_states[usize::from(region)].timer_set = true;
+        self.timers.insert(due, TimerEvent::Passivate { region });
+    }
+
+    /// Stops an entity, or, if it has work to do, counts it as used just now.
+    fn passivate_slot(&mut self, region: u16, slot: u32) {
+        let now = self.now;
+        let stopped = self.cells.tenant(slot).is_some_and(|at| self.passivate(at));
+        if !stopped && let Some(recency) = &mut self.region_states[usize::from(region)].recency {
+            recency.touch(slot, now);
+        }
+    }
+
+    pub(super) fn is_suspended(&self, shard: ShardKey) -> bool {
+        self.region_states[shard.entity_type.index()].suspended.contains_key(&shard.shard.0)
+    }
+}
+
+/// A move as the engine names it.
+pub(super) fn region_of(id: MoveId) -> u16 {
+    id.shard.entity_type.0
+}

@@ -1,0 +1,8 @@
+//! One core as a state machine: the turn, and what it composes.
+
+pub mod assembly;
+pub mod coordination;
+pub mod core;
+pub mod handover;
+pub mod shutdown;
+pub mod stats;

@@ -1,0 +1,75 @@
+//! The end of a core: what has been accepted is handled before, or counted now.
+
+use super::core::Engine;
+use crate::actor::activation::{StopCause, drop_guarded};
+use crate::actor::control::DrainAnswer;
+use crate::actor::local::Local;
+use crate::actor::refusal::{Rejection, Uncertainty};
+use crate::actor::reply;
+use crate::base::ids::CoreId;
+use crate::mesh::lane::LaneClass;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+impl Engine {
+    pub(super) fn drain_answer(&mut self, local: &mut Local, round: u64) -> DrainAnswer {
+        // From the first question on nothing new starts here.
+        local.draining = true;
+        let held: usize = local.regions.iter().map(|region| region.held()).sum();
+        let suspended = local.region_states.iter().any(|state| !state.suspended.is_empty());
+        let idle = self.jobs_are_empty()
+            && local.ready.is_empty()
+            && local.queued_messages == 0
+            && local.outbox_is_empty()
+            && !local.tasks.any_woken()
+            && self.shipping.is_empty()
+            && held == 0
+            && !suspended;
+        DrainAnswer {
+            core: local.core,
+            round,
+            idle,
+            sent: local.counters.batches_sent,
+            received: local.counters.batches_received,
+        }
+    }
+
+    /// Stops everything on this core. Actors run their hooks; what is left in mailboxes, lanes and queues becomes
+    /// counted dead letters, and every open ask ends.
+    pub(super) fn stop(&mut self, shared: &Rc<RefCell<Local>>) {
+        let _on_core = reply::enter_core();
+        // Futures first, while their scopes still work; what they hold is dropped with nothing borrowed.
+        let futures = shared.borrow_mut().tasks.take_all();
+        drop_guarded(futures);
+        let local = &mut *shared.borrow_mut();
+        for at in local.cells.tenants() {
+            let body = local.cells.get(at).and_then(|cell| cell.body.take());
+            if let Some(body) = body {
+                local.end_actor(at, body, StopCause::Shutdown);
+            }
+        }
+        let why = Rejection::ShuttingDown;
+        for region in 0..local.regions.len() {
+            let reject = local.region_states[region].ops.reject_held;
+            reject(local, region as u16, why);
+        }
+        let me = local.core;
+        for peer in (0..local.port.cores() as u16).map(CoreId).filter(|peer| *peer != me) {
+            while let Some(mut batch) = local.port.receive_batch(peer, LaneClass::Replies) {
+                batch.deliver(local, peer);
+            }
+            while let Some(mut batch) = local.port.receive_batch(peer, LaneClass::Requests) {
+                batch.reject(local, why);
+            }
+            while local.port.receive_control(peer).is_some() {}
+        }
+        local.reject_outbox(why);
+        while let Some(job) = self.next_job() {
+            job.reject(why);
+        }
+        local.end_all_asks(Uncertainty::RuntimeGone);
+        local.settle_orphans(false);
+        local.flush();
+        local.port.doorbell(local.core).disconnect();
+    }
+}
