@@ -26,7 +26,9 @@ pub(crate) enum Control {
     DrainQuery { round: u64 },
     /// The answer.
     DrainAnswer(DrainAnswer),
-    /// To a data core: nothing will come any more, stop.
+    /// To every core: handle and send nothing any more; answered with a [`DrainAnswer`] of the same round.
+    Halt { round: u64 },
+    /// To every core: all have halted, so what lies in the lanes is all there is. Stop.
     Stop,
 }
 
@@ -71,6 +73,7 @@ impl fmt::Debug for Control {
             Control::Load(report) => write!(f, "Load({})", report.core),
             Control::DrainQuery { round } => write!(f, "DrainQuery({round})"),
             Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),
+            Control::Halt { round } => write!(f, "Halt({round})"),
             Control::Stop => f.write_str("Stop"),
         }
     }

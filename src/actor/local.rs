@@ -224,6 +224,8 @@ pub struct Local {
     pub(crate) draining: bool,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
+    /// The core is to stop at the end of this turn.
+    pub(crate) stop_wanted: bool,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
 }
@@ -285,6 +287,7 @@ impl Local {
             me,
             draining: false,
             yield_wanted: false,
+            stop_wanted: false,
             requests: Vec::new(),
         }
     }

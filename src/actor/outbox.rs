@@ -56,7 +56,6 @@ impl Local {
     /// Puts everything that waits for others into the lanes, as far as there is room, and wakes those who sleep. Returns
     /// whether anything moved.
     pub(crate) fn flush(&mut self) -> bool {
-        let mut moved = false;
         for index in 0..self.outbox.len() {
             let to = CoreId(index as u16);
             if !self.outbox[index].is_empty() {
@@ -69,14 +68,23 @@ impl Local {
                 self.outbox[index].open.clear();
                 self.push_sealed(to);
             }
+        }
+        self.ring_bells()
+    }
+
+    /// Wakes the cores that sleep although something lies in their lanes. Returns whether something had been put there.
+    pub(crate) fn ring_bells(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.outbox.len() {
+            let core = CoreId(index as u16);
             if std::mem::take(&mut self.outbox[index].to_ring) {
-                moved = true;
-                if self.port.doorbell(to).ring() {
-                    self.trace(TraceEvent::Wake { core: to });
+                any = true;
+                if self.port.doorbell(core).ring() {
+                    self.trace(TraceEvent::Wake { core });
                 }
             }
         }
-        moved
+        any
     }
 
     fn take_open(&mut self, to: CoreId, open: OpenBatch) {

@@ -30,6 +30,8 @@ struct Drain {
     answers: BTreeMap<CoreId, DrainAnswer>,
     quiet_before: Option<u64>,
     ask_again_at: Option<Time>,
+    /// All cores have been told to halt; whether they had drained before.
+    halted: Option<bool>,
     done: Completer<bool>,
 }
 
@@ -39,7 +41,7 @@ impl Coordination {
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        let drain = self.drain.as_ref().map(|drain| drain.ask_again_at.unwrap_or(drain.deadline).min(drain.deadline));
+        let drain = self.drain.as_ref().filter(|drain| drain.halted.is_none()).map(|drain| drain.ask_again_at.unwrap_or(drain.deadline).min(drain.deadline));
         [self.coordinator.next_deadline(), drain].into_iter().flatten().min().map(|due| due.max(now))
     }
 
@@ -53,7 +55,7 @@ impl Coordination {
                     drain.answers.insert(answer.core, answer);
                 }
             }
-            Control::Topology(_) | Control::Cargo(_) | Control::DrainQuery { .. } | Control::Stop => {}
+            Control::Topology(_) | Control::Cargo(_) | Control::DrainQuery { .. } | Control::Halt { .. } | Control::Stop => {}
         }
     }
 
@@ -73,6 +75,7 @@ impl Coordination {
                         answers: BTreeMap::new(),
                         quiet_before: None,
                         ask_again_at: Some(now),
+                        halted: None,
                         done,
                     });
                 }
@@ -123,6 +126,9 @@ impl Engine {
         let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.as_mut()) else {
             return false;
         };
+        if let Some(drained) = drain.halted {
+            return drain.answers.len() == cores && self.stop_all(local, drained);
+        }
         if drain.answers.len() == cores {
             let answers = std::mem::take(&mut drain.answers);
             let sent: u64 = answers.values().map(|answer| answer.sent).sum();
@@ -149,7 +155,21 @@ impl Engine {
         false
     }
 
+    /// First everybody comes to a halt, then everybody stops: so nothing is sent to a core that has stopped.
     fn end_drain(&mut self, local: &mut Local, drained: bool) -> bool {
+        if let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.as_mut()) {
+            drain.halted = Some(drained);
+            drain.round += 1;
+            let round = drain.round;
+            drain.answers.clear();
+            for core in 0..local.port.cores() as u16 {
+                self.send_control(local, CoreId(core), Control::Halt { round });
+            }
+        }
+        true
+    }
+
+    fn stop_all(&mut self, local: &mut Local, drained: bool) -> bool {
         for core in 0..local.port.cores() as u16 {
             self.send_control(local, CoreId(core), Control::Stop);
         }

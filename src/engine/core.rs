@@ -27,6 +27,7 @@ use crate::sharding::handoff::Handoff;
 use crate::sharding::topology::MoveId;
 use crossbeam_channel::Receiver;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -62,6 +63,10 @@ pub(crate) struct Engine {
     pub(super) coordination: Option<Coordination>,
     pub(super) coordinator_core: CoreId,
     pub(super) load: super::handover::LoadWindow,
+    /// Control messages that found their lane full, in order.
+    pub(super) unsent: VecDeque<(CoreId, Control)>,
+    /// All cores are about to stop: nothing is handled or sent any more.
+    halted: bool,
     stopping: bool,
     /// The order in which peers are served; a different one is first in each turn.
     first_peer: usize,
@@ -106,6 +111,8 @@ impl Engine {
             coordination: setup.coordination,
             coordinator_core: setup.coordinator_core,
             load,
+            unsent: VecDeque::new(),
+            halted: false,
             stopping: false,
             first_peer: 0,
         }
@@ -121,6 +128,11 @@ impl Engine {
             || !self.shipping.is_empty()
     }
 
+    /// The time now, by the driver's clock.
+    pub(crate) fn now(&self) -> Time {
+        self.local.borrow().clock.now()
+    }
+
     /// One turn.
     pub(crate) fn turn(&mut self) -> Turn {
         let _on_core = reply::enter_core();
@@ -131,8 +143,12 @@ impl Engine {
             local.clock_read = local.now;
             local.yield_wanted = false;
             // Without the bars no part would run whose predecessor moved something.
-            self.take_lanes(local) | self.take_jobs(local) | self.fire_timers(local)
+            let moved = self.take_lanes(local);
+            moved | (!self.halted && self.take_jobs(local) | self.fire_timers(local))
         };
+        if self.halted {
+            return self.halted_turn(&shared, moved);
+        }
         moved |= self.poll_futures(&shared);
         let next_wake = {
             let local = &mut *shared.borrow_mut();
@@ -149,12 +165,27 @@ impl Engine {
                 class.trim();
             }
             moved |= !local.ready.is_empty();
+            self.stopping |= local.stop_wanted;
             self.next_wake(local)
         };
         if self.stopping {
             self.stop(&shared);
         }
         Turn { moved, next_wake, stopped: self.stopping }
+    }
+
+    /// A turn on the way out: only control is served, until all cores have come to a halt.
+    fn halted_turn(&mut self, shared: &Rc<RefCell<Local>>, moved: bool) -> Turn {
+        {
+            let local = &mut *shared.borrow_mut();
+            self.coordinate(local);
+            self.send_unsent(local);
+            local.ring_bells();
+        }
+        if self.stopping {
+            self.stop(shared);
+        }
+        Turn { moved, next_wake: None, stopped: self.stopping }
     }
 
     fn next_wake(&self, local: &Local) -> Option<Time> {
@@ -176,6 +207,9 @@ impl Engine {
                 let Some(message) = local.port.receive_control(peer) else { break };
                 moved = true;
                 self.handle_control(local, peer, message);
+            }
+            if self.halted {
+                continue;
             }
             moved |= take_batches(local, peer, LaneClass::Replies);
             if local.has_room() {
@@ -199,6 +233,11 @@ impl Engine {
                 let answer = self.drain_answer(local, round);
                 self.send_control(local, from, Control::DrainAnswer(answer));
             }
+            Control::Halt { round } => {
+                self.halted = true;
+                let answer = self.drain_answer(local, round);
+                self.send_control(local, from, Control::DrainAnswer(answer));
+            }
             Control::Stop => self.stopping = true,
             Control::Installed { .. } | Control::Refused { .. } | Control::Load(_) | Control::DrainAnswer(_) => {
                 if let Some(coordination) = &mut self.coordination {
@@ -215,8 +254,11 @@ impl Engine {
             self.handle_control(local, to, message);
             return;
         }
-        if let Err(message) = local.port.send_control(to, message) {
-            self.load.unsent.push_back((to, message));
+        // Behind what is waiting already, so that control stays in order.
+        let waiting = self.unsent.iter().any(|(core, _)| *core == to);
+        let sent = if waiting { Err(message) } else { local.port.send_control(to, message) };
+        if let Err(message) = sent {
+            self.unsent.push_back((to, message));
             return;
         }
         local.outbox[to.index()].to_ring = true;

@@ -9,7 +9,6 @@ use crate::base::time::Time;
 use crate::sharding::balancer::{CoreLoad, ShardLoad};
 use crate::sharding::handoff::{Last, Step};
 use crate::sharding::topology::{MoveId, Route, Topology};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +34,7 @@ impl Engine {
     /// no room before. Returns whether anything moved.
     pub(super) fn hand_over(&mut self, local: &mut Local) -> bool {
         let mut moved = false;
-        for (to, message) in std::mem::take(&mut self.load.unsent) {
-            self.send_control(local, to, message);
-        }
+        self.send_unsent(local);
         if self.handoff.is_leaving() {
             let steps = self.handoff.poll(local.now, |shard| local.is_suspended(shard));
             moved |= !steps.is_empty();
@@ -48,6 +45,13 @@ impl Engine {
             self.ship_part(local, shipping);
         }
         moved
+    }
+
+    /// Sends control messages that found their lanes full.
+    pub(super) fn send_unsent(&mut self, local: &mut Local) {
+        for (to, message) in std::mem::take(&mut self.unsent) {
+            self.send_control(local, to, message);
+        }
     }
 
     fn execute(&mut self, local: &mut Local, steps: Vec<Step>) {
@@ -157,8 +161,6 @@ pub(super) struct LoadWindow {
     last_turn: Time,
     last_moved: bool,
     handled: Vec<Vec<u64>>,
-    /// Control messages that found their lane full.
-    pub(super) unsent: VecDeque<(CoreId, Control)>,
 }
 
 impl LoadWindow {
@@ -170,7 +172,6 @@ impl LoadWindow {
             last_turn: Time::ZERO,
             last_moved: false,
             handled: Vec::new(),
-            unsent: VecDeque::new(),
         }
     }
 

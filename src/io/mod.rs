@@ -1,5 +1,8 @@
 //! The driver on Linux: io_uring executors, sockets, files and clocks.
 
+pub mod blocking_pool;
+pub mod core_thread;
+pub mod leaked_eventfd;
 pub mod locked_memory;
 pub mod machine;
 pub mod preflight;

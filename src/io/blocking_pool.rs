@@ -1,0 +1,103 @@
+//! A bounded pool of threads for calls that block.
+
+use crate::actor::task::Executor;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, JoinHandle, Thread};
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Threads that run calls that block. When its queue is full a call is dropped, and whoever waits for it is told.
+#[derive(Debug)]
+pub struct BlockingPool {
+    queue: Sender<Work>,
+}
+
+/// The threads of a pool, to be joined after the pool has been dropped.
+#[derive(Debug)]
+pub struct BlockingThreads(Vec<JoinHandle<()>>);
+
+impl BlockingPool {
+    /// Starts `threads` threads with a queue of at most `depth` calls.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(threads: usize, depth: usize) -> std::io::Result<(Arc<BlockingPool>, BlockingThreads)> {
+        let (queue, work) = bounded(depth);
+        let threads = (0..threads)
+            .map(|number| {
+                let work: Receiver<Work> = work.clone();
+                thread::Builder::new().name(format!("corecast-blocking-{number}")).spawn(move || {
+                    for work in work {
+                        block_on(work);
+                    }
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok((Arc::new(BlockingPool { queue }), BlockingThreads(threads)))
+    }
+}
+
+impl BlockingThreads {
+    /// Waits for the threads to finish what they have begun. The pool must have been dropped.
+    pub fn join(self) {
+        for thread in self.0 {
+            // Work catches its own panics, so a thread that panicked has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Executor for BlockingPool {
+    fn execute(&self, work: Work) {
+        if self.queue.try_send(work).is_err() {
+            tracing::warn!("the queue of the pool for blocking calls is full: a call is dropped");
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on(work: Work) {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut work = pin!(work);
+    while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(&waker)) {
+        thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::task::run_elsewhere;
+    use crate::actor::refusal::TaskError;
+
+    #[test]
+    fn runs_what_fits_and_says_what_does_not() {
+        let (pool, threads) = BlockingPool::start(1, 1).unwrap();
+        let (go, wait) = bounded::<()>(1);
+        let first = run_elsewhere(&*pool, async move { wait.recv().is_ok() });
+        while !pool.queue.is_empty() {
+            thread::yield_now();
+        }
+        let second = run_elsewhere(&*pool, async { 2 });
+        let third = run_elsewhere(&*pool, async { 3 });
+        assert_eq!(third.wait(), Err(TaskError::Cancelled));
+        go.send(()).unwrap();
+        assert_eq!(first.wait(), Ok(true));
+        assert_eq!(second.wait(), Ok(2));
+        let panics = run_elsewhere(&*pool, async { panic!("no") as () });
+        assert_eq!(panics.wait(), Err(TaskError::Panicked("no".into())));
+        drop(pool);
+        threads.join();
+    }
+}

@@ -1,0 +1,327 @@
+//! A runtime: builder, start, and end.
+
+use super::pinning_args::PinningArgs;
+use super::settings::{CoreSelection, ParkPolicy, Plan, Settings};
+use super::start_error::StartError;
+use crate::actor::actor::Actor;
+use crate::actor::control::Request;
+use crate::actor::entity::EntityType;
+use crate::actor::entity_id::EntityId;
+use crate::actor::handle::Handle;
+use crate::actor::local::Limits;
+use crate::actor::mailbox::Mailbox;
+use crate::actor::pending::pending;
+use crate::actor::reference::Region;
+use crate::actor::reply::{RuntimeId, close_exit};
+use crate::base::ids::CoreId;
+use crate::engine::assembly::{NodeSpec, Regions, assemble};
+use crate::io::blocking_pool::{BlockingPool, BlockingThreads};
+use crate::io::core_thread::{self, CoreThread, Shared, ThreadSettings};
+use crate::io::locked_memory::IoDemand;
+use crate::io::{machine, preflight};
+use crate::mesh::lane::LaneDepths;
+use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
+use crate::sharding::topology::Allocation;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long an asynchronous handler may take.
+const ASYNC_DEADLINE: Duration = Duration::from_secs(10);
+/// Messages that an actor handles before another one has its turn.
+const ACTIVATION_MESSAGES: u32 = 128;
+/// How long a shard may take to become ready to leave its core.
+const HAND_OFF_PATIENCE: Duration = Duration::from_secs(2);
+/// Futures that may be pending on one core.
+const TASKS: usize = 1_000_000;
+/// Control messages in one lane: every move that is under way, a report and a question from each core, with room to
+/// spare.
+const CONTROL_DEPTH: usize = 1_024;
+
+/// What a runtime is to be: which cores, which settings, which entity types.
+///
+/// ```no_run
+/// use corecast::{Actor, Context, EntityType, Fault, Next, Runtime};
+///
+/// struct Account { balance: u64 }
+///
+/// impl Actor for Account {
+///     type Msg = u64;
+///     fn receive(&mut self, amount: u64, _: &mut Context<Self>) -> Result<Next, Fault> {
+///         self.balance += amount;
+///         Ok(Next::Continue)
+///     }
+/// }
+///
+/// let mut builder = Runtime::builder().cores("0-1".parse()?);
+/// let accounts = builder.entities(EntityType::send("account", |_id: &u64| Account { balance: 0 }));
+/// let runtime = builder.start()?;
+/// runtime.handle().tell(accounts.entity(&42), 100);
+/// runtime.shutdown();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a builder does nothing until it is started"]
+pub struct RuntimeBuilder {
+    settings: Settings,
+    regions: Regions,
+    allocation: Allocation,
+    coordinator: CoordinatorSettings,
+}
+
+impl RuntimeBuilder {
+    /// Takes all settings.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Takes the settings that were given on the command line; the others stay.
+    pub fn pinning(mut self, args: &PinningArgs) -> Self {
+        args.apply(&mut self.settings);
+        self
+    }
+
+    /// The CPUs that the runtime takes.
+    pub fn cores(mut self, cores: CoreSelection) -> Self {
+        self.settings.cores = cores;
+        self
+    }
+
+    /// How long an idle core polls before it parks.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.settings.spin = Some(spin);
+        self
+    }
+
+    /// When shards move between cores on their own; `None`: never.
+    pub fn balancer(mut self, balancer: Option<BalancerSettings>) -> Self {
+        self.coordinator.balancer = balancer;
+        self
+    }
+
+    /// Where the shards start (default: spread evenly).
+    pub fn allocation(mut self, allocation: Allocation) -> Self {
+        self.allocation = allocation;
+        self
+    }
+
+    /// Registers an entity type.
+    pub fn entities<A: Actor, I: EntityId>(&mut self, entity: EntityType<A, I>) -> Region<I, A::Msg> {
+        // The hash of the tables in memory is seeded per process, so that no one can choose ids that collide.
+        let seed = ahash::RandomState::new().hash_one(0_u64);
+        self.regions.add(entity, seed)
+    }
+
+    /// Starts the runtime: pins one thread for each core, and returns when all of them run.
+    ///
+    /// # Errors
+    /// What stands in the way and how to remove it; nothing is left running.
+    pub fn start(self) -> Result<Runtime, StartError> {
+        if cfg!(panic = "abort") {
+            return Err(StartError::PanicAborts);
+        }
+        self.regions.check()?;
+        self.coordinator.check()?;
+        let machine = machine::read_machine()?;
+        let plan = self.settings.plan(&machine)?;
+        let demand = IoDemand {
+            executors: plan.executors(),
+            io_memory_bytes: self.settings.io_memory_bytes,
+            ring_depth: self.settings.ring_depth,
+        };
+        let facts = preflight::check(&machine, &demand)?;
+        let (pool, blocking_threads) =
+            BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
+        let shared = Arc::new(Shared { started: Instant::now(), facts, demand, blocking: pool });
+        let mut assembly = assemble(NodeSpec {
+            data_cores: plan.data_cores.len(),
+            limits: limits(&self.settings),
+            lanes: LaneDepths {
+                control: CONTROL_DEPTH,
+                replies: self.settings.lane_batches,
+                requests: self.settings.lane_batches,
+            },
+            ingress_jobs: self.settings.ingress_jobs,
+            regions: self.regions,
+            allocation: self.allocation,
+            coordinator: self.coordinator,
+            patience: HAND_OFF_PATIENCE,
+        })?;
+        let mut runtime = Runtime {
+            handle: Handle::new(assembly.gate.clone()),
+            id: assembly.runtime,
+            plan: plan.clone(),
+            threads: Vec::new(),
+            blocking_threads: Some(blocking_threads),
+            deadline: self.settings.shutdown_deadline,
+            ended: false,
+        };
+        let seeds = std::mem::take(&mut assembly.seeds);
+        for (index, (seed, doorbell)) in seeds.into_iter().zip(assembly.doorbells.clone()).enumerate() {
+            let settings = thread_settings(&self.settings, &plan, index);
+            match core_thread::start(CoreId(index as u16), seed, doorbell, settings, &shared) {
+                Ok(thread) => runtime.threads.push(thread),
+                Err(error) => {
+                    drop(shared);
+                    runtime.abandon();
+                    return Err(error.into());
+                }
+            }
+        }
+        tracing::info!(%plan, "corecast runs");
+        Ok(runtime)
+    }
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        queued_messages: settings.budget_messages,
+        queued_bytes: settings.budget_bytes,
+        outbox_messages: settings.outbox_messages,
+        held_messages: settings.outbox_messages,
+        batch_messages: settings.batch_messages,
+        asks: settings.asks,
+        tasks: TASKS,
+        activation_messages: ACTIVATION_MESSAGES,
+        turn_messages: settings.turn_messages as u64,
+        turn_time: settings.turn_time,
+        stall: settings.stall_threshold,
+        async_deadline: ASYNC_DEADLINE,
+        mailbox: Mailbox::bounded(u32::try_from(settings.mailbox).unwrap_or(u32::MAX)),
+    }
+}
+
+fn thread_settings(settings: &Settings, plan: &Plan, index: usize) -> ThreadSettings {
+    let data_core = plan.data_cores.get(index);
+    ThreadSettings {
+        cpu: data_core.copied().unwrap_or(plan.coordination_cpu),
+        spin: if data_core.is_some() { plan.spin } else { Duration::ZERO },
+        park: data_core.is_none() || settings.park == ParkPolicy::Park,
+        preempt: settings.preempt,
+        io_memory_bytes: settings.io_memory_bytes,
+        ring_depth: settings.ring_depth,
+    }
+}
+
+/// A running runtime. Dropping it shuts it down, like [`shutdown`](Runtime::shutdown).
+pub struct Runtime {
+    handle: Handle,
+    id: RuntimeId,
+    plan: Plan,
+    threads: Vec<CoreThread>,
+    blocking_threads: Option<BlockingThreads>,
+    deadline: Duration,
+    ended: bool,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Everything that had been accepted was handled before the deadline. If not, the rest was dropped and counted as
+    /// dead letters.
+    pub drained: bool,
+}
+
+impl Runtime {
+    /// A builder with default settings: all CPUs that this process may use.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder {
+            settings: Settings::default(),
+            regions: Regions::default(),
+            allocation: Allocation::default(),
+            coordinator: CoordinatorSettings::default(),
+        }
+    }
+
+    /// A handle, to be cloned and passed on.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Which CPU runs which core.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Shuts down within the time that the settings give: refuses what is new, lets everything that was accepted be
+    /// handled, stops all actors with their hooks, and joins the threads.
+    ///
+    /// # Panics
+    /// On one of its own cores, which cannot wait for itself.
+    pub fn shutdown(self) -> ShutdownReport {
+        let deadline = self.deadline;
+        self.shutdown_within(deadline)
+    }
+
+    /// Like [`shutdown`](Runtime::shutdown), with a time limit of your own for handling what was accepted.
+    ///
+    /// # Panics
+    /// On one of its own cores.
+    pub fn shutdown_within(mut self, limit: Duration) -> ShutdownReport {
+        self.end(limit)
+    }
+
+    /// Blocks until the process is told to end (SIGINT or SIGTERM), then shuts down.
+    ///
+    /// # Errors
+    /// If the signals cannot be listened to; the runtime has been shut down.
+    pub fn run_until_signal(self) -> std::io::Result<ShutdownReport> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        if let Some(signal) = signals.forever().next() {
+            tracing::info!(signal, "told to end");
+        }
+        Ok(self.shutdown())
+    }
+
+    fn end(&mut self, limit: Duration) -> ShutdownReport {
+        if std::mem::replace(&mut self.ended, true) {
+            return ShutdownReport { drained: true };
+        }
+        self.handle.gate().close();
+        let (done, drained) = pending(false);
+        self.handle.request(Request::Shutdown { within: limit, done });
+        let drained = drained.wait();
+        self.join();
+        ShutdownReport { drained }
+    }
+
+    /// Ends a start that failed: the cores that run are told to stop one by one, since there may be no coordination.
+    fn abandon(&mut self) {
+        self.ended = true;
+        self.handle.gate().close();
+        for core in 0..self.threads.len() as u16 {
+            drop(self.handle.on_core(CoreId(core), |local| local.stop_wanted = true));
+        }
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.threads.clear();
+        close_exit(self.id);
+        // The cores held the pool; with them it has been dropped, and its threads end.
+        if let Some(threads) = self.blocking_threads.take() {
+            threads.join();
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.end(self.deadline);
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}

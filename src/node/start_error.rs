@@ -1,0 +1,37 @@
+//! Why a runtime cannot start.
+
+use super::settings::SettingsError;
+use crate::engine::assembly::RegionError;
+use crate::io::start_error::IoStartError;
+use crate::sharding::settings::SettingsError as CoordinatorSettingsError;
+use crate::sharding::topology::TopologyError;
+
+/// Why a runtime did not start; nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It was built with `panic = "abort"`.
+    #[error(
+        "this program was built with panic = \"abort\", so a panic in one actor would end all of them and the process; \
+         corecast promises to contain it. Remove panic = \"abort\" from the profile in Cargo.toml"
+    )]
+    PanicAborts,
+    /// The settings contradict each other, or the machine.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The settings of the coordinator or the balancer are not usable.
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorSettingsError),
+    /// An entity type cannot be registered.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// The shards cannot be allocated as wanted.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The executors cannot start on this system.
+    #[error(transparent)]
+    Io(#[from] IoStartError),
+    /// The machine or a thread refused.
+    #[error("the operating system refused: {0}")]
+    Os(#[from] std::io::Error),
+}
