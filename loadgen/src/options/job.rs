@@ -1,0 +1,387 @@
+//! The checked job: what remains of the command line once defaults are filled in and contradictions are refused.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::args::{CommonArgs, Drivers, OutputArgs};
+use super::cli::{Cli, LoadArgs, MixedArgs, ReplayArgs, Scenario};
+use super::pacing::{PEAK_IN_FLIGHT, Pacing, PacingArgs, Rate};
+use crate::arrivals::Arrivals;
+use crate::keys::KeyDistribution;
+use crate::units;
+
+/// Everything a run needs to know.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What to run.
+    pub work: Work,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// What every scenario takes: outputs, and the runtime's pinning flags.
+    pub common: CommonArgs,
+}
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// A load on sharded entities.
+    Load(Load),
+    /// Tokens around a ring of actors.
+    Ring(Ring),
+    /// One sender, many receivers.
+    FanOut(FanOut),
+    /// A real file.
+    Replay(Replay),
+}
+
+/// A load on sharded entities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// The scenario's name, for the report.
+    pub name: &'static str,
+    /// Number of entities.
+    pub entities: u64,
+    /// How the load is spread over them.
+    pub keys: KeyDistribution,
+    /// What is sent.
+    pub traffic: Traffic,
+    /// Who sends.
+    pub drivers: Drivers,
+    /// What to measure, in this order. An open loop at a share of the peak comes after the phase that measures it.
+    pub phases: Vec<PhaseSpec>,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes carried by each message.
+    pub payload_bytes: u32,
+    /// Percent of asks; the rest are tells.
+    pub ask_percent: u8,
+}
+
+/// One phase.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PhaseSpec {
+    /// Its name, unique within the job.
+    pub name: &'static str,
+    /// How it is paced.
+    pub pacing: Pacing,
+    /// Unmeasured time at its start.
+    pub warm_up: Duration,
+    /// Measured time.
+    pub duration: Duration,
+}
+
+/// Tokens around a ring of actors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ring {
+    /// Number of actors.
+    pub actors: u32,
+    /// Number of tokens.
+    pub tokens: u32,
+    /// Bytes carried by each token.
+    pub payload_bytes: u32,
+    /// The one phase, a closed loop.
+    pub phase: PhaseSpec,
+}
+
+/// One sender, many receivers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FanOut {
+    /// Number of receivers.
+    pub receivers: u32,
+    /// Rounds in flight.
+    pub rounds: u32,
+    /// Bytes carried by each message.
+    pub payload_bytes: u32,
+    /// The one phase, a closed loop.
+    pub phase: PhaseSpec,
+}
+
+/// A real file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The file; `None` is the one that ships with loadgen.
+    pub input: Option<PathBuf>,
+    /// The column that names the entity.
+    pub key: String,
+    /// The columns to sum.
+    pub sums: Vec<String>,
+    /// How many malformed rows and differing entities are printed.
+    pub show: usize,
+}
+
+/// One setting as it is reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name, as the flag's.
+    pub name: String,
+    /// Its value for people.
+    pub value: String,
+}
+
+impl Setting {
+    /// A setting.
+    pub fn new(name: &str, value: impl ToString) -> Setting {
+        Setting {
+            name: name.to_owned(),
+            value: value.to_string(),
+        }
+    }
+}
+
+/// Flags that are each fine and contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Contradiction {
+    #[error("--arrivals belongs to an open loop: give --rate or --find-saturation as well")]
+    ArrivalsWithoutOpenLoop,
+    #[error("--sum names the column '{0}' twice")]
+    ColumnTwice(String),
+    #[error("--{first} and --{second} name the same file '{path}'", path = path.display())]
+    OutputTwice {
+        first: &'static str,
+        second: &'static str,
+        path: PathBuf,
+    },
+}
+
+impl Job {
+    pub(super) fn from_cli(cli: Cli) -> Result<Job, Contradiction> {
+        let usual = Pacing::Closed {
+            in_flight: PEAK_IN_FLIGHT,
+        };
+        let half = Pacing::Open {
+            rate: Rate::OfPeak(0.5),
+            arrivals: Arrivals::Poisson,
+        };
+        let job = match cli.scenario {
+            None => mixed("main", cli.main, half)?,
+            Some(Scenario::Tell(args)) => load("tell", args, 0, usual)?,
+            Some(Scenario::Ask(args)) => load("ask", args, 100, usual)?,
+            Some(Scenario::Entities(args)) => mixed("entities", args, usual)?,
+            Some(Scenario::Ring(args)) => {
+                let phase = PhaseSpec {
+                    name: "ring",
+                    pacing: Pacing::Closed { in_flight: args.tokens },
+                    warm_up: args.timing.warmup,
+                    duration: args.timing.duration,
+                };
+                let (actors, tokens, payload_bytes) = (args.actors, args.tokens, args.message.payload);
+                let work = Work::Ring(Ring {
+                    actors,
+                    tokens,
+                    payload_bytes,
+                    phase,
+                });
+                Job {
+                    work,
+                    seed: args.timing.seed,
+                    common: args.common,
+                }
+            }
+            Some(Scenario::FanOut(args)) => {
+                let phase = PhaseSpec {
+                    name: "fan-out",
+                    pacing: Pacing::Closed { in_flight: args.rounds },
+                    warm_up: args.timing.warmup,
+                    duration: args.timing.duration,
+                };
+                let (receivers, rounds, payload_bytes) = (args.receivers, args.rounds, args.message.payload);
+                let work = Work::FanOut(FanOut {
+                    receivers,
+                    rounds,
+                    payload_bytes,
+                    phase,
+                });
+                Job {
+                    work,
+                    seed: args.timing.seed,
+                    common: args.common,
+                }
+            }
+            Some(Scenario::Replay(args)) => replay(args)?,
+        };
+        distinct_outputs(&job.common.output)?;
+        Ok(job)
+    }
+
+    /// The scenario's name.
+    #[must_use]
+    pub fn scenario(&self) -> &'static str {
+        match &self.work {
+            Work::Load(load) => load.name,
+            Work::Ring(_) => "ring",
+            Work::FanOut(_) => "fan-out",
+            Work::Replay(_) => "replay",
+        }
+    }
+
+    /// The settings for the report; the caller adds the runtime's.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut settings = match &self.work {
+            Work::Load(load) => vec![
+                Setting::new("entities", units::grouped(load.entities)),
+                Setting::new("keys", load.keys),
+                Setting::new("mix", mix_text(load.traffic.ask_percent)),
+                Setting::new("payload", format!("{} bytes", load.traffic.payload_bytes)),
+                Setting::new("drivers", load.drivers),
+            ],
+            Work::Ring(ring) => vec![
+                Setting::new("actors", ring.actors),
+                Setting::new("tokens", ring.tokens),
+                Setting::new("payload", format!("{} bytes", ring.payload_bytes)),
+            ],
+            Work::FanOut(fan_out) => vec![
+                Setting::new("receivers", fan_out.receivers),
+                Setting::new("rounds", fan_out.rounds),
+                Setting::new("payload", format!("{} bytes", fan_out.payload_bytes)),
+            ],
+            Work::Replay(replay) => vec![
+                Setting::new(
+                    "input",
+                    replay
+                        .input
+                        .as_ref()
+                        .map_or("built-in flights".into(), |p| p.to_string_lossy()),
+                ),
+                Setting::new("key", &replay.key),
+                Setting::new("sum", replay.sums.join(", ")),
+            ],
+        };
+        for phase in self.phases() {
+            let time = format!(
+                "{} after {} of warm-up",
+                units::duration(phase.duration),
+                units::duration(phase.warm_up)
+            );
+            settings.push(Setting::new(
+                &format!("phase {}", phase.name),
+                format!("{}, {time}", phase.pacing),
+            ));
+        }
+        settings
+    }
+
+    /// The phases, none for the replay.
+    #[must_use]
+    pub fn phases(&self) -> &[PhaseSpec] {
+        match &self.work {
+            Work::Load(load) => &load.phases,
+            Work::Ring(ring) => std::slice::from_ref(&ring.phase),
+            Work::FanOut(fan_out) => std::slice::from_ref(&fan_out.phase),
+            Work::Replay(_) => &[],
+        }
+    }
+}
+
+fn mix_text(ask_percent: u8) -> String {
+    super::cli::Mix { ask_percent }.to_string()
+}
+
+fn mixed(name: &'static str, args: MixedArgs, usual: Pacing) -> Result<Job, Contradiction> {
+    load(name, args.load, args.mix.ask_percent, usual)
+}
+
+fn load(name: &'static str, args: LoadArgs, ask_percent: u8, usual: Pacing) -> Result<Job, Contradiction> {
+    let phases = phases(&args, usual)?;
+    let work = Work::Load(Load {
+        name,
+        entities: args.population.entities,
+        keys: args.population.keys,
+        traffic: Traffic {
+            payload_bytes: args.message.payload,
+            ask_percent,
+        },
+        drivers: args.drivers.drivers,
+        phases,
+    });
+    Ok(Job {
+        work,
+        seed: args.timing.seed,
+        common: args.common,
+    })
+}
+
+fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradiction> {
+    let (warm_up, duration) = (args.timing.warmup, args.timing.duration);
+    let phase = |name, pacing| PhaseSpec {
+        name,
+        pacing,
+        warm_up,
+        duration,
+    };
+    let pacing = pacing_of(&args.pacing, usual)?;
+    Ok(match pacing {
+        Pacing::Closed { .. } => vec![phase("closed", pacing)],
+        Pacing::Open {
+            rate: Rate::PerSecond(_),
+            ..
+        } => vec![phase("open", pacing)],
+        Pacing::Search { .. } => vec![phase("saturation", pacing)],
+        Pacing::Open {
+            rate: Rate::OfPeak(_), ..
+        } => {
+            vec![
+                phase(
+                    "peak",
+                    Pacing::Closed {
+                        in_flight: PEAK_IN_FLIGHT,
+                    },
+                ),
+                phase("open", pacing),
+            ]
+        }
+    })
+}
+
+fn pacing_of(args: &PacingArgs, usual: Pacing) -> Result<Pacing, Contradiction> {
+    let pacing = args.pacing(usual);
+    match pacing {
+        Pacing::Closed { .. } if args.arrivals.is_some() => Err(Contradiction::ArrivalsWithoutOpenLoop),
+        _ => Ok(pacing),
+    }
+}
+
+fn replay(args: ReplayArgs) -> Result<Job, Contradiction> {
+    if let Some(at) = (1..args.sum.len()).find(|&at| args.sum[..at].contains(&args.sum[at])) {
+        return Err(Contradiction::ColumnTwice(args.sum[at].clone()));
+    }
+    let work = Work::Replay(Replay {
+        input: args.input,
+        key: args.key,
+        sums: args.sum,
+        show: args.show as usize,
+    });
+    Ok(Job {
+        work,
+        seed: 0,
+        common: args.common,
+    })
+}
+
+fn distinct_outputs(output: &OutputArgs) -> Result<(), Contradiction> {
+    let files = [
+        ("baseline", &output.baseline),
+        ("json", &output.json),
+        ("hgrm", &output.hgrm),
+        ("html", &output.html),
+    ];
+    let given: Vec<_> = files
+        .iter()
+        .filter_map(|(flag, path)| path.as_ref().map(|path| (*flag, path)))
+        .collect();
+    for (at, &(second, path)) in given.iter().enumerate() {
+        if let Some(&(first, _)) = given[..at].iter().find(|(_, earlier)| *earlier == path) {
+            return Err(Contradiction::OutputTwice {
+                first,
+                second,
+                path: path.clone(),
+            });
+        }
+    }
+    Ok(())
+}

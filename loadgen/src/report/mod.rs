@@ -1,0 +1,23 @@
+//! What a run leaves behind: a table, files, verdicts, and the live progress line.
+
+mod baseline;
+mod files;
+mod hgrm;
+mod html;
+mod json;
+mod machine;
+mod model;
+mod progress;
+mod slo;
+mod table;
+
+pub use baseline::{Comparison, Figure};
+pub use files::write_files;
+pub use hgrm::{hgrm_path, write_hgrm};
+pub use html::page;
+pub use json::{ReportError, read_json, write_json};
+pub use machine::{Machine, commit};
+pub use model::{REPORT_VERSION, ReplayColumn, ReplayReport, Report};
+pub use progress::{Progress, Status};
+pub use slo::{Bound, Quantity, Slo, SloError, SloVerdict};
+pub use table::{write_comparison, write_report};

@@ -1,0 +1,334 @@
+//! The report as text.
+
+use std::io::{self, Write};
+
+use super::baseline::Comparison;
+use super::model::Report;
+use crate::measure::{LatencySummary, PhaseSummary};
+use crate::units::{grouped, latency, rate};
+
+/// Writes the whole report.
+///
+/// # Errors
+/// What the writer fails with.
+pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    header(report, out)?;
+    if !report.phases.is_empty() {
+        throughput(report, out)?;
+        latencies(report, out)?;
+    }
+    if let Some(best) = report.saturation_rate {
+        writeln!(
+            out,
+            "\nSaturation: {}/s is the highest rate that was sustained",
+            rate(best)
+        )?;
+    }
+    replay(report, out)?;
+    for phase in report.phases.iter().filter(|phase| !phase.validity.is_valid()) {
+        writeln!(out, "\nPhase '{}' is {}", phase.name, phase.validity)?;
+    }
+    if !report.slos.is_empty() {
+        writeln!(out, "\nObjectives")?;
+    }
+    for verdict in &report.slos {
+        let word = if verdict.is_met { "met   " } else { "MISSED" };
+        writeln!(out, "  {word}  {}  (measured {})", verdict.objective, verdict.measured)?;
+    }
+    Ok(())
+}
+
+/// Writes the ratios to an earlier run.
+///
+/// # Errors
+/// What the writer fails with.
+pub fn write_comparison(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\nCompared with the baseline")?;
+    let mut rows = vec![["phase", "figure", "before", "now", "ratio", ""].map(str::to_owned)];
+    for figure in &comparison.figures {
+        let show = |value: f64| match figure.more_is_better {
+            true => format!("{}/s", rate(value)),
+            false => latency(value as u64),
+        };
+        let ratio = figure.ratio();
+        // Within 2 % nothing can be said.
+        let verdict = match ratio.map(|ratio| if figure.more_is_better { ratio } else { 1.0 / ratio }) {
+            Some(gain) if gain > 1.02 => "better",
+            Some(gain) if gain < 1.0 / 1.02 => "worse",
+            _ => "",
+        };
+        rows.push([
+            figure.phase.clone(),
+            figure.name.to_owned(),
+            show(figure.before),
+            show(figure.after),
+            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+            verdict.to_owned(),
+        ]);
+    }
+    write_rows(&rows, 2, out)?;
+    comparison
+        .caveats
+        .iter()
+        .try_for_each(|caveat| writeln!(out, "  note: {caveat}"))
+}
+
+fn header(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let commit = report
+        .commit
+        .as_ref()
+        .map_or(String::new(), |commit| format!(", commit {commit}"));
+    writeln!(
+        out,
+        "{}: scenario {}, seed {}{commit}",
+        report.program, report.scenario, report.seed
+    )?;
+    let machine = &report.machine;
+    let cores: Vec<String> = report.cores.iter().map(usize::to_string).collect();
+    let on = if cores.is_empty() {
+        String::new()
+    } else {
+        format!(", cores on CPUs {}", cores.join(" "))
+    };
+    writeln!(
+        out,
+        "{}, {} CPUs, {}{on}",
+        machine.cpu_model, machine.cpus, machine.kernel
+    )?;
+    let width = report
+        .settings
+        .iter()
+        .map(|setting| setting.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    for setting in &report.settings {
+        writeln!(out, "  {:<width$}  {}", setting.name, setting.value)?;
+    }
+    Ok(())
+}
+
+fn throughput(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\nThroughput")?;
+    let mut rows = vec![
+        [
+            "phase",
+            "offered",
+            "done",
+            "completed",
+            "failed",
+            "held back",
+            "verdict",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(report.phases.iter().map(|phase| {
+        [
+            phase.name.clone(),
+            phase
+                .offered_rate
+                .map_or("closed".to_owned(), |offered| format!("{}/s", rate(offered))),
+            format!("{}/s", rate(phase.rate)),
+            grouped(phase.completed),
+            grouped(phase.failed),
+            grouped(phase.lag.held_back),
+            if phase.validity.is_valid() { "valid" } else { "INVALID" }.to_owned(),
+        ]
+    }));
+    write_rows(&rows, 1, out)
+}
+
+fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let mut rows = vec![["phase", "from", "p50", "p90", "p99", "p99.9", "p99.99", "max"].map(str::to_owned)];
+    for phase in &report.phases {
+        rows.extend(kinds(phase).map(|(kind, summary)| latency_row(phase, kind, summary)));
+    }
+    if rows.len() == 1 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\nLatency (from the intended send time: corrected for coordinated omission)"
+    )?;
+    write_rows(&rows, 2, out)?;
+    let saturated: u64 = report
+        .phases
+        .iter()
+        .filter_map(PhaseSummary::latency)
+        .map(|latency| latency.saturated)
+        .sum();
+    if saturated > 0 {
+        writeln!(
+            out,
+            "  {} latencies were longer than 60 s and count as 60 s",
+            grouped(saturated)
+        )?;
+    }
+    Ok(())
+}
+
+/// The kinds of latency that a phase has, with the words for where they are measured from.
+pub(super) fn kinds(phase: &PhaseSummary) -> impl Iterator<Item = (&'static str, &LatencySummary)> {
+    let corrected = phase.corrected.as_ref().map(|latency| ("intended", latency));
+    let uncorrected = phase.uncorrected.as_ref().map(|latency| ("sent", latency));
+    corrected.into_iter().chain(uncorrected)
+}
+
+fn latency_row(phase: &PhaseSummary, kind: &str, summary: &LatencySummary) -> [String; 8] {
+    let [p50, p90, p99, p999, p9999, max] = summary.figures().map(|(_, ns)| latency(ns));
+    [phase.name.clone(), kind.to_owned(), p50, p90, p99, p999, p9999, max]
+}
+
+fn replay(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Some(replay) = &report.replay else { return Ok(()) };
+    writeln!(out, "\nReplay")?;
+    let (rows, entities) = (grouped(replay.rows), grouped(replay.entities));
+    writeln!(
+        out,
+        "  {rows} rows to {entities} entities, {} rows malformed",
+        grouped(replay.malformed)
+    )?;
+    let mut table = vec![["column", "sum", "missing"].map(str::to_owned)];
+    let columns = replay.columns.iter();
+    table.extend(columns.map(|column| [column.name.clone(), column.sum.clone(), grouped(column.missing)]));
+    write_rows(&table, 1, out)?;
+    match replay.mismatches {
+        0 => writeln!(out, "  every entity agrees with the independent pass"),
+        count => writeln!(
+            out,
+            "  MISMATCH: {} entities differ from the independent pass",
+            grouped(count)
+        ),
+    }
+}
+
+/// Writes aligned columns: the first `left` to the left, the others to the right.
+fn write_rows<const N: usize>(rows: &[[String; N]], left: usize, out: &mut impl Write) -> io::Result<()> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (at, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            let cell = if at < left {
+                format!("{cell:<width$}")
+            } else {
+                format!("{cell:>width$}")
+            };
+            line.push_str("  ");
+            line.push_str(&cell);
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Validity;
+    use crate::report::model::{ReplayColumn, ReplayReport, samples};
+
+    fn text(report: &Report) -> String {
+        let mut out = Vec::new();
+        write_report(report, &mut out).expect("written to memory");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn the_table_holds_every_figure_in_aligned_columns() {
+        let mut report = samples::main_job();
+        report.judge(&[
+            "p99<1ns".parse().expect("an objective"),
+            "rate>1".parse().expect("an objective"),
+        ]);
+        let text = text(&report);
+        let latency_lines: Vec<&str> = text
+            .lines()
+            .skip_while(|line| !line.starts_with("Latency"))
+            .skip(1)
+            .take(4)
+            .collect();
+        assert_eq!(
+            latency_lines.len(),
+            4,
+            "a header, one line for the peak, two for the open loop:\n{text}"
+        );
+        let width = latency_lines[0].chars().count();
+        assert!(latency_lines.iter().all(|line| line.chars().count() == width), "{text}");
+        for part in [
+            "MISSED  p99 < 1 ns",
+            "met     rate > 1",
+            "zipf:0.99",
+            "p99.99",
+            "intended",
+            "sent",
+            "30.0 k/s",
+        ] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_run_says_so_and_why() {
+        let mut report = samples::main_job();
+        report.phases[1].validity = Validity::Invalid {
+            reason: "the generator lagged: badly".into(),
+        };
+        let text = text(&report);
+        assert!(
+            text.contains("Phase 'open' is INVALID: the generator lagged: badly"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_replay_tells_its_result() {
+        let mut report = Report::begun_now("replay", 0, Vec::new());
+        let columns = vec![ReplayColumn {
+            name: "distance".into(),
+            sum: "350217607".into(),
+            missing: 0,
+        }];
+        report.replay = Some(ReplayReport {
+            rows: 336_776,
+            entities: 4044,
+            malformed: 0,
+            mismatches: 0,
+            columns,
+        });
+        assert!(
+            text(&report).contains("336,776 rows to 4,044 entities"),
+            "{}",
+            text(&report)
+        );
+        assert!(text(&report).contains("every entity agrees"));
+        report.replay.as_mut().expect("set").mismatches = 2;
+        assert!(text(&report).contains("MISMATCH: 2 entities"));
+    }
+
+    #[test]
+    fn ratios_say_what_is_better() {
+        let before = samples::main_job();
+        let mut after = before.clone();
+        after.phases[0].rate *= 1.5;
+        if let Some(latency) = after.phases[0].uncorrected.as_mut() {
+            latency.p50_ns *= 2;
+        }
+        let mut out = Vec::new();
+        write_comparison(&Comparison::new(&before, &after), &mut out).expect("written to memory");
+        let text = String::from_utf8(out).expect("text");
+        let line = |figure: &str| {
+            let mut lines = text.lines().filter(|line| line.contains("peak"));
+            lines.find(|line| line.contains(figure)).unwrap_or_default().to_owned()
+        };
+        assert!(
+            line("rate").contains("1.50") && line("rate").contains("better"),
+            "{text}"
+        );
+        assert!(line("p50").contains("2.00") && line("p50").contains("worse"), "{text}");
+        assert!(line("p90").trim_end().ends_with("1.00"), "{text}");
+    }
+}

@@ -1,0 +1,175 @@
+//! The command line as users meet it: what flags amount to, and what is refused with which words.
+
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+use loadgen::arrivals::Arrivals;
+use loadgen::keys::KeyDistribution;
+use loadgen::options::{Cli, Drivers, Job, Pacing, PhaseSpec, Rate, Traffic, Work};
+
+fn job(line: &str) -> Result<Job, String> {
+    let words = std::iter::once("loadgen").chain(line.split_whitespace());
+    Cli::job(words).map_err(|error| error.to_string())
+}
+
+fn work(line: &str) -> Work {
+    job(line).unwrap_or_else(|error| panic!("{line}: {error}")).work
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn no_arguments_are_the_main_job_of_twenty_seconds() {
+    let Work::Load(load) = work("") else {
+        panic!("not a load")
+    };
+    assert_eq!(
+        (load.name, load.entities, load.traffic.ask_percent),
+        ("main", 1_000_000, 20)
+    );
+    assert_eq!(load.keys, KeyDistribution::Zipf { theta: 0.99 });
+    let pacings: Vec<_> = load.phases.iter().map(|phase| phase.pacing).collect();
+    let open = Pacing::Open {
+        rate: Rate::OfPeak(0.5),
+        arrivals: Arrivals::Poisson,
+    };
+    assert_eq!(pacings, [Pacing::Closed { in_flight: 256 }, open]);
+    let total: Duration = load.phases.iter().map(|phase| phase.warm_up + phase.duration).sum();
+    assert_eq!(total, Duration::from_secs(20));
+}
+
+#[test]
+fn flags_reach_the_job() {
+    let Work::Load(load) = work(
+        "entities --entities 10 --keys uniform --mix 50% --payload 64 --rate 1.5M --arrivals fixed --drivers \
+         threads:3 --warmup 500ms --duration 3 --seed 9",
+    ) else {
+        panic!("not a load")
+    };
+    assert_eq!(
+        (load.name, load.entities, load.keys),
+        ("entities", 10, KeyDistribution::Uniform)
+    );
+    assert_eq!(
+        load.traffic,
+        Traffic {
+            payload_bytes: 64,
+            ask_percent: 50
+        }
+    );
+    assert_eq!(load.drivers, Drivers::Threads(3));
+    let pacing = Pacing::Open {
+        rate: Rate::PerSecond(1.5e6),
+        arrivals: Arrivals::Fixed,
+    };
+    let (warm_up, duration) = (Duration::from_millis(500), Duration::from_secs(3));
+    assert_eq!(
+        load.phases,
+        [PhaseSpec {
+            name: "open",
+            pacing,
+            warm_up,
+            duration
+        }]
+    );
+    assert_eq!(job("tell --seed 9").map(|job| job.seed), Ok(9));
+}
+
+#[test]
+fn pacing_flags_choose_the_phases() {
+    let names = |line: &str| match work(line) {
+        Work::Load(load) => load.phases.iter().map(|phase| phase.name).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(names("tell"), ["closed"]);
+    assert_eq!(names("--closed 8"), ["closed"]);
+    assert_eq!(names("ask --rate 10k"), ["open"]);
+    assert_eq!(names("ask --rate 80%"), ["peak", "open"]);
+    assert_eq!(names("tell --find-saturation --arrivals fixed"), ["saturation"]);
+}
+
+#[test]
+fn other_scenarios_have_their_own_flags() {
+    let Work::Ring(ring) = work("ring --actors 7 --tokens 3") else {
+        panic!("not a ring")
+    };
+    assert_eq!((ring.actors, ring.tokens), (7, 3));
+    let Work::FanOut(fan_out) = work("fan-out --receivers 5") else {
+        panic!("not a fan-out")
+    };
+    assert_eq!(fan_out.receivers, 5);
+    let Work::Replay(replay) = work("replay") else {
+        panic!("not a replay")
+    };
+    assert_eq!((replay.key.as_str(), replay.input), ("tailnum", None));
+    assert_eq!(replay.sums, ["distance", "air_time"]);
+    let Work::Replay(replay) = work("replay --input x.csv --key a --sum b") else {
+        panic!("not a replay")
+    };
+    assert_eq!((replay.sums, replay.key.as_str()), (vec!["b".to_owned()], "a"));
+}
+
+#[test]
+fn contradictions_and_bad_values_are_refused_with_the_reason() {
+    for (line, reason) in [
+        ("--rate 1k --closed 5", "cannot be used with"),
+        ("--closed 5 --find-saturation", "cannot be used with"),
+        ("--rate 1k --find-saturation", "cannot be used with"),
+        ("--closed 5 --arrivals fixed", "cannot be used with"),
+        ("tell --arrivals fixed", "--arrivals belongs to an open loop"),
+        ("--duration 3s tell", "cannot be used with"),
+        ("tell --mix 20", "unexpected argument"),
+        ("--mix 101", "from 0 to 100"),
+        ("--rate 0", "above zero"),
+        ("--rate 300%", "at or below 200%"),
+        ("--entities 0", "not in 1.."),
+        ("--keys zipf:0", "θ above 0"),
+        ("--drivers threads:0", "threads:N"),
+        ("--duration 1ms", "at least 100ms"),
+        ("--duration soon", "is not a duration"),
+        ("--slo p99>1ms", "p99"),
+        ("ring --actors 1", "not in 2.."),
+        ("replay --sum a --sum a", "'a' twice"),
+        ("--json x --html x", "same file 'x'"),
+        ("--json x --baseline x", "same file 'x'"),
+        ("nonsense", "nonsense"),
+    ] {
+        let error = job(line).expect_err(line);
+        assert!(error.contains(reason), "{line}: {error}");
+    }
+}
+
+#[test]
+fn help_names_defaults_and_exit_codes() {
+    let help = job("--help").expect_err("help is an error to clap");
+    for part in [
+        "zipf:0.99",
+        "1000000",
+        "Exit codes",
+        "replay",
+        "--find-saturation",
+        "[default: 8s]",
+    ] {
+        assert!(help.contains(part), "{part} is not in:\n{help}");
+    }
+}
+
+#[test]
+fn settings_tell_what_was_run() {
+    let settings = job("--entities 5000").expect("fine").settings();
+    let value = |name: &str| {
+        settings
+            .iter()
+            .find(|setting| setting.name == name)
+            .map(|s| s.value.as_str())
+    };
+    assert_eq!(value("entities"), Some("5,000"));
+    assert_eq!(value("mix"), Some("80 % tells, 20 % asks"));
+    assert_eq!(
+        value("phase open"),
+        Some("open loop, 50 % of the peak, poisson, 8 s after 2 s of warm-up")
+    );
+}
