@@ -10,23 +10,25 @@ use super::mailbox::Mail;
 use super::reference::{ActorRef, CellRef};
 use super::refusal::{Rejection, SpawnError, panic_text};
 use super::reply;
-use super::trace::{TraceEvent, digest};
 use crate::wire::message::Message;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How an activation ended.
+/// How an activation ended. One byte, so that it comes back in a register.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ran {
     /// The mailbox is empty.
     Idle,
     /// There may be more messages.
     More,
+    /// There may be more messages, and the driver wants the core back.
+    Interrupted,
     /// A future has to finish first.
     Suspended,
     /// The actor wants to stop.
     Stop,
-    /// It failed.
-    Failed(Fault),
+    /// It failed; the fault lies in [`Local::fault`].
+    Failed,
 }
 
 /// Why an actor stops.
@@ -42,6 +44,9 @@ pub(crate) enum StopCause {
 
 /// One activation in this many is timed, for the mean handling time of its type.
 const SAMPLE_EVERY: u64 = 64;
+
+/// Messages of one activation between two looks at whether the driver wants the core back.
+const MESSAGES_PER_LOOK: u32 = 32;
 
 /// An actor in its cell.
 pub(crate) struct ActorBody<A> {
@@ -66,30 +71,29 @@ impl<A: Actor> ActorBody<A> {
         if !self.started {
             self.started = true;
             if let Err(fault) = self.actor.pre_start(&mut ctx) {
-                return Ran::Failed(fault);
+                return ctx.local.failed(fault);
             }
             if ctx.suspended {
                 return Ran::Suspended;
             }
         }
-        for _ in 0..budget {
+        for number in 1..=budget {
+            if ctx.local.tracer.is_some() {
+                ctx.local.trace_next::<A::Msg>(at, std::any::type_name::<A>());
+            }
             let Some(mail) = ctx.local.next_mail::<A::Msg>(at) else { return Ran::Idle };
             let Mail::User(message) = mail else { return Ran::Stop };
             ctx.local.counters.handled += 1;
-            if ctx.local.tracer.is_some() {
-                ctx.local.trace(TraceEvent::Deliver {
-                    to: at,
-                    actor: std::any::type_name::<A>(),
-                    digest: digest(&message),
-                });
-            }
-            match self.actor.receive(message, &mut ctx) {
+            match self.actor.receive(message.open(), &mut ctx) {
                 Ok(Next::Continue) => {}
                 Ok(Next::Stop) => return Ran::Stop,
-                Err(fault) => return Ran::Failed(fault),
+                Err(fault) => return ctx.local.failed(fault),
             }
             if ctx.suspended {
                 return Ran::Suspended;
+            }
+            if number.is_multiple_of(MESSAGES_PER_LOOK) && ctx.local.clock.wants_to_yield() {
+                return Ran::Interrupted;
             }
         }
         Ran::More
@@ -105,13 +109,13 @@ impl<A: Actor> ActorBody<A> {
     ) -> Ran {
         let mut ctx = Context::new(local, at, place, recipient);
         let Ok(then) = then.downcast::<Resume<A>>() else {
-            return Ran::Failed(Fault::new("the continuation is not of the actor's type"));
+            return ctx.local.failed(Fault::new("the continuation is not of the actor's type"));
         };
         match then.0(&mut self.actor, &mut ctx) {
             Ok(Next::Continue) if ctx.suspended => Ran::Suspended,
             Ok(Next::Continue) => Ran::More,
             Ok(Next::Stop) => Ran::Stop,
-            Err(fault) => Ran::Failed(fault),
+            Err(fault) => ctx.local.failed(fault),
         }
     }
 
@@ -131,7 +135,7 @@ fn entity_recipient<I: EntityId, M: Message>(
     at: CellRef,
     place: Option<EntityPlace>,
 ) -> Recipient<M> {
-    match place.and_then(|place| local.entity_of::<I, M>(place, at.slot)) {
+    match place.and_then(|place| local.entity_of::<I, M>(place, at.slot())) {
         Some((region, id)) => {
             Recipient::Entity(Box::new(move |local, message| local.bring_to_entity(region, id.as_key(), message)))
         }
@@ -152,6 +156,10 @@ impl<A: Actor> Body for ActorBody<A> {
         self.post_stop(local, at, None, actor_recipient);
     }
 
+    fn admit_waiting(&self, local: &mut Local, at: CellRef) {
+        local.admit_waiting::<A::Msg>(at);
+    }
+
     fn discard_mailbox(&self, local: &mut Local, at: CellRef) {
         local.discard_mailbox::<A::Msg>(at, Rejection::Stopped);
     }
@@ -166,7 +174,7 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
         let region = &mut local.region_states[usize::from(self.place.region)];
         region.handled[self.place.shard as usize] += handled;
         if let Some(recency) = &mut region.recency {
-            recency.touch(at.slot, now);
+            recency.touch(at.slot(), now);
         }
         ran
     }
@@ -177,6 +185,10 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
 
     fn post_stop(&mut self, local: &mut Local, at: CellRef) {
         self.inner.post_stop(local, at, Some(self.place), entity_recipient::<I, A::Msg>);
+    }
+
+    fn admit_waiting(&self, local: &mut Local, at: CellRef) {
+        local.admit_waiting::<A::Msg>(at);
     }
 
     fn discard_mailbox(&self, local: &mut Local, at: CellRef) {
@@ -242,9 +254,17 @@ impl Local {
             _ => self.ready.pop_front(),
         };
         let Some(at) = next else { return false };
-        let budget = self.limits.activation_messages;
+        // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
+        let waiting = self.cells.get(at).map_or(0, |cell| cell.queue.len());
+        let budget = waiting.min(self.limits.activation_messages);
         self.activate(at, |body, local| body.run(local, at, budget));
         true
+    }
+
+    #[cold]
+    fn failed(&mut self, fault: Fault) -> Ran {
+        self.fault = Some(fault);
+        Ran::Failed
     }
 
     /// Continues a suspended actor.
@@ -274,7 +294,7 @@ impl Local {
         let before = self.counters.handled;
         let timed = self.counters.activations.is_multiple_of(SAMPLE_EVERY).then(|| self.clock.now());
         let ran = catch_unwind(AssertUnwindSafe(|| work(&mut *body, self)))
-            .unwrap_or_else(|panic| Ran::Failed(Fault::panicked(panic_text(&*panic))));
+            .unwrap_or_else(|panic| self.failed(Fault::panicked(panic_text(&*panic))));
         let handled = self.counters.handled - before;
         let known = &mut self.kinds[kind];
         known.messages += handled;
@@ -287,15 +307,22 @@ impl Local {
             self.account_for_time(kind);
         }
         if reply::has_orphans() {
-            self.settle_orphans(matches!(ran, Ran::Failed(_)));
+            self.settle_orphans(ran == Ran::Failed);
         }
         match ran {
-            Ran::Idle | Ran::More => {
+            Ran::Idle | Ran::More | Ran::Interrupted => {
+                if self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
+                    body.admit_waiting(self, at);
+                }
                 if let Some(cell) = self.cells.get(at) {
                     cell.body = Some(body);
                     cell.scheduled = !cell.queue.is_empty();
                     if cell.scheduled {
-                        self.ready.push_back(at);
+                        // Who was interrupted goes on where it was, or it would fall behind those who send to it.
+                        match ran {
+                            Ran::Interrupted => self.ready.push_front(at),
+                            _ => self.ready.push_back(at),
+                        }
                     }
                 }
             }
@@ -307,7 +334,10 @@ impl Local {
                 }
             }
             Ran::Stop => self.end_actor(at, body, StopCause::Wanted),
-            Ran::Failed(fault) => self.end_failed(at, body, &fault),
+            Ran::Failed => {
+                let fault = self.fault.take().unwrap_or_else(|| Fault::new("an unknown fault"));
+                self.end_failed(at, body, &fault);
+            }
         }
         if !self.faulty.is_empty() {
             self.end_faulty();
@@ -366,7 +396,7 @@ impl Local {
             self.count_fault(kind);
             let entity = body
                 .entity()
-                .map(|place| self.regions[usize::from(place.region)].describe(place, at.slot))
+                .map(|place| self.regions[usize::from(place.region)].describe(place, at.slot()))
                 .unwrap_or_default();
             let actor = self.kinds[usize::from(kind)].name;
             tracing::error!(core = %self.core, actor, entity, panic = fault.is_panic(), %fault, "an actor failed and is stopped");
@@ -385,18 +415,18 @@ impl Local {
         if let Some(place) = body.entity() {
             let waiting = self.cells.get(at).is_some_and(|cell| !cell.queue.is_empty());
             if cause == StopCause::Wanted && waiting {
-                match self.regions[usize::from(place.region)].revive(place, at.slot) {
+                match self.regions[usize::from(place.region)].revive(place, at.slot()) {
                     Ok(fresh) => return self.replace_body(at, body, fresh),
                     Err(panic) => {
                         tracing::error!(core = %self.core, %panic, "the factory of an entity panicked");
                     }
                 }
             }
-            self.regions[usize::from(place.region)].forget(place, at.slot);
+            self.regions[usize::from(place.region)].forget(place, at.slot());
             let region = &mut self.region_states[usize::from(place.region)];
             region.active -= 1;
             if let Some(recency) = &mut region.recency {
-                recency.remove(at.slot);
+                recency.remove(at.slot());
             }
         }
         self.run_post_stop(at, &mut *body);

@@ -17,7 +17,9 @@ pub enum Next {
 /// Why an actor failed: an error that its handler returned, or what its panic said.
 ///
 /// Every error converts into it with `?`.
-pub struct Fault {
+pub struct Fault(Box<Failure>); // thin, so that a handler's result fits into registers
+
+struct Failure {
     cause: Box<dyn std::error::Error + Send + Sync>,
     panicked: bool,
 }
@@ -25,41 +27,45 @@ pub struct Fault {
 impl Fault {
     /// A fault that is nothing but a text.
     pub fn new(text: impl Into<String>) -> Fault {
-        Fault { cause: text.into().into(), panicked: false }
+        Fault::of(text.into().into(), false)
     }
 
     pub(crate) fn panicked(text: String) -> Fault {
-        Fault { cause: text.into(), panicked: true }
+        Fault::of(text.into(), true)
+    }
+
+    fn of(cause: Box<dyn std::error::Error + Send + Sync>, panicked: bool) -> Fault {
+        Fault(Box::new(Failure { cause, panicked }))
     }
 
     /// What went wrong.
     #[must_use]
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
-        &*self.cause
+        &*self.0.cause
     }
 
     /// Whether the handler panicked, instead of returning an error.
     #[must_use]
     pub fn is_panic(&self) -> bool {
-        self.panicked
+        self.0.panicked
     }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Fault {
     fn from(error: E) -> Fault {
-        Fault { cause: Box::new(error), panicked: false }
+        Fault::of(Box::new(error), false)
     }
 }
 
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fault({}{})", if self.panicked { "panic: " } else { "" }, self.cause)
+        write!(f, "Fault({}{})", if self.is_panic() { "panic: " } else { "" }, self.cause())
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
+        write!(f, "{}", self.cause())
     }
 }
 

@@ -8,12 +8,13 @@ use super::local::{Local, TimerEvent};
 use super::outbox::OpenBatch;
 use super::reference::Destination;
 use super::refusal::{AskError, Rejection, Uncertainty};
+use super::typed::{AsAny, TypedBox};
 use super::reply::{self, ReplyAddress, ReplyTo, discard};
 use crate::base::ids::CoreId;
 use crate::base::paged::Paged;
 use crate::base::timer_wheel::TimerKey;
 use crate::wire::message::Message;
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::time::Duration;
 
 /// The time an ask waits for its reply unless told otherwise.
@@ -49,11 +50,11 @@ pub(crate) struct AskTable<R> {
 
 impl<R: Message> AskTable<R> {
     fn take(&mut self, address: ReplyAddress) -> Option<(Sink<R>, TimerKey)> {
-        let slot = self.slots.get_mut(address.slot).filter(|slot| slot.generation == address.generation)?;
+        let slot = self.slots.get_mut(address.slot()).filter(|slot| slot.generation == address.generation())?;
         let open = slot.open.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next_free = self.free;
-        self.free = address.slot;
+        self.free = address.slot();
         Some(open)
     }
 
@@ -72,7 +73,7 @@ impl<R: Message> AskTable<R> {
 }
 
 /// An ask table whatever its reply type.
-pub(crate) trait AnyAskTable: Any {
+pub(crate) trait AnyAskTable: AsAny {
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
 
     /// Ends an ask without a reply; what is to be called, unless it has ended before.
@@ -95,7 +96,7 @@ impl<R: Message> AnyAskTable for AskTable<R> {
     fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId) -> Vec<ReplyAddress> {
         (0..self.fresh)
             .filter(|slot| self.slots[*slot].open.is_some())
-            .map(|slot| ReplyAddress { runtime, core, table, slot, generation: self.slots[slot].generation })
+            .map(|slot| ReplyAddress::new(runtime, core, table, slot, self.slots[slot].generation))
             .collect()
     }
 }
@@ -109,13 +110,13 @@ impl Local {
                 let number = self.ask_tables.len() as u16;
                 let outgoing = Outgoing::new(self.port.cores());
                 let table = AskTable::<R> { slots: Paged::default(), free: NIL, fresh: 0, outgoing };
-                self.ask_tables.push(Box::new(table));
+                self.ask_tables.push(TypedBox::new(Box::new(table)));
                 self.ask_table_ids.insert(TypeId::of::<R>(), number);
                 number
             }
         };
-        let table: &mut dyn Any = &mut *self.ask_tables[usize::from(number)];
-        (number, table.downcast_mut().unwrap_or_else(|| unreachable!("tables are numbered by type")))
+        let table = self.ask_tables[usize::from(number)].get_mut();
+        (number, table.unwrap_or_else(|| unreachable!("tables are numbered by type")))
     }
 
     /// Sends a message with a reply address in it; `sink` gets the outcome, now or later, exactly once.
@@ -154,7 +155,7 @@ impl Local {
         let (number, table) = self.ask_table_mut::<R>();
         let slot = table.vacant();
         let generation = table.slots[slot].generation;
-        let address = ReplyAddress { runtime, core, table: number, slot, generation };
+        let address = ReplyAddress::new(runtime, core, number, slot, generation);
         let timer = self.timers.insert(deadline, TimerEvent::Ask(address));
         self.ask_table_mut::<R>().1.slots[slot].open = Some((sink, timer));
         Ok(ReplyTo::new(address))
@@ -164,16 +165,16 @@ impl Local {
     #[inline]
     pub(crate) fn reply<R: Message>(&mut self, to: ReplyTo<R>, reply: R) {
         let address = to.disarm();
-        if address.runtime != self.runtime {
+        if address.runtime() != self.runtime {
             // An ask of another runtime of this process: it cannot be answered from here, only ended.
             super::reply::send_home((address, Uncertainty::RuntimeGone.into()));
             return;
         }
-        if address.core == self.core {
+        if address.core() == self.core {
             self.complete_ask(address, Ok(reply));
             return;
         }
-        let to = address.core;
+        let to = address.core();
         let limit = self.limits.batch_messages;
         let (number, table) = self.ask_table_mut::<R>();
         let (batch, opened) = table.outgoing.open(to);
@@ -190,9 +191,8 @@ impl Local {
     /// Ends an ask of this core with its reply. One that has ended before drops the reply, and counts it.
     #[inline]
     pub(crate) fn complete_ask<R: Message>(&mut self, address: ReplyAddress, outcome: Result<R, AskError>) {
-        let Some(table) = self.ask_tables.get_mut(usize::from(address.table)) else { return };
-        let table: &mut dyn Any = &mut **table;
-        let ended = table.downcast_mut::<AskTable<R>>().and_then(|table| table.take(address));
+        let table = self.ask_tables.get_mut(usize::from(address.table()));
+        let ended = table.and_then(|table| table.get_mut::<AskTable<R>>()).and_then(|table| table.take(address));
         match ended {
             Some((sink, timer)) => {
                 self.open_asks -= 1;
@@ -208,17 +208,17 @@ impl Local {
 
     /// Ends an ask without a reply, wherever it was opened.
     pub(crate) fn fail_ask(&mut self, address: ReplyAddress, why: AskError) {
-        if address.runtime != self.runtime {
+        if address.runtime() != self.runtime {
             super::reply::send_home((address, why));
-        } else if address.core == self.core {
-            let ended = self.ask_tables.get_mut(usize::from(address.table)).and_then(|table| table.fail(address, why));
+        } else if address.core() == self.core {
+            let ended = self.ask_tables.get_mut(usize::from(address.table())).and_then(|table| table.fail(address, why));
             if let Some((timer, end)) = ended {
                 self.open_asks -= 1;
                 self.timers.cancel(timer);
                 end(self);
             }
         } else {
-            let to = address.core;
+            let to = address.core();
             let (batch, opened) = self.failures.open(to);
             batch.items.push((address, why));
             let full = batch.items.len() >= self.limits.batch_messages;

@@ -21,6 +21,9 @@ pub(crate) trait Body: Any {
     /// Runs the actor's `post_stop`.
     fn post_stop(&mut self, local: &mut Local, at: CellRef);
 
+    /// Lets awaited sends into the mailbox, as far as there is room.
+    fn admit_waiting(&self, local: &mut Local, at: CellRef);
+
     /// Makes dead letters of everything in the mailbox.
     fn discard_mailbox(&self, local: &mut Local, at: CellRef);
 
@@ -82,15 +85,15 @@ impl Cells {
     }
 
     /// The cell, if its tenant is still the one of the reference.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&mut self, at: CellRef) -> Option<&mut Cell> {
-        self.cells.get_mut(at.slot).filter(|cell| cell.generation == at.generation)
+        self.cells.get_mut(at.slot()).filter(|cell| cell.generation == at.generation())
     }
 
     /// The reference to the present tenant of a slot.
     pub(crate) fn tenant(&self, slot: u32) -> Option<CellRef> {
         let generation = self.cells.get(slot)?.generation;
-        (generation & 1 == 1).then_some(CellRef { slot, generation })
+        (generation & 1 == 1).then_some(CellRef::new(slot, generation))
     }
 
     pub(crate) fn allocate(&mut self, class: u16, kind: u16, mailbox: Mailbox, body: Box<dyn Body>) -> CellRef {
@@ -119,7 +122,7 @@ impl Cells {
             body: Some(body),
             ..Cell::default()
         };
-        CellRef { slot, generation }
+        CellRef::new(slot, generation)
     }
 
     /// Frees a cell, whose mailbox must have been emptied; references to its tenant lead nowhere from now on.
@@ -130,7 +133,7 @@ impl Cells {
         cell.generation = cell.generation.wrapping_add(1);
         cell.capacity = next_free;
         let body = cell.body.take();
-        self.free = at.slot;
+        self.free = at.slot();
         self.live -= 1;
         body
     }
@@ -155,6 +158,7 @@ mod tests {
             Ran::Idle
         }
         fn post_stop(&mut self, _: &mut Local, _: CellRef) {}
+        fn admit_waiting(&self, _: &mut Local, _: CellRef) {}
         fn discard_mailbox(&self, _: &mut Local, _: CellRef) {}
     }
 
@@ -166,7 +170,7 @@ mod tests {
         assert!(cells.release(first).is_some());
         assert!(cells.get(first).is_none() && cells.release(first).is_none());
         let third = cells.allocate(0, 0, Mailbox::default(), Box::new(Nothing));
-        assert_eq!(third.slot, first.slot);
+        assert_eq!(third.slot(), first.slot());
         assert!(cells.get(first).is_none() && cells.get(second).is_some() && cells.get(third).is_some());
         assert_eq!(cells.tenants(), vec![third, second]);
         assert_eq!(cells.len(), 2);

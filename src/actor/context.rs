@@ -125,7 +125,7 @@ impl<'a, A: Actor> Context<'a, A> {
 
     /// Sends a message: fire and forget, at most once, in order for each pair of sender and receiver. If it is refused it
     /// becomes a counted dead letter.
-    #[inline]
+    #[inline(always)]
     pub fn tell<D: Destination>(&mut self, to: D, message: D::Msg) {
         self.local.tell(to, message);
     }
@@ -136,7 +136,7 @@ impl<'a, A: Actor> Context<'a, A> {
     ///
     /// # Errors
     /// The message and the reason; nothing has changed.
-    #[inline]
+    #[inline(always)]
     pub fn try_tell<D: Destination>(&mut self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
         to.deliver(self.local, message, None).inspect_err(|refused| self.local.counters.count_refusal(refused.why))
     }

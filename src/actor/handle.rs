@@ -160,7 +160,7 @@ impl Gate {
 impl Exit for Gate {
     fn leave(&self, (address, why): Orphan) {
         // If the core takes nothing any more, the ask ends by its deadline or with the core.
-        let _ = self.submit_always(address.core, call(move |local| local.fail_ask(address, why)));
+        let _ = self.submit_always(address.core(), call(move |local| local.fail_ask(address, why)));
     }
 }
 

@@ -13,7 +13,8 @@ use super::refusal::{Refused, Rejection};
 use super::region::{AnyRegion, RegionState};
 use super::reply::{ReplyAddress, ReplyTo, RuntimeId, discard};
 use super::task::Tasks;
-use super::trace::{TraceEvent, Tracer};
+use super::trace::{TraceEvent, Tracer, digest};
+use super::typed::{AsAny, TypedBox};
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerWheel;
@@ -21,7 +22,7 @@ use crate::mesh::lane::Port;
 use crate::sharding::topology::Topology;
 use crate::wire::message::Message;
 use ahash::AHashMap;
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Weak;
@@ -158,7 +159,7 @@ pub(crate) struct Class<M> {
 }
 
 /// A class whatever its message type.
-pub(crate) trait AnyClass: Any {
+pub(crate) trait AnyClass: AsAny {
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
     fn trim(&mut self);
 }
@@ -190,7 +191,7 @@ pub struct Local {
     pub(crate) ready: VecDeque<CellRef>,
     /// In the simulator: chooses which of the ready actors runs next.
     pub(crate) choose: Option<Box<dyn FnMut(usize) -> usize>>,
-    pub(crate) classes: Vec<Box<dyn AnyClass>>,
+    pub(crate) classes: Vec<TypedBox<dyn AnyClass>>,
     class_ids: AHashMap<TypeId, u16>,
     last_class: Option<(TypeId, u16)>,
     pub(crate) kinds: Vec<Kind>,
@@ -199,11 +200,13 @@ pub struct Local {
     pub(crate) queued_bytes: usize,
     /// Actors to be stopped because code of theirs failed outside of their activation.
     pub(crate) faulty: Vec<(CellRef, super::actor::Fault)>,
+    /// Why the actor that has just run failed.
+    pub(crate) fault: Option<super::actor::Fault>,
     /// The time when somebody last read the clock, for the account of who held the core.
     pub(crate) clock_read: Time,
 
     pub(crate) topology: Arc<Topology>,
-    pub(crate) regions: Vec<Box<dyn AnyRegion>>,
+    pub(crate) regions: Vec<TypedBox<dyn AnyRegion>>,
     pub(crate) region_states: Vec<RegionState>,
     /// `Last` markers that have arrived, for the engine to act upon.
     pub(crate) lasts: Vec<crate::sharding::handoff::Last>,
@@ -212,7 +215,7 @@ pub struct Local {
     pub(crate) outbox: Vec<Target>,
     pub(crate) failures: Outgoing<FailureBatch>,
 
-    pub(crate) ask_tables: Vec<Box<dyn AnyAskTable>>,
+    pub(crate) ask_tables: Vec<TypedBox<dyn AnyAskTable>>,
     pub(crate) ask_table_ids: AHashMap<TypeId, u16>,
     pub(crate) open_asks: usize,
 
@@ -270,6 +273,7 @@ impl Local {
             queued_messages: 0,
             queued_bytes: 0,
             faulty: Vec::new(),
+            fault: None,
             topology: setup.topology,
             regions: Vec::new(),
             region_states: Vec::new(),
@@ -312,7 +316,7 @@ impl Local {
     fn find_class<M: Message>(&mut self, wanted: TypeId) -> u16 {
         let class = *self.class_ids.entry(wanted).or_insert_with(|| {
             let class = Class::<M> { pool: MailPool::default(), outgoing: Outgoing::new(self.port.cores()) };
-            self.classes.push(Box::new(class));
+            self.classes.push(TypedBox::new(Box::new(class)));
             (self.classes.len() - 1) as u16
         });
         self.last_class = Some((wanted, class));
@@ -342,6 +346,7 @@ impl Local {
 
     /// Counts and logs a message that nobody will handle, and drops it.
     #[cold]
+    #[inline(never)]
     pub(crate) fn dead_letter<M: Message>(&mut self, why: Rejection, message: M) {
         self.counters.dead_letters[why as usize] += 1;
         self.trace(TraceEvent::DeadLetter { why });
@@ -350,14 +355,14 @@ impl Local {
     }
 
     /// Sends, and makes a refused message a dead letter.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
         if let Err(refused) = to.deliver(self, message, None) {
             self.dead_letter(refused.why, refused.message);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver_to_actor<M: Message>(
         &mut self,
         to: ActorRef<M>,
@@ -382,8 +387,9 @@ impl Local {
         }
     }
 
-    /// Puts a message into a mailbox of this core.
-    #[inline]
+    /// Puts a message into a mailbox of this core. Everything that is rare is out of line, so that a message is written
+    /// straight from the handler that sends it into the mailbox.
+    #[inline(always)]
     pub(crate) fn store<M: Message>(
         &mut self,
         to: CellRef,
@@ -391,20 +397,17 @@ impl Local {
         extra: Option<Extra>,
         room: Room,
     ) -> Result<(), Refused<M>> {
+        let has_room = self.has_room();
         let Some(cell) = self.cells.get(to) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        if room == Room::Bounded
-            && (cell.queue.len() >= cell.capacity
-                || self.queued_messages >= self.limits.queued_messages
-                || self.queued_bytes >= self.limits.queued_bytes)
-        {
+        if room == Room::Bounded && (cell.queue.len() >= cell.capacity || !has_room) {
             return self.store_when_full(to, message, extra);
         }
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        class.pool.push(&mut cell.queue, Mail::User(message));
+        class.pool.push(&mut cell.queue, Mail::user(message));
         self.queued_messages += 1;
         self.queued_bytes += MailPool::<M>::NODE_BYTES;
         if !cell.scheduled {
@@ -418,6 +421,7 @@ impl Local {
     }
 
     #[cold]
+    #[inline(never)]
     fn store_when_full<M: Message>(
         &mut self,
         to: CellRef,
@@ -439,7 +443,7 @@ impl Local {
                 self.queued_messages -= 1;
                 self.queued_bytes -= MailPool::<M>::NODE_BYTES;
                 match oldest {
-                    Some(Mail::User(oldest)) => self.dead_letter(Rejection::Evicted, oldest),
+                    Some(Mail::User(oldest)) => self.dead_letter(Rejection::Evicted, oldest.open()),
                     // A stop is never dropped: what came before it is gone, so it comes first.
                     Some(Mail::Stop) => {
                         self.push_stop::<M>(to);
@@ -450,7 +454,7 @@ impl Local {
                 self.store(to, message, extra, Room::Reserved)
             }
             (Policy::Backpressure, Some(Extra::Acknowledge(stored))) => {
-                let waiting = class.pool.waiting.entry(to.slot).or_default();
+                let waiting = class.pool.waiting.entry(to.slot()).or_default();
                 if waiting.len() >= cell.waiters as usize {
                     return Err(refuse(Rejection::MailboxFull, message, Some(Extra::Acknowledge(stored))));
                 }
@@ -463,34 +467,54 @@ impl Local {
     }
 
     /// The next message of an actor, if there is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_mail<M: Message>(&mut self, at: CellRef) -> Option<Mail<M>> {
         let cell = self.cells.get(at)?;
         let class = downcast_class::<M>(&mut self.classes, cell.class)?;
         let mail = class.pool.pop(&mut cell.queue)?;
         self.queued_messages -= 1;
         self.queued_bytes -= MailPool::<M>::NODE_BYTES;
-        if cell.has_waiting {
-            self.admit_waiting::<M>(at);
-        }
         Some(mail)
     }
 
-    /// Lets the first of the awaited sends in.
+    /// Records the delivery of the message that an actor handles next. It looks at the message in its mailbox: with the
+    /// message at hand, the code that would drop it if this failed makes every delivery slower.
     #[cold]
-    fn admit_waiting<M: Message>(&mut self, at: CellRef) {
+    #[inline(never)]
+    pub(crate) fn trace_next<M: Message>(&mut self, at: CellRef, actor: &'static str) {
         let Some(cell) = self.cells.get(at) else { return };
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else { return };
-        let Some(waiting) = class.pool.waiting.get_mut(&at.slot) else { return };
-        let first = waiting.pop_front();
-        if waiting.is_empty() {
-            class.pool.waiting.remove(&at.slot);
-            cell.has_waiting = false;
+        if let Some(message) = class.pool.first(&cell.queue) {
+            let digest = digest(message);
+            self.trace(TraceEvent::Deliver { to: at, actor, digest });
         }
-        if let Some(Waiting { message, stored }) = first
-            && self.store(at, message, Some(Extra::Acknowledge(stored)), Room::Reserved).is_err()
+    }
+
+    /// Lets awaited sends in, first come first served, as far as the mailbox has room.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn admit_waiting<M: Message>(&mut self, at: CellRef) {
+        while let Some(cell) = self.cells.get(at)
+            && cell.has_waiting
+            && cell.queue.len() < cell.capacity
+            && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
         {
-            unreachable!("the actor was found above, and its room is reserved");
+            let waiting = class.pool.waiting.entry(at.slot()).or_default();
+            let first = waiting.pop_front();
+            if waiting.is_empty() {
+                class.pool.waiting.remove(&at.slot());
+                cell.has_waiting = false;
+            }
+            if let Some(Waiting { message, stored }) = first {
+                self.accept_reserved(at, message, Some(Extra::Acknowledge(stored)));
+            }
+        }
+    }
+
+    /// Stores a message whose room is reserved; only an actor that is gone can refuse it.
+    pub(crate) fn accept_reserved<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
+        if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
+            self.dead_letter(refused.why, refused.message);
         }
     }
 
@@ -529,7 +553,7 @@ impl Local {
     }
 
     /// Puts a message for another core into the outbox.
-    #[inline]
+    #[inline(never)]
     fn post<M: Message>(&mut self, to: ActorRef<M>, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
         let Some(target) = self.outbox.get_mut(to.core.index()) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
@@ -559,19 +583,20 @@ impl Local {
     }
 
     /// Whether the budget of queued messages has room, so that lanes may be drained.
+    #[inline(always)]
     pub(crate) fn has_room(&self) -> bool {
         self.queued_messages < self.limits.queued_messages && self.queued_bytes < self.limits.queued_bytes
     }
 }
 
-#[inline]
-pub(crate) fn downcast_class<M: Message>(classes: &mut [Box<dyn AnyClass>], class: u16) -> Option<&mut Class<M>> {
-    let class: &mut dyn Any = &mut **classes.get_mut(usize::from(class))?;
-    class.downcast_mut()
+#[inline(always)]
+pub(crate) fn downcast_class<M: Message>(classes: &mut [TypedBox<dyn AnyClass>], class: u16) -> Option<&mut Class<M>> {
+    classes.get_mut(usize::from(class))?.get_mut()
 }
 
 /// A refused message; the sender of an acknowledged one hears of it through its ask.
 #[cold]
+#[inline(never)]
 pub(crate) fn refuse<M>(why: Rejection, message: M, extra: Option<Extra>) -> Refused<M> {
     if let Some(Extra::Acknowledge(stored)) = extra {
         discard(why.into(), stored);

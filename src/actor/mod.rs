@@ -21,5 +21,7 @@ pub mod refusal;
 pub mod region;
 pub mod reply;
 pub mod scope;
+mod slots;
 pub mod task;
 pub mod trace;
+mod typed;

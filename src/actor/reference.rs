@@ -9,20 +9,67 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-/// One life of one node: what an address is good in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Home {
+/// One life of one node: what an address is good in. Node and incarnation in one word, which is what is compared on
+/// every send.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Home(u64);
+
+impl Home {
+    /// A life of a node.
+    #[must_use]
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Home {
+        Home(u64::from(node.0) << 32 | u64::from(incarnation.0))
+    }
+
     /// The node.
-    pub node: NodeId,
+    #[must_use]
+    pub fn node(self) -> NodeId {
+        NodeId((self.0 >> 32) as u32)
+    }
+
     /// Its life.
-    pub incarnation: Incarnation,
+    #[must_use]
+    pub fn incarnation(self) -> Incarnation {
+        Incarnation(self.0 as u32)
+    }
 }
 
-/// A place for one actor on one core; the generation tells successive tenants apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CellRef {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.node(), self.incarnation())
+    }
+}
+
+/// A place for one actor on one core; the generation tells successive tenants apart. Slot and generation in one word:
+/// written in halves and read as one, a reference in the ready queue would stall each activation by 5 ns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellRef(u64);
+
+impl CellRef {
+    #[inline]
+    pub(crate) fn new(slot: u32, generation: u32) -> CellRef {
+        CellRef(u64::from(generation) << 32 | u64::from(slot))
+    }
+
+    /// The cell.
+    #[inline]
+    #[must_use]
+    pub fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Which of its tenants.
+    #[inline]
+    #[must_use]
+    pub fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Debug for CellRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cell-{}.{}", self.slot(), self.generation())
+    }
 }
 
 /// The address of an actor that takes messages of type `M`.
@@ -72,7 +119,7 @@ impl<M> Hash for ActorRef<M> {
 
 impl<M> fmt::Debug for ActorRef<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/cell-{}.{}", self.home.node, self.core, self.cell.slot, self.cell.generation)
+        write!(f, "{}/{}/{:?}", self.home.node(), self.core, self.cell)
     }
 }
 
@@ -203,7 +250,7 @@ impl<M: Message> Destination for ActorRef<M> {
         self
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
         local.deliver_to_actor(self, message, extra)
     }

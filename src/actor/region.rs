@@ -12,13 +12,13 @@ use super::outbox::OpenBatch;
 use super::recency::Recency;
 use super::reference::{CellRef, Region, shard_of};
 use super::refusal::{Refused, Rejection};
+use super::typed::{AsAny, TypedBox};
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::handoff::Last;
 use crate::sharding::topology::{MoveId, Route};
 use crate::wire::message::Message;
 use ahash::RandomState;
 use hashbrown::HashTable;
-use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ pub(crate) struct Shipment {
 }
 
 /// A region's table whatever its types.
-pub(crate) trait AnyRegion: Any {
+pub(crate) trait AnyRegion: AsAny {
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
     fn set_route(&mut self, shard: ShardId, route: Route);
     /// Takes an entity out of its shard's table.
@@ -182,7 +182,7 @@ impl Local {
             .map(|key| (self.topology.route(key), self.topology.placement(key).map(|placement| placement.owner)))
             .collect();
         let word = |n: u64| seed.wrapping_add(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(number) << 32);
-        self.regions.push(Box::new(RegionTable::<I, A::Msg> {
+        self.regions.push(TypedBox::new(Box::new(RegionTable::<I, A::Msg> {
             host: entity.host(),
             hasher: RandomState::with_seeds(word(1), word(2), word(3), word(4)),
             class,
@@ -193,7 +193,7 @@ impl Local {
             held: BTreeMap::new(),
             leaving: BTreeMap::new(),
             outgoing: Outgoing::new(self.port.cores()),
-        }));
+        })));
         self.region_states.push(RegionState {
             name: entity.name,
             handled: vec![0; shards as usize],
@@ -351,14 +351,14 @@ impl Local {
         let region = downcast_region::<I, M>(&mut self.regions, place.region)?;
         let at = self.cells.allocate(region.class, region.kind, region.mailbox, body);
         let hasher = &region.hasher;
-        region.shards[place.shard as usize].insert_unique(place.table_hash, (id, at.slot), |(id, _)| {
+        region.shards[place.shard as usize].insert_unique(place.table_hash, (id, at.slot()), |(id, _)| {
             hasher.hash_one(id.as_key())
         });
         let now = self.now;
         let state = &mut self.region_states[usize::from(place.region)];
         state.active += 1;
         if let Some(recency) = &mut state.recency {
-            recency.insert(at.slot, now);
+            recency.insert(at.slot(), now);
             if let (Some(idle), false) = (state.idle, state.timer_set) {
                 state.timer_set = true;
                 self.timers.insert(now + idle, TimerEvent::Passivate { region: place.region });
@@ -428,11 +428,10 @@ impl Local {
 
 #[inline]
 fn downcast_region<I: EntityId, M: Message>(
-    regions: &mut [Box<dyn AnyRegion>],
+    regions: &mut [TypedBox<dyn AnyRegion>],
     number: u16,
 ) -> Option<&mut RegionTable<I, M>> {
-    let region: &mut dyn Any = &mut **regions.get_mut(usize::from(number))?;
-    region.downcast_mut()
+    regions.get_mut(usize::from(number))?.get_mut()
 }
 
 /// Tells the core that a shard leaves: nothing more comes from here.
@@ -509,10 +508,16 @@ impl Local {
     fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, slot: u32) -> Option<Passenger<I, M>> {
         let at = self.cells.tenant(slot)?;
         let mut mailbox = Vec::new();
-        while let Some(mail) = self.next_mail::<M>(at) {
-            if let Mail::User(message) = mail {
-                mailbox.push((message, None));
+        loop {
+            while let Some(mail) = self.next_mail::<M>(at) {
+                if let Mail::User(message) = mail {
+                    mailbox.push((message.open(), None));
+                }
             }
+            if !self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
+                break;
+            }
+            self.admit_waiting::<M>(at);
         }
         let body = self.cells.get(at)?.body.take();
         let state = match body {
@@ -627,11 +632,11 @@ impl Local {
                 self.queued_messages -= 1;
                 self.queued_bytes -= MailPool::<M>::NODE_BYTES;
                 if let Mail::User(message) = mail {
-                    rejected.push(message);
+                    rejected.push(message.open());
                 }
             }
             if std::mem::take(&mut cell.has_waiting) {
-                for waiting in class.pool.waiting.remove(&at.slot).into_iter().flatten() {
+                for waiting in class.pool.waiting.remove(&at.slot()).into_iter().flatten() {
                     rejected.push(refuse(why, waiting.message, Some(Extra::Acknowledge(waiting.stored))).message);
                 }
             }

@@ -38,7 +38,7 @@ impl<T: Default> Paged<T> {
     }
 
     /// The element at `index`, or `None` beyond the last page.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         let page = self.pages.get_mut((index >> PAGE_BITS) as usize)?;
@@ -68,14 +68,14 @@ impl<T: Default> Paged<T> {
 impl<T: Default> std::ops::Index<u32> for Paged<T> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, index: u32) -> &T {
         &self.pages[(index >> PAGE_BITS) as usize][index as usize & (PAGE - 1)]
     }
 }
 
 impl<T: Default> std::ops::IndexMut<u32> for Paged<T> {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, index: u32) -> &mut T {
         &mut self.pages[(index >> PAGE_BITS) as usize][index as usize & (PAGE - 1)]
     }

@@ -134,7 +134,7 @@ pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
         .into_iter()
         .zip(jobs)
         .map(|(port, jobs)| EngineSeed {
-            home: Home { node: NodeId(0), incarnation: Incarnation(1) },
+            home: Home::new(NodeId(0), Incarnation(1)),
             runtime,
             limits: spec.limits.clone(),
             topology: topology.clone(),

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// How long an asynchronous handler may take.
 const ASYNC_DEADLINE: Duration = Duration::from_secs(10);
 /// Messages that an actor handles before another one has its turn.
-const ACTIVATION_MESSAGES: u32 = 128;
+const ACTIVATION_MESSAGES: u32 = 512;
 /// How long a shard may take to become ready to leave its core.
 const HAND_OFF_PATIENCE: Duration = Duration::from_secs(2);
 /// Futures that may be pending on one core.
