@@ -326,8 +326,13 @@ impl Handle {
         work: impl FnOnce(&mut Local) -> T + Send + 'static,
     ) -> Pending<Option<T>> {
         let (completer, result) = pending(None);
-        drop(self.gate.submit_always(core, call(move |local| completer.complete(Some(work(local))))));
+        self.submit_call(core, move |local| completer.complete(Some(work(local))));
         result
+    }
+
+    /// Has something done on a core, even while the runtime refuses what is new; `false` if the core takes nothing now.
+    pub(crate) fn submit_call(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) -> bool {
+        self.gate.submit_always(core, call(work)).is_ok()
     }
 
     fn spawn_inner<A: Actor>(

@@ -37,6 +37,8 @@ const CONTROL_PER_TURN: usize = 64;
 const BATCHES_PER_TURN: usize = 16;
 /// Taken from other threads in one turn.
 const JOBS_PER_TURN: usize = 256;
+/// Looks at the lanes between two at the clock, which takes as long as several of them.
+const LOOKS_PER_CLOCK: u32 = 8;
 /// Activations between two looks at the clock.
 const ACTIVATIONS_PER_CLOCK: u32 = 16;
 /// Entities stopped in one turn because they were idle or too many.
@@ -45,6 +47,8 @@ const PASSIVATIONS_PER_TURN: usize = 256;
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
+    /// When it began.
+    pub(crate) at: Time,
     /// Something was done: turn again soon.
     pub(crate) moved: bool,
     /// Turn again at this time at the latest, even if nothing comes.
@@ -63,6 +67,8 @@ pub(crate) struct Engine {
     pub(super) coordination: Option<Coordination>,
     pub(super) coordinator_core: CoreId,
     pub(super) load: super::handover::LoadWindow,
+    /// The last turn moved nothing, and until then only a message can change that.
+    idle_until: Option<Time>,
     /// Control messages that found their lane full, in order.
     pub(super) unsent: VecDeque<(CoreId, Control)>,
     /// All cores are about to stop: nothing is handled or sent any more.
@@ -111,6 +117,7 @@ impl Engine {
             coordination: setup.coordination,
             coordinator_core: setup.coordinator_core,
             load,
+            idle_until: None,
             unsent: VecDeque::new(),
             halted: false,
             stopping: false,
@@ -126,6 +133,8 @@ impl Engine {
             || !local.ready.is_empty()
             || local.tasks.any_woken()
             || !self.shipping.is_empty()
+            || !self.unsent.is_empty()
+            || !local.outbox_is_empty()
     }
 
     /// The time now, by the driver's clock.
@@ -135,6 +144,9 @@ impl Engine {
 
     /// One turn.
     pub(crate) fn turn(&mut self) -> Turn {
+        if let Some(idle) = self.idle_turn() {
+            return idle;
+        }
         let _on_core = reply::enter_core();
         let shared = self.local.clone();
         let mut moved = {
@@ -166,12 +178,33 @@ impl Engine {
             }
             moved |= !local.ready.is_empty();
             self.stopping |= local.stop_wanted;
-            self.next_wake(local)
+            // Only a core that is about to idle wants to know.
+            if moved { None } else { self.next_wake(local) }
         };
+        self.idle_until = (!moved).then(|| next_wake.unwrap_or(Time::MAX));
         if self.stopping {
             self.stop(&shared);
         }
-        Turn { moved, next_wake, stopped: self.stopping }
+        Turn { at: shared.borrow().now, moved, next_wake, stopped: self.stopping }
+    }
+
+    /// The turn of a core that was idle and still is: it costs a look at the lanes and the clock.
+    #[inline]
+    fn idle_turn(&mut self) -> Option<Turn> {
+        let idle_until = self.idle_until?;
+        for _ in 0..LOOKS_PER_CLOCK {
+            if self.has_work() {
+                return None;
+            }
+            std::hint::spin_loop();
+        }
+        let local = &mut *self.local.borrow_mut();
+        let now = local.clock.now();
+        if now >= idle_until {
+            return None;
+        }
+        local.turns.idle += 1;
+        Some(Turn { at: now, moved: false, next_wake: (idle_until < Time::MAX).then_some(idle_until), stopped: false })
     }
 
     /// A turn on the way out: only control is served, until all cores have come to a halt.
@@ -185,7 +218,7 @@ impl Engine {
         if self.stopping {
             self.stop(shared);
         }
-        Turn { moved, next_wake: None, stopped: self.stopping }
+        Turn { at: shared.borrow().now, moved, next_wake: None, stopped: self.stopping }
     }
 
     fn next_wake(&self, local: &Local) -> Option<Time> {

@@ -157,7 +157,7 @@ impl Clock for CoreClock {
 /// Turns the engine until it stops: turn while there is work, then spin, then park.
 async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSettings) {
     let executor = glommio::executor();
-    let mut idle_since: Option<Instant> = None;
+    let mut idle_since: Option<Time> = None;
     loop {
         let turn = engine.turn();
         if turn.stopped {
@@ -170,10 +170,8 @@ async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSetting
             idle_since = None;
             continue;
         }
-        let now = Instant::now();
-        let idle_for = now - *idle_since.get_or_insert(now);
+        let idle_for = turn.at - *idle_since.get_or_insert(turn.at);
         if !settings.park || idle_for < settings.spin {
-            std::hint::spin_loop();
             continue;
         }
         let until = turn.next_wake.map(|due| due - engine.now());

@@ -287,9 +287,14 @@ impl Runtime {
             return ShutdownReport { drained: true };
         }
         self.handle.gate().close();
-        let (done, drained) = pending(false);
-        self.handle.request(Request::Shutdown { within: limit, done });
-        let drained = drained.wait();
+        let drained = loop {
+            let (done, drained) = pending(false);
+            if self.handle.request(Request::Shutdown { within: limit, done }) {
+                break drained.wait();
+            }
+            // The coordination core's queue is full of calls, which it is working off.
+            std::thread::yield_now();
+        };
         self.join();
         ShutdownReport { drained }
     }
@@ -299,7 +304,7 @@ impl Runtime {
         self.ended = true;
         self.handle.gate().close();
         for core in 0..self.threads.len() as u16 {
-            drop(self.handle.on_core(CoreId(core), |local| local.stop_wanted = true));
+            self.handle.submit_call(CoreId(core), |local| local.stop_wanted = true);
         }
         self.join();
     }

@@ -47,7 +47,8 @@ impl Handle {
     /// The errors say whether the shard stayed where it was.
     pub fn move_shard(&self, shard: ShardKey, to: CoreId) -> Pending<Result<(), MoveError>> {
         let (done, moved) = pending(Err(MoveError::CoreStopped { shard, core: self.coordination_core() }));
-        self.request(Request::Move { shard, to, done });
+        // Refused, the request is dropped, and whoever waits for it is told.
+        let _ = self.request(Request::Move { shard, to, done });
         moved
     }
 
@@ -62,9 +63,9 @@ impl Handle {
         CoreId(self.cores() as u16)
     }
 
-    pub(crate) fn request(&self, request: Request) {
-        // Refused, the request is dropped, and whoever waits for it is told.
-        drop(self.on_core(self.coordination_core(), move |local| local.requests.push(request)));
+    /// Hands a request to the coordination core; `false` if its queue is full.
+    pub(crate) fn request(&self, request: Request) -> bool {
+        self.submit_call(self.coordination_core(), move |local| local.requests.push(request))
     }
 }
 
