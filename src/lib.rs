@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod base;
 pub mod engine;
+pub mod sim;
 #[cfg(target_os = "linux")]
 pub mod io;
 pub mod mesh;

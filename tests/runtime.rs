@@ -124,19 +124,3 @@ fn asynchronous_code_on_a_core_asks_and_sleeps() {
         .unwrap();
     assert_eq!(answer, (Ok(CoreId(1)), Ok(CoreId(1))));
 }
-
-#[test]
-fn nothing_is_left_behind() {
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let run = || {
-        let runtime = two_cores().start().unwrap();
-        let counter = runtime.handle().spawn(Counter::default).wait().unwrap();
-        runtime.handle().tell(counter, Count::Add(1));
-    };
-    run();
-    let before = descriptors();
-    for _ in 0..5 {
-        run();
-    }
-    assert_eq!(descriptors(), before);
-}

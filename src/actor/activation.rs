@@ -254,6 +254,10 @@ impl Local {
             _ => self.ready.pop_front(),
         };
         let Some(at) = next else { return false };
+        // The shard of a sealed entity leaves this core: the entity runs at its target.
+        if self.tasks.any_sealed && self.must_not_run(at) {
+            return true;
+        }
         // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
         let waiting = self.cells.get(at).map_or(0, |cell| cell.queue.len());
         let budget = waiting.min(self.limits.activation_messages);
@@ -267,7 +271,7 @@ impl Local {
         Ran::Failed
     }
 
-    /// Continues a suspended actor.
+    /// Continues a suspended actor, even of a shard that is about to leave: it leaves once nobody is suspended.
     pub(crate) fn resume(&mut self, at: CellRef, then: Box<dyn Any>) {
         if let Some(cell) = self.cells.get(at)
             && cell.suspended
@@ -281,15 +285,12 @@ impl Local {
     #[inline]
     fn activate(&mut self, at: CellRef, work: impl FnOnce(&mut dyn Body, &mut Local) -> Ran) {
         let Some(cell) = self.cells.get(at) else { return };
-        let kind = usize::from(cell.kind);
-        let Some(mut body) = cell.body.take() else { return };
-        if self.tasks.any_sealed && self.is_sealed(&*body) {
-            // The shard leaves this core: the entity runs at its target.
-            if let Some(cell) = self.cells.get(at) {
-                cell.body = Some(body);
-            }
+        if cell.suspended {
+            // Unsealing its shard has put it into the queue a second time, and the first activation suspended it.
             return;
         }
+        let kind = usize::from(cell.kind);
+        let Some(mut body) = cell.body.take() else { return };
         self.counters.activations += 1;
         let before = self.counters.handled;
         let timed = self.counters.activations.is_multiple_of(SAMPLE_EVERY).then(|| self.clock.now());
@@ -471,8 +472,10 @@ impl Local {
         true
     }
 
-    fn is_sealed(&self, body: &dyn Body) -> bool {
-        body.entity().is_some_and(|place| self.region_states[usize::from(place.region)].sealed[place.shard as usize])
+    #[cold]
+    fn must_not_run(&mut self, at: CellRef) -> bool {
+        let place = self.cells.get(at).and_then(|cell| cell.body.as_ref()).and_then(|body| body.entity());
+        place.is_some_and(|place| self.region_states[usize::from(place.region)].sealed[place.shard as usize])
     }
 
     fn count_suspended(&mut self, at: CellRef, change: i32) {

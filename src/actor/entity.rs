@@ -51,8 +51,8 @@ pub trait Capture: Actor {
 
 /// State under way between two cores.
 pub(crate) enum Packed {
-    /// The actor itself.
-    Value(Box<dyn Any + Send>),
+    /// The actor itself, and whether its `pre_start` has run.
+    Value(Box<dyn Any + Send>, bool),
     /// Its archived view.
     View(ArchivedBytes),
     /// Nothing: it starts afresh.
@@ -226,7 +226,7 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
         };
         let actor = body.inner.actor;
         match self.transfer {
-            Transfer::Send(pack) => Ok(Packed::Value(pack(actor))),
+            Transfer::Send(pack) => Ok(Packed::Value(pack(actor), body.inner.started)),
             Transfer::Captured { capture, .. } => {
                 let captured = catch_unwind(AssertUnwindSafe(|| capture(&actor)))
                     .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))));
@@ -239,8 +239,8 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
 
     fn unpack(&self, id: &I, state: Packed, place: EntityPlace) -> Result<Box<dyn Body>, Fault> {
         match (state, self.transfer) {
-            (Packed::Value(value), _) => match value.downcast::<A>() {
-                Ok(actor) => Ok(Self::body(*actor, place, true)),
+            (Packed::Value(value, started), _) => match value.downcast::<A>() {
+                Ok(actor) => Ok(Self::body(*actor, place, started)),
                 Err(_) => Err(Fault::new("the value is not of the region's actor type")),
             },
             (Packed::View(bytes), Transfer::Captured { restore, .. }) => {

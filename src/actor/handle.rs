@@ -26,6 +26,11 @@ pub(crate) trait CoreWork: Any + Send {
     fn run(self: Box<Self>, local: &mut Local);
     /// It could not be handed over; whoever waits for it is told.
     fn reject(self: Box<Self>, why: Rejection);
+    /// The core that took it has stopped: like `reject`, and a message becomes a counted dead letter.
+    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
+        let _ = local;
+        self.reject(why);
+    }
 }
 
 pub(crate) type CoreJob = Box<dyn CoreWork>;
@@ -56,6 +61,10 @@ impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
 
     fn reject(self: Box<Self>, why: Rejection) {
         discard(why.into(), self.message);
+    }
+
+    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
+        local.dead_letter(why, self.message);
     }
 }
 

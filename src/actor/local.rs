@@ -225,12 +225,16 @@ pub struct Local {
     pub(crate) blocking: Arc<dyn super::task::Executor>,
     pub(crate) me: Weak<RefCell<Local>>,
     pub(crate) draining: bool,
+    /// The core stops: no entity starts any more.
+    pub(crate) stopping: bool,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
     /// The core is to stop at the end of this turn.
     pub(crate) stop_wanted: bool,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
+    /// A planted bug; only looked at while shards move.
+    pub(crate) mutant: Option<super::mutant::Mutant>,
 }
 
 /// What a core starts with.
@@ -290,9 +294,11 @@ impl Local {
             blocking: setup.blocking,
             me,
             draining: false,
+            stopping: false,
             yield_wanted: false,
             stop_wanted: false,
             requests: Vec::new(),
+            mutant: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod entity_id;
 pub mod handle;
 pub mod local;
 pub mod mailbox;
+pub mod mutant;
 pub mod outbox;
 pub mod pending;
 pub mod recency;

@@ -2,12 +2,13 @@
 //! arrive.
 
 use super::batch::{Batch, EntityBatch, Note, Outgoing};
-use super::cell::{Body, EntityPlace};
+use super::cell::{Body, Cells, EntityPlace};
 use super::control::Cargo;
 use super::entity::{Host, Packed};
 use super::entity_id::EntityId;
 use super::local::{Extra, Local, Room, TimerEvent, downcast_class, refuse};
 use super::mailbox::{Mail, MailPool, Mailbox};
+use super::mutant::Mutant;
 use super::outbox::OpenBatch;
 use super::recency::Recency;
 use super::reference::{CellRef, Region, shard_of};
@@ -35,7 +36,7 @@ pub(crate) struct RegionTable<I, M> {
     /// Messages for shards that are moving, in order.
     held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
     /// Entities of sealed shards that have yet to be shipped.
-    leaving: BTreeMap<ShardId, Vec<(I, u32)>>,
+    leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
 }
 
@@ -97,7 +98,7 @@ pub(crate) trait AnyRegion: AsAny {
     /// Entities of a shard.
     fn entities(&self, shard: ShardId) -> usize;
     /// Moves a shard's entities from its table to the list of those that leave.
-    fn start_leaving(&mut self, shard: ShardId);
+    fn start_leaving(&mut self, shard: ShardId, cells: &Cells);
     /// The cell slots of a shard's entities.
     fn slots(&self, shard: ShardId) -> Vec<u32>;
     /// The entity's id, for the log.
@@ -141,8 +142,12 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         self.shards[shard.index()].len()
     }
 
-    fn start_leaving(&mut self, shard: ShardId) {
-        let entities = std::mem::take(&mut self.shards[shard.index()]).into_iter().collect();
+    fn start_leaving(&mut self, shard: ShardId, cells: &Cells) {
+        // By full reference, since an entity may end, and its slot serve another, before its part is shipped.
+        let entities = std::mem::take(&mut self.shards[shard.index()])
+            .into_iter()
+            .filter_map(|(id, slot)| Some((id, cells.tenant(slot)?)))
+            .collect();
         self.leaving.insert(shard, entities);
     }
 
@@ -316,6 +321,7 @@ impl Local {
             None if room == Room::Bounded && !self.has_room() => {
                 return Err(refuse(Rejection::CoreBudget, message, extra));
             }
+            None if self.stopping => return Err(refuse(Rejection::ShuttingDown, message, extra)),
             None => self.start_entity::<I, M>(number, shard, key, hash),
         };
         match started {
@@ -448,7 +454,10 @@ fn send_last<I: EntityId, M: Message>(local: &mut Local, last: Last, to: CoreId)
 
 /// Sends what was held for a shard, in order; it was accepted, so nothing of it is refused.
 fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardId) {
-    let held = local.region_mut::<I, M>(number).and_then(|region| region.held.remove(&shard));
+    let mut held = local.region_mut::<I, M>(number).and_then(|region| region.held.remove(&shard));
+    if local.mutant == Some(Mutant::ReleaseReversed) {
+        held.iter_mut().for_each(|held| held.make_contiguous().reverse());
+    }
     for (id, message, extra) in held.into_iter().flatten() {
         let sent = local.route_to_entity::<I, M>(number, shard, id.as_key(), message, extra, Sender::Accepted);
         if let Err(refused) = sent {
@@ -483,8 +492,8 @@ fn ship<I: EntityId, M: Message>(local: &mut Local, number: u16, shipment: Shipm
     let shard = shipment.id.shard.shard;
     let mut passengers = Vec::new();
     let mut is_last = true;
-    while let Some((id, slot)) = local.next_to_leave::<I, M>(number, shard) {
-        passengers.extend(local.pack_entity::<I, M>(number, id, slot));
+    while let Some((id, at)) = local.next_to_leave::<I, M>(number, shard) {
+        passengers.extend(local.pack_entity::<I, M>(number, id, at));
         if passengers.len() >= shipment.limit {
             is_last = local.region_mut::<I, M>(number).is_none_or(|region| !region.leaving.contains_key(&shard));
             break;
@@ -494,7 +503,7 @@ fn ship<I: EntityId, M: Message>(local: &mut Local, number: u16, shipment: Shipm
 }
 
 impl Local {
-    fn next_to_leave<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId) -> Option<(I, u32)> {
+    fn next_to_leave<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId) -> Option<(I, CellRef)> {
         let region = self.region_mut::<I, M>(number)?;
         let leaving = region.leaving.get_mut(&shard)?;
         let next = leaving.pop();
@@ -505,8 +514,8 @@ impl Local {
     }
 
     /// Takes one entity out of its cell, with its mailbox.
-    fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, slot: u32) -> Option<Passenger<I, M>> {
-        let at = self.cells.tenant(slot)?;
+    fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, at: CellRef) -> Option<Passenger<I, M>> {
+        self.cells.get(at)?;
         let mut mailbox = Vec::new();
         loop {
             while let Some(mail) = self.next_mail::<M>(at) {
@@ -519,6 +528,9 @@ impl Local {
             }
             self.admit_waiting::<M>(at);
         }
+        if self.mutant == Some(Mutant::ShipDropsMailbox) {
+            mailbox.clear();
+        }
         let body = self.cells.get(at)?.body.take();
         let state = match body {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
@@ -528,7 +540,7 @@ impl Local {
         let region = &mut self.region_states[usize::from(number)];
         region.active -= 1;
         if let Some(recency) = &mut region.recency {
-            recency.remove(slot);
+            recency.remove(at.slot());
         }
         (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger { id, state, mailbox })
     }

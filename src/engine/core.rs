@@ -44,6 +44,9 @@ const ACTIVATIONS_PER_CLOCK: u32 = 16;
 /// Entities stopped in one turn because they were idle or too many.
 const PASSIVATIONS_PER_TURN: usize = 256;
 
+/// After this time a core that waits for room in a lane looks again.
+const FULL_LANE_RETRY: Duration = Duration::from_micros(100);
+
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
@@ -133,8 +136,11 @@ impl Engine {
             || !local.ready.is_empty()
             || local.tasks.any_woken()
             || !self.shipping.is_empty()
-            || !self.unsent.is_empty()
-            || !local.outbox_is_empty()
+    }
+
+    /// Whether something waits here for room in a lane. Nobody rings when there is, so the core has to look again.
+    fn waits_for_room(&self, local: &Local) -> bool {
+        !self.unsent.is_empty() || !local.outbox_is_empty()
     }
 
     /// The time now, by the driver's clock.
@@ -155,8 +161,11 @@ impl Engine {
             local.clock_read = local.now;
             local.yield_wanted = false;
             // Without the bars no part would run whose predecessor moved something.
-            let moved = self.take_lanes(local);
-            moved | (!self.halted && self.take_jobs(local) | self.fire_timers(local))
+            let mut moved = self.take_lanes(local);
+            moved |= !self.halted && self.take_jobs(local) | self.fire_timers(local);
+            // Outcomes that came in may have failed whom they were for.
+            local.end_faulty();
+            moved
         };
         if self.halted {
             return self.halted_turn(&shared, moved);
@@ -199,6 +208,9 @@ impl Engine {
             std::hint::spin_loop();
         }
         let local = &mut *self.local.borrow_mut();
+        if self.waits_for_room(local) {
+            return None;
+        }
         let now = local.clock.now();
         if now >= idle_until {
             return None;
@@ -215,15 +227,20 @@ impl Engine {
             self.send_unsent(local);
             local.ring_bells();
         }
-        if self.stopping {
+        // The coordination core tells everybody to stop, so it stays until everybody can know.
+        let waits_for_room = !self.unsent.is_empty();
+        let stopped = self.stopping && (self.coordination.is_none() || !waits_for_room);
+        if stopped {
             self.stop(shared);
         }
-        Turn { at: shared.borrow().now, moved, next_wake: None, stopped: self.stopping }
+        let now = shared.borrow().now;
+        Turn { at: now, moved, next_wake: waits_for_room.then(|| now + FULL_LANE_RETRY), stopped }
     }
 
     fn next_wake(&self, local: &Local) -> Option<Time> {
         let coordination = self.coordination.as_ref().and_then(|coordination| coordination.next_deadline(local.now));
-        [local.timers.next_wake(), self.handoff.next_deadline(), coordination].into_iter().flatten().min()
+        let retry = self.waits_for_room(local).then(|| local.now + FULL_LANE_RETRY);
+        [local.timers.next_wake(), self.handoff.next_deadline(), coordination, retry].into_iter().flatten().min()
     }
 
     fn take_lanes(&mut self, local: &mut Local) -> bool {
@@ -285,6 +302,10 @@ impl Engine {
     pub(super) fn send_control(&mut self, local: &mut Local, to: CoreId, message: Control) {
         if to == local.core {
             self.handle_control(local, to, message);
+            return;
+        }
+        if self.stopping && self.coordination.is_some() && !matches!(message, Control::Stop) {
+            // Nobody takes it any more, and it would keep this core from its end.
             return;
         }
         // Behind what is waiting already, so that control stays in order.

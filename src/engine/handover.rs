@@ -3,6 +3,7 @@
 use super::core::{Engine, region_of};
 use crate::actor::control::{Cargo, Control};
 use crate::actor::local::{Local, TimerEvent};
+use crate::actor::mutant::Mutant;
 use crate::actor::region::Shipment;
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
 use crate::base::time::Time;
@@ -61,6 +62,9 @@ impl Engine {
                 Step::Hold { id, owner } => {
                     let region = usize::from(region_of(id));
                     local.regions[region].set_route(id.shard.shard, Route::Hold);
+                    if owner == me && local.mutant == Some(Mutant::SkipLast) {
+                        self.forge_lasts(local, id);
+                    }
                     if owner != me {
                         let send_last = local.region_states[region].ops.send_last;
                         send_last(local, Last { id, from: me }, owner);
@@ -78,7 +82,7 @@ impl Engine {
                 Step::Ship { id, to, epoch } => {
                     local.seal_shard(id.shard);
                     local.region_states[id.shard.entity_type.index()].hosted[id.shard.shard.index()] = false;
-                    local.regions[id.shard.entity_type.index()].start_leaving(id.shard.shard);
+                    local.regions[id.shard.entity_type.index()].start_leaving(id.shard.shard, &local.cells);
                     self.shipping.push(Shipping { id, to, epoch });
                 }
                 Step::Refuse { id, why } => {
@@ -86,6 +90,13 @@ impl Engine {
                     self.send_control(local, self.coordinator_core, Control::Refused { id, why });
                 }
             }
+        }
+    }
+
+    #[cold]
+    fn forge_lasts(&mut self, local: &Local, id: MoveId) {
+        for from in (0..local.port.cores() as u16).map(CoreId) {
+            self.handoff.handle_last(Last { id, from });
         }
     }
 
@@ -109,7 +120,9 @@ impl Engine {
     /// Takes part of a shard in. It stays sealed until the topology says that it belongs here.
     pub(super) fn unload(&mut self, local: &mut Local, cargo: Box<dyn Cargo>) {
         let (id, epoch, is_last) = (cargo.id(), cargo.epoch(), cargo.is_last());
-        local.seal_shard(id.shard);
+        if local.mutant != Some(Mutant::RunsBeforeOwned) {
+            local.seal_shard(id.shard);
+        }
         cargo.install(local);
         if is_last {
             local.region_states[id.shard.entity_type.index()].hosted[id.shard.shard.index()] = true;

@@ -4,5 +4,6 @@ pub mod assembly;
 pub mod coordination;
 pub mod core;
 pub mod handover;
+pub mod inspect;
 pub mod shutdown;
 pub mod stats;

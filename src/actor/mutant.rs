@@ -1,0 +1,15 @@
+//! Planted bugs: what the simulator must be able to find. Nothing but its builder plants one.
+
+/// A deliberate mistake in the hand-over of shards, to show that tests would find a real one.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The source of a move does not wait for the markers of the other cores.
+    SkipLast,
+    /// Held messages are released newest first.
+    ReleaseReversed,
+    /// Mailboxes do not travel with their entities.
+    ShipDropsMailbox,
+    /// The target runs a shard while parts of it are still on their way.
+    RunsBeforeOwned,
+}

@@ -1,0 +1,91 @@
+//! The virtual clock of one core: it advances by what the core does, by amounts from the seed.
+
+use super::trace::Recorder;
+use crate::actor::local::Clock;
+use crate::actor::trace::{TraceEvent, Tracer};
+use crate::base::ids::CoreId;
+use crate::base::rng::Rng;
+use crate::base::time::Time;
+use rand::RngExt;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What things cost in virtual time, each drawn anew from zero to twice its mean.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Costs {
+    pub(super) turn: Duration,
+    pub(super) activation: Duration,
+    pub(super) message: Duration,
+}
+
+/// Time on one core, and the randomness by which it passes.
+#[derive(Debug)]
+pub(super) struct CoreTime {
+    nanos: Cell<u64>,
+    rng: RefCell<Rng>,
+    costs: Costs,
+}
+
+impl CoreTime {
+    pub(super) fn new(rng: Rng, costs: Costs) -> Rc<CoreTime> {
+        Rc::new(CoreTime {
+            nanos: Cell::new(0),
+            rng: RefCell::new(rng),
+            costs,
+        })
+    }
+
+    pub(super) fn nanos(&self) -> u64 {
+        self.nanos.get()
+    }
+
+    /// The core cannot be earlier than the world around it.
+    pub(super) fn catch_up(&self, nanos: u64) {
+        self.nanos.set(self.nanos.get().max(nanos));
+    }
+
+    /// A turn is over.
+    pub(super) fn end_turn(&self) {
+        self.spend(self.costs.turn);
+    }
+
+    fn spend(&self, mean: Duration) {
+        let mean = mean.as_nanos() as u64;
+        if mean > 0 {
+            let took = self.rng.borrow_mut().random_range(0..=2 * mean);
+            self.nanos.set(self.nanos.get() + took);
+        }
+    }
+}
+
+/// The engine's view of it.
+pub(super) struct VirtualClock(pub(super) Rc<CoreTime>);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Time {
+        Time::from_nanos(self.0.nanos.get())
+    }
+
+    /// Asked once for each activation, which is what it costs here.
+    fn wants_to_yield(&self) -> bool {
+        self.0.spend(self.0.costs.activation);
+        self.0.rng.borrow_mut().random_ratio(1, 64)
+    }
+}
+
+/// Writes what a core does into the trace; a message that is handled takes its time.
+pub(super) struct CoreTracer {
+    pub(super) core: CoreId,
+    pub(super) time: Rc<CoreTime>,
+    pub(super) recorder: Rc<RefCell<Recorder>>,
+}
+
+impl Tracer for CoreTracer {
+    fn record(&mut self, _turn: Time, event: TraceEvent) {
+        self.recorder.borrow_mut().record(self.core, self.time.nanos(), event);
+        if matches!(event, TraceEvent::Deliver { .. }) {
+            self.time.spend(self.time.costs.message);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The world: which core turns next, and how time passes.
+//!
+//! Every core has a time of its own, at which its last turn ended. The one that is due first turns next, so that cores
+//! are busy side by side as they are on threads; how long turns take comes from the seed, and with it the interleaving.
+
+use super::clock::CoreTime;
+use super::elsewhere::Pool;
+use super::trace::Recorder;
+use crate::base::rng::Rng;
+use crate::engine::core::Engine;
+use crate::mesh::doorbell::Doorbell;
+use rand::RngExt;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+/// From the ring of a bell to the next turn of the core, at most, in nanoseconds.
+const WAKE_LATENCY: u64 = 50_000;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Something was done.
+    Done,
+    /// Nothing is due before the limit, which is the time now.
+    Later,
+    /// Nothing will ever be due again.
+    Never,
+}
+
+#[derive(Debug)]
+struct Alarm(AtomicBool);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Awake { at: u64 },
+    Asleep { until: Option<u64> },
+    Stopped,
+}
+
+/// One core of the world.
+pub(super) struct Core {
+    pub(super) engine: Engine,
+    bell: Arc<Doorbell>,
+    alarm: Arc<Alarm>,
+    waker: Waker,
+    time: Rc<CoreTime>,
+    state: State,
+}
+
+impl Core {
+    pub(super) fn new(engine: Engine, bell: Arc<Doorbell>, time: Rc<CoreTime>) -> Core {
+        let alarm = Arc::new(Alarm(AtomicBool::new(false)));
+        let waker = Waker::from(alarm.clone());
+        Core {
+            engine,
+            bell,
+            alarm,
+            waker,
+            time,
+            state: State::Awake { at: 0 },
+        }
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.state == State::Stopped
+    }
+
+    fn due(&self) -> Option<u64> {
+        match self.state {
+            State::Awake { at } => Some(at),
+            State::Asleep { until } => until.map(|until| until.max(self.time.nanos())),
+            State::Stopped => None,
+        }
+    }
+}
+
+/// How often and for how long cores stand still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stalls {
+    /// One turn in so many is followed by a stall.
+    pub(super) one_in: u32,
+    /// Its longest duration, in nanoseconds.
+    pub(super) longest: u64,
+}
+
+/// All cores, and what is elsewhere.
+pub(super) struct World {
+    pub(super) cores: Vec<Core>,
+    pub(super) pool: Pool,
+    pub(super) recorder: Rc<RefCell<Recorder>>,
+    pub(super) rng: Rng,
+    pub(super) stalls: Option<Stalls>,
+    pub(super) now: u64,
+}
+
+impl World {
+    /// Does the next thing, unless it is due after `limit`.
+    pub(super) fn step(&mut self, limit: u64) -> Step {
+        self.hear_alarms();
+        let work = self.pool.next_due(self.now);
+        let Some(first) = self.cores.iter().filter_map(Core::due).chain(work).min() else {
+            return Step::Never;
+        };
+        if first > limit {
+            self.now = self.now.max(limit);
+            return Step::Later;
+        }
+        self.now = self.now.max(first);
+        let due: Vec<usize> = (0..self.cores.len())
+            .filter(|core| self.cores[*core].due().is_some_and(|at| at <= self.now))
+            .collect();
+        let work_is_due = work.is_some_and(|at| at <= self.now);
+        let chosen = self.rng.random_range(0..due.len() + usize::from(work_is_due));
+        match due.get(chosen) {
+            Some(core) => self.turn(*core),
+            None => {
+                if let Some(number) = self.pool.run_one(self.now) {
+                    self.recorder.borrow_mut().record_elsewhere(self.now, number);
+                }
+            }
+        }
+        Step::Done
+    }
+
+    /// Whether anything is being done: no core is awake, none waits for room in a lane or for a move, no work is under
+    /// way elsewhere. Timers that have yet to fire do not count.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.hear_alarms();
+        self.pool.next_due(self.now).is_none()
+            && self.cores.iter().all(|core| match core.state {
+                State::Awake { .. } => false,
+                State::Asleep { .. } => !core.engine.has_backlog(),
+                State::Stopped => true,
+            })
+    }
+
+    fn hear_alarms(&mut self) {
+        for core in &mut self.cores {
+            if core.alarm.0.swap(false, Ordering::AcqRel) && matches!(core.state, State::Asleep { .. }) {
+                let at = self.now.max(core.time.nanos()) + self.rng.random_range(0..WAKE_LATENCY);
+                core.state = State::Awake { at };
+            }
+        }
+    }
+
+    fn turn(&mut self, index: usize) {
+        let core = &mut self.cores[index];
+        core.bell.awake();
+        core.time.catch_up(self.now);
+        let turn = core.engine.turn();
+        core.time.end_turn();
+        let mut end = core.time.nanos();
+        if let Some(stalls) = self.stalls
+            && self.rng.random_ratio(1, stalls.one_in)
+        {
+            end += self.rng.random_range(0..stalls.longest);
+            core.time.catch_up(end);
+        }
+        core.state = if turn.stopped {
+            State::Stopped
+        } else if turn.moved || self.rng.random_ratio(1, 4) {
+            // An idle core spins for a while before it sleeps.
+            State::Awake { at: end }
+        } else {
+            core.alarm.0.store(false, Ordering::Release);
+            core.bell.announce_sleep(&core.waker);
+            if core.engine.has_work() {
+                core.bell.awake();
+                State::Awake { at: end }
+            } else {
+                State::Asleep {
+                    until: turn.next_wake.map(|at| at.as_nanos().max(end)),
+                }
+            }
+        };
+    }
+}

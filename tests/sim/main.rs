@@ -1,0 +1,17 @@
+//! The runtime in the simulator: every test runs many seeds, each twice and compared.
+//!
+//! By default each test runs few seeds. For a long run, `CORECAST_SEEDS=10000 cargo test --test sim`; to replay one seed,
+//! the line that a failing test prints.
+
+mod asks;
+mod balancing;
+mod determinism;
+mod fifo;
+mod history;
+mod mailboxes;
+mod moves;
+mod panics;
+mod passivation;
+mod planted;
+mod shutdown;
+mod workload;
