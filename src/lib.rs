@@ -12,7 +12,7 @@ pub mod node;
 pub mod sharding;
 pub mod wire;
 
-pub use actor::actor::{Actor, Fault, Next};
+pub use actor::model::{Actor, Fault, Next};
 pub use actor::awaiting::{AsyncActor, Awaiting};
 pub use actor::context::Context;
 pub use actor::entity::{Capture, EntityType};

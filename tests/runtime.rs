@@ -25,7 +25,7 @@ impl Actor for Counter {
         match msg {
             Count::Add(n) => self.0 += n,
             Count::Get(reply_to) => ctx.reply(reply_to, self.0),
-            Count::Forget(_) => {}
+            Count::Forget(reply_to) => drop(reply_to),
             Count::Fail => return Err(Fault::new("told to fail")),
             Count::Panic => panic!("told to panic"),
         }

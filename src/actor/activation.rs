@@ -1,6 +1,6 @@
 //! Running actors: one activation handles a few messages of one actor, and whatever goes wrong in it ends here.
 
-use super::actor::{Actor, Fault, Next};
+use super::model::{Actor, Fault, Next};
 use super::cell::{Body, EntityPlace};
 use super::context::{Context, Recipient, Resume};
 use super::entity::EntityBody;

@@ -23,6 +23,9 @@ pub const DEFAULT_ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// What to do with the outcome of an ask.
 pub(crate) type Sink<R> = Box<dyn FnOnce(&mut Local, Result<R, AskError>)>;
 
+/// An ask that has ended: its timer, and what is to be called.
+pub(crate) type Ended = (TimerKey, Box<dyn FnOnce(&mut Local)>);
+
 /// An ask that ends without a reply.
 pub(crate) type Failure = (ReplyAddress, AskError);
 
@@ -77,7 +80,7 @@ pub(crate) trait AnyAskTable: AsAny {
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
 
     /// Ends an ask without a reply; what is to be called, unless it has ended before.
-    fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<(TimerKey, Box<dyn FnOnce(&mut Local)>)>;
+    fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<Ended>;
 
     /// The addresses of all open asks.
     fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId) -> Vec<ReplyAddress>;
@@ -88,7 +91,7 @@ impl<R: Message> AnyAskTable for AskTable<R> {
         self.outgoing.seal(to).map(|batch| batch as Box<dyn Batch>)
     }
 
-    fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<(TimerKey, Box<dyn FnOnce(&mut Local)>)> {
+    fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<Ended> {
         let (sink, timer) = self.take(address)?;
         Some((timer, Box::new(move |local| sink(local, Err(why)))))
     }

@@ -1,6 +1,6 @@
 //! Actors whose handlers are asynchronous functions.
 
-use super::actor::{Actor, Fault, Next};
+use super::model::{Actor, Fault, Next};
 use super::context::Context;
 use super::scope::Scope;
 use crate::wire::message::Message;

@@ -103,8 +103,7 @@ impl<M: Message> Batch for ActorBatch<M> {
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        let mut at = 0;
-        for (to, message) in self.items.drain(..) {
+        for (at, (to, message)) in (0..).zip(self.items.drain(..)) {
             let mut extra = None;
             while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
                 match note {
@@ -113,7 +112,6 @@ impl<M: Message> Batch for ActorBatch<M> {
                     Note::Last(_) => {}
                 }
             }
-            at += 1;
             local.accept(to, message, extra);
         }
         for (_, note) in notes {
@@ -159,8 +157,7 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        let mut at = 0;
-        for (shard, id, message) in self.items.drain(..) {
+        for (at, (shard, id, message)) in (0..).zip(self.items.drain(..)) {
             let mut extra = None;
             while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
                 match note {
@@ -169,7 +166,6 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
                     Note::Stop(_) => {}
                 }
             }
-            at += 1;
             local.accept_for_entity(self.region, shard, id, message, extra);
         }
         for (_, note) in notes {

@@ -1,6 +1,6 @@
 //! What a handler can do.
 
-use super::actor::{Actor, Fault, Next};
+use super::model::{Actor, Fault, Next};
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::cell::EntityPlace;
 use super::handle::Handle;
@@ -32,12 +32,15 @@ pub struct Context<'a, A: Actor> {
     actor: PhantomData<fn(A)>,
 }
 
+/// Brings a message to an entity, wherever it is by then.
+type Bring<M> = Box<dyn FnOnce(&mut Local, M)>;
+
 /// How a later result reaches the actor that asked for it.
 pub(crate) enum Recipient<M> {
     /// An actor stays in its cell.
     Actor(ActorRef<M>),
     /// An entity may have moved, or have been passivated.
-    Entity(Box<dyn FnOnce(&mut Local, M)>),
+    Entity(Bring<M>),
 }
 
 impl<M: Message> Recipient<M> {

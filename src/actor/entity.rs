@@ -1,7 +1,7 @@
 //! Entity types: how entities are made, how long they stay, and what of them moves between cores.
 
 use super::activation::ActorBody;
-use super::actor::{Actor, Fault};
+use super::model::{Actor, Fault};
 use super::cell::{Body, EntityPlace};
 use super::entity_id::EntityId;
 use super::mailbox::Mailbox;

@@ -1,6 +1,6 @@
 //! The runtime as seen from threads outside of its cores.
 
-use super::actor::Actor;
+use super::model::Actor;
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::local::Local;
 use super::mailbox::{Mailbox, Stored};

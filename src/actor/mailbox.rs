@@ -160,6 +160,18 @@ impl<M> MailPool<M> {
         queue.len += 1;
     }
 
+    /// Puts mail before everything that waits.
+    pub(crate) fn push_front(&mut self, queue: &mut Queue, mail: Mail<M>) {
+        let index = self.mail.insert(mail);
+        if queue.len == 0 {
+            queue.tail = index;
+        } else {
+            self.mail.link(index, queue.head);
+        }
+        queue.head = index;
+        queue.len += 1;
+    }
+
     #[inline(always)]
     pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Mail<M>> {
         if queue.len == 0 {

@@ -1,12 +1,13 @@
-//! The entities of one type on one core: who is active in which shard, how messages find them, and how shards leave and
-//! arrive.
+//! The entities of one type on one core: who is active in which shard, and how messages find them, also while their shard
+//! moves.
 
 use super::batch::{Batch, EntityBatch, Note, Outgoing};
 use super::cell::{Body, Cells, EntityPlace};
 use super::control::Cargo;
-use super::entity::{Host, Packed};
+use super::entity::Host;
 use super::entity_id::EntityId;
-use super::local::{Extra, Local, Room, TimerEvent, downcast_class, refuse};
+use super::delivery::refuse;
+use super::local::{Extra, Local, Room, TimerEvent, downcast_class};
 use super::mailbox::{Mail, MailPool, Mailbox};
 use super::mutant::Mutant;
 use super::outbox::OpenBatch;
@@ -26,9 +27,9 @@ use std::time::Duration;
 /// The typed half of a region on one core.
 pub(crate) struct RegionTable<I, M> {
     pub(crate) host: Box<dyn Host<I, M>>,
-    hasher: RandomState,
+    pub(super) hasher: RandomState,
     class: u16,
-    kind: u16,
+    pub(super) kind: u16,
     mailbox: Mailbox,
     routes: Vec<Route>,
     /// The active entities of each shard: id and cell slot.
@@ -36,7 +37,7 @@ pub(crate) struct RegionTable<I, M> {
     /// Messages for shards that are moving, in order.
     held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
     /// Entities of sealed shards that have yet to be shipped.
-    leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
+    pub(super) leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
 }
 
@@ -171,7 +172,7 @@ enum Sender {
 
 impl Local {
     /// Registers a region on this core. All cores register the same regions in the same order.
-    pub(crate) fn install_region<A: super::actor::Actor, I: EntityId>(
+    pub(crate) fn install_region<A: super::model::Actor, I: EntityId>(
         &mut self,
         entity: &super::entity::EntityType<A, I>,
         default_mailbox: Mailbox,
@@ -214,7 +215,7 @@ impl Local {
             ops: RegionOps {
                 send_last: send_last::<I, A::Msg>,
                 release_held: release_held::<I, A::Msg>,
-                ship: ship::<I, A::Msg>,
+                ship: super::shipping::ship::<I, A::Msg>,
                 reject_held: reject_held::<I, A::Msg>,
             },
         });
@@ -302,7 +303,7 @@ impl Local {
     }
 
     #[inline]
-    fn store_for_entity<I: EntityId, M: Message>(
+    pub(super) fn store_for_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         shard: ShardId,
@@ -353,7 +354,7 @@ impl Local {
     }
 
     /// Gives an entity a cell and a place in its shard's table.
-    fn place_entity<I: EntityId, M: Message>(&mut self, place: EntityPlace, id: I, body: Box<dyn Body>) -> Option<CellRef> {
+    pub(super) fn place_entity<I: EntityId, M: Message>(&mut self, place: EntityPlace, id: I, body: Box<dyn Body>) -> Option<CellRef> {
         let region = downcast_region::<I, M>(&mut self.regions, place.region)?;
         let at = self.cells.allocate(region.class, region.kind, region.mailbox, body);
         let hasher = &region.hasher;
@@ -474,159 +475,7 @@ fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rej
     }
 }
 
-/// An entity under way: its id, its state, and its mailbox in order.
-struct Passenger<I, M> {
-    id: I,
-    state: Packed,
-    mailbox: Vec<(M, Option<Extra>)>,
-}
-
-struct ShardCargo<I, M> {
-    shipment: Shipment,
-    is_last: bool,
-    passengers: Vec<Passenger<I, M>>,
-}
-
-/// Packs some of the entities of a sealed shard.
-fn ship<I: EntityId, M: Message>(local: &mut Local, number: u16, shipment: Shipment) -> Box<dyn Cargo> {
-    let shard = shipment.id.shard.shard;
-    let mut passengers = Vec::new();
-    let mut is_last = true;
-    while let Some((id, at)) = local.next_to_leave::<I, M>(number, shard) {
-        passengers.extend(local.pack_entity::<I, M>(number, id, at));
-        if passengers.len() >= shipment.limit {
-            is_last = local.region_mut::<I, M>(number).is_none_or(|region| !region.leaving.contains_key(&shard));
-            break;
-        }
-    }
-    Box::new(ShardCargo { shipment, is_last, passengers })
-}
-
 impl Local {
-    fn next_to_leave<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId) -> Option<(I, CellRef)> {
-        let region = self.region_mut::<I, M>(number)?;
-        let leaving = region.leaving.get_mut(&shard)?;
-        let next = leaving.pop();
-        if leaving.is_empty() {
-            region.leaving.remove(&shard);
-        }
-        next
-    }
-
-    /// Takes one entity out of its cell, with its mailbox.
-    fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, at: CellRef) -> Option<Passenger<I, M>> {
-        self.cells.get(at)?;
-        let mut mailbox = Vec::new();
-        loop {
-            while let Some(mail) = self.next_mail::<M>(at) {
-                if let Mail::User(message) = mail {
-                    mailbox.push((message.open(), None));
-                }
-            }
-            if !self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
-                break;
-            }
-            self.admit_waiting::<M>(at);
-        }
-        if self.mutant == Some(Mutant::ShipDropsMailbox) {
-            mailbox.clear();
-        }
-        let body = self.cells.get(at)?.body.take();
-        let state = match body {
-            Some(body) => self.pack_body::<I, M>(number, at, &id, body),
-            None => Packed::Nothing,
-        };
-        self.cells.release(at);
-        let region = &mut self.region_states[usize::from(number)];
-        region.active -= 1;
-        if let Some(recency) = &mut region.recency {
-            recency.remove(at.slot());
-        }
-        (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger { id, state, mailbox })
-    }
-
-    fn pack_body<I: EntityId, M: Message>(
-        &mut self,
-        number: u16,
-        at: CellRef,
-        id: &I,
-        mut body: Box<dyn Body>,
-    ) -> Packed {
-        let Some(region) = self.region_mut::<I, M>(number) else { return Packed::Nothing };
-        if region.host.is_ephemeral() {
-            self.run_post_stop(at, &mut *body);
-            super::activation::drop_body(body);
-            return Packed::Nothing;
-        }
-        match region.host.pack(body) {
-            Ok(packed) => packed,
-            Err(fault) => {
-                let kind = region.kind;
-                self.count_fault(kind);
-                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be captured for its move: its state is lost");
-                Packed::Nothing
-            }
-        }
-    }
-}
-
-impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
-    fn id(&self) -> MoveId {
-        self.shipment.id
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.shipment.epoch
-    }
-
-    fn is_last(&self) -> bool {
-        self.is_last
-    }
-
-    fn install(self: Box<Self>, local: &mut Local) {
-        let ShardKey { entity_type: EntityTypeId(number), shard } = self.shipment.id.shard;
-        for Passenger { id, state, mailbox } in self.passengers {
-            let started = match state {
-                Packed::Nothing => None,
-                state => local.unpack_entity::<I, M>(number, shard, id.clone(), state),
-            };
-            for (message, extra) in mailbox {
-                let stored = match started {
-                    Some(at) => local.store(at, message, extra, Room::Reserved),
-                    None => {
-                        local.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Reserved)
-                    }
-                };
-                if let Err(refused) = stored {
-                    local.dead_letter(refused.why, refused.message);
-                }
-            }
-        }
-    }
-}
-
-impl Local {
-    fn unpack_entity<I: EntityId, M: Message>(
-        &mut self,
-        number: u16,
-        shard: ShardId,
-        id: I,
-        state: Packed,
-    ) -> Option<CellRef> {
-        let region = self.region_mut::<I, M>(number)?;
-        let table_hash = region.hasher.hash_one(id.as_key());
-        let place = EntityPlace { region: number, shard: shard.0, table_hash };
-        match region.host.unpack(&id, state, place) {
-            Ok(body) => self.place_entity::<I, M>(place, id, body),
-            Err(fault) => {
-                let kind = region.kind;
-                self.count_fault(kind);
-                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be restored after its move: it starts afresh");
-                None
-            }
-        }
-    }
-
     /// The reference of an entity that lives here, to be used by results that find it wherever it is by then.
     pub(crate) fn entity_of<I: EntityId, M: Message>(&mut self, place: EntityPlace, slot: u32) -> Option<(Region<I, M>, I)> {
         let region = self.region_mut::<I, M>(place.region)?;

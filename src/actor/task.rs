@@ -4,7 +4,7 @@
 //! task's number into the core's list and rings the core's bell. Each task is in that list at most once, so the list is
 //! bounded by the number of tasks.
 
-use super::actor::Fault;
+use super::model::Fault;
 use super::context::Recipient;
 use super::local::{Local, TimerEvent};
 use super::pending::{Pending, pending};
@@ -57,6 +57,12 @@ struct Task {
     next_free: u32,
     job: Option<Box<dyn Job>>,
     waker: Option<Arc<TaskWaker>>,
+    deadline: Option<TimerKey>,
+}
+
+/// What is left of a task; the job is missing while it is being polled.
+struct Removed {
+    job: Option<Box<dyn Job>>,
     deadline: Option<TimerKey>,
 }
 
@@ -145,13 +151,13 @@ impl Tasks {
         id
     }
 
-    fn remove(&mut self, id: TaskId) -> Option<(Option<Box<dyn Job>>, Option<TimerKey>)> {
+    fn remove(&mut self, id: TaskId) -> Option<Removed> {
         let next_free = self.free.unwrap_or(u32::MAX);
         let task = self.get(id)?;
         task.generation = task.generation.wrapping_add(1);
         task.next_free = next_free;
         task.waker = None;
-        let removed = (task.job.take(), task.deadline.take());
+        let removed = Removed { job: task.job.take(), deadline: task.deadline.take() };
         self.free = Some(id.slot);
         self.live -= 1;
         Some(removed)
@@ -183,7 +189,7 @@ impl Tasks {
             .filter(|slot| self.tasks[*slot].waker.is_some())
             .map(|slot| TaskId { slot: slot as u32, generation: self.tasks[slot].generation })
             .collect();
-        ids.into_iter().filter_map(|id| self.remove(id)?.0).collect()
+        ids.into_iter().filter_map(|id| self.remove(id)?.job).collect()
     }
 }
 
@@ -219,7 +225,7 @@ impl Local {
     }
 
     pub(crate) fn end_task(&mut self, id: TaskId, job: Box<dyn Job>, failed: Option<TaskError>) {
-        if let Some((_, Some(deadline))) = self.tasks.remove(id) {
+        if let Some(Removed { deadline: Some(deadline), .. }) = self.tasks.remove(id) {
             self.timers.cancel(deadline);
         }
         self.finish_job(job, failed);
@@ -227,7 +233,7 @@ impl Local {
 
     /// The future of an asynchronous handler has not finished in time.
     pub(crate) fn deadline_passed(&mut self, id: TaskId) {
-        if let Some((Some(job), _)) = self.tasks.remove(id) {
+        if let Some(Removed { job: Some(job), .. }) = self.tasks.remove(id) {
             self.finish_job(job, Some(TaskError::Cancelled));
         }
     }

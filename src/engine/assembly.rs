@@ -4,7 +4,7 @@
 
 use super::coordination::Coordination;
 use super::core::{Engine, EngineSetup, RegionInstaller};
-use crate::actor::actor::Actor;
+use crate::actor::model::Actor;
 use crate::actor::batch::Batch;
 use crate::actor::control::Control;
 use crate::actor::entity::EntityType;

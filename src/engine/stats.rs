@@ -1,6 +1,7 @@
 //! What a core tells about itself.
 
-use crate::actor::local::{Local, Turns};
+use crate::actor::counters::Turns;
+use crate::actor::local::Local;
 use crate::actor::refusal::Rejection;
 use crate::base::ids::{CoreId, ShardKey, EntityTypeId, ShardId};
 use crate::base::time::Time;

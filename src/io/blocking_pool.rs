@@ -5,7 +5,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -70,7 +70,7 @@ impl Wake for Unpark {
 fn block_on(work: Work) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut work = pin!(work);
-    while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(&waker)) {
+    while work.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
         thread::park();
     }
 }

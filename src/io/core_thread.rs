@@ -79,6 +79,13 @@ pub(crate) struct Shared {
     pub(crate) blocking: Arc<dyn Executor>,
 }
 
+impl Shared {
+    /// The runtime's time starts now.
+    pub(crate) fn new(facts: IoFacts, demand: IoDemand, blocking: Arc<dyn Executor>) -> Shared {
+        Shared { started: Instant::now(), facts, demand, blocking }
+    }
+}
+
 /// Starts the thread of a core, and returns when its executor runs.
 pub(crate) fn start(
     core: CoreId,

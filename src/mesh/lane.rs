@@ -41,10 +41,17 @@ pub struct Port<C, B> {
 
 #[derive(Debug)]
 struct Peer<C, B> {
-    control: (Sender<C>, Receiver<C>),
-    replies: (Sender<B>, Receiver<B>),
-    requests: (Sender<B>, Receiver<B>),
-    returns: (Sender<B>, Receiver<B>),
+    control: Ends<C>,
+    replies: Ends<B>,
+    requests: Ends<B>,
+    returns: Ends<B>,
+}
+
+/// One core's ends of a lane to a peer and of the one from it.
+#[derive(Debug)]
+struct Ends<T> {
+    there: Sender<T>,
+    here: Receiver<T>,
 }
 
 /// Connects `cores` cores with each other: one port for each, in order.
@@ -69,18 +76,18 @@ pub fn connect<C, B>(cores: usize, depths: LaneDepths) -> Vec<Port<C, B>> {
 }
 
 fn pair<C, B>(depths: LaneDepths) -> (Peer<C, B>, Peer<C, B>) {
-    fn both<T>(depth: usize) -> ((Sender<T>, Receiver<T>), (Sender<T>, Receiver<T>)) {
-        let (there, from_here) = bounded(depth);
-        let (back, from_there) = bounded(depth);
-        ((there, from_there), (back, from_here))
+    fn both<T>(depth: usize) -> (Ends<T>, Ends<T>) {
+        let (to_high, at_high) = bounded(depth);
+        let (to_low, at_low) = bounded(depth);
+        (Ends { there: to_high, here: at_low }, Ends { there: to_low, here: at_high })
     }
-    let (control_low, control_high) = both(depths.control);
-    let (replies_low, replies_high) = both(depths.replies);
-    let (requests_low, requests_high) = both(depths.requests);
-    let (returns_low, returns_high) = both(depths.replies + depths.requests);
+    let control = both(depths.control);
+    let replies = both(depths.replies);
+    let requests = both(depths.requests);
+    let returns = both(depths.replies + depths.requests);
     (
-        Peer { control: control_low, replies: replies_low, requests: requests_low, returns: returns_low },
-        Peer { control: control_high, replies: replies_high, requests: requests_high, returns: returns_high },
+        Peer { control: control.0, replies: replies.0, requests: requests.0, returns: returns.0 },
+        Peer { control: control.1, replies: replies.1, requests: requests.1, returns: returns.1 },
     )
 }
 
@@ -105,7 +112,7 @@ impl<C, B> Port<C, B> {
 
     /// Puts a control message into the lane; gives it back if the lane is full.
     pub fn send_control(&self, to: CoreId, message: C) -> Result<(), C> {
-        give_back(self.peer(to).control.0.try_send(message))
+        give_back(self.peer(to).control.there.try_send(message))
     }
 
     /// Puts a batch into the lane of its class; gives it back if the lane is full.
@@ -115,8 +122,8 @@ impl<C, B> Port<C, B> {
     pub fn send_batch(&self, to: CoreId, class: LaneClass, batch: B) -> Result<(), B> {
         let peer = self.peer(to);
         give_back(match class {
-            LaneClass::Replies => peer.replies.0.try_send(batch),
-            LaneClass::Requests => peer.requests.0.try_send(batch),
+            LaneClass::Replies => peer.replies.there.try_send(batch),
+            LaneClass::Requests => peer.requests.there.try_send(batch),
             LaneClass::Control => unreachable!("control lanes carry no batches"),
         })
     }
@@ -124,7 +131,7 @@ impl<C, B> Port<C, B> {
     /// The next control message from a core.
     #[must_use]
     pub fn receive_control(&self, from: CoreId) -> Option<C> {
-        self.peer(from).control.1.try_recv().ok()
+        self.peer(from).control.here.try_recv().ok()
     }
 
     /// The next batch of a class from a core.
@@ -132,21 +139,21 @@ impl<C, B> Port<C, B> {
     pub fn receive_batch(&self, from: CoreId, class: LaneClass) -> Option<B> {
         let peer = self.peer(from);
         match class {
-            LaneClass::Replies => peer.replies.1.try_recv().ok(),
-            LaneClass::Requests => peer.requests.1.try_recv().ok(),
+            LaneClass::Replies => peer.replies.here.try_recv().ok(),
+            LaneClass::Requests => peer.requests.here.try_recv().ok(),
             LaneClass::Control => None,
         }
     }
 
     /// Gives an emptied batch back to the core that sent it; if it has enough of them, this one is dropped.
     pub fn return_batch(&self, to: CoreId, batch: B) {
-        let _ = self.peer(to).returns.0.try_send(batch);
+        let _ = self.peer(to).returns.there.try_send(batch);
     }
 
     /// The next emptied batch that a core gives back.
     #[must_use]
     pub fn reclaim_batch(&self, from: CoreId) -> Option<B> {
-        self.peer(from).returns.1.try_recv().ok()
+        self.peer(from).returns.here.try_recv().ok()
     }
 
     /// Whether nothing waits in any lane towards this core; returned buffers do not count.
@@ -155,13 +162,13 @@ impl<C, B> Port<C, B> {
         self.peers
             .iter()
             .flatten()
-            .all(|peer| peer.control.1.is_empty() && peer.replies.1.is_empty() && peer.requests.1.is_empty())
+            .all(|peer| peer.control.here.is_empty() && peer.replies.here.is_empty() && peer.requests.here.is_empty())
     }
 
     /// Batches waiting in the lanes from one core: replies, requests.
     #[must_use]
     pub fn inbound_depth(&self, from: CoreId) -> (usize, usize) {
-        self.peers[from.index()].as_ref().map_or((0, 0), |peer| (peer.replies.1.len(), peer.requests.1.len()))
+        self.peers[from.index()].as_ref().map_or((0, 0), |peer| (peer.replies.here.len(), peer.requests.here.len()))
     }
 
     fn peer(&self, core: CoreId) -> &Peer<C, B> {

@@ -3,7 +3,7 @@
 use super::pinning_args::PinningArgs;
 use super::settings::{CoreSelection, ParkPolicy, Plan, Settings};
 use super::start_error::StartError;
-use crate::actor::actor::Actor;
+use crate::actor::model::Actor;
 use crate::actor::control::Request;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
@@ -24,7 +24,7 @@ use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
 use crate::sharding::topology::Allocation;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long an asynchronous handler may take.
 const ASYNC_DEADLINE: Duration = Duration::from_secs(10);
@@ -132,7 +132,7 @@ impl RuntimeBuilder {
         let facts = preflight::check(&machine, &demand)?;
         let (pool, blocking_threads) =
             BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
-        let shared = Arc::new(Shared { started: Instant::now(), facts, demand, blocking: pool });
+        let shared = Arc::new(Shared::new(facts, demand, pool));
         let mut assembly = assemble(NodeSpec {
             data_cores: plan.data_cores.len(),
             limits: limits(&self.settings),

@@ -6,7 +6,7 @@ use super::elsewhere::Pool;
 use super::simulation::Simulation;
 use super::trace::Recorder;
 use super::world::{Core, Stalls, World};
-use crate::actor::actor::Actor;
+use crate::actor::model::Actor;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::Handle;

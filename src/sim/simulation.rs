@@ -5,7 +5,7 @@ use super::elsewhere::Elsewhere;
 use super::trace::Trace;
 use super::world::{Step, World};
 use crate::actor::activation::drop_guarded;
-use crate::actor::actor::Actor;
+use crate::actor::model::Actor;
 use crate::actor::asks::DEFAULT_ASK_TIMEOUT;
 use crate::actor::control::Request;
 use crate::actor::handle::Handle;

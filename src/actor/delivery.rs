@@ -1,0 +1,265 @@
+//! How messages get from a call into a mailbox, and out of it again.
+//!
+//! What every message passes is inlined, so that it is written straight from the handler that sends it into the mailbox;
+//! everything that is rare is out of line.
+
+use super::batch::Note;
+use super::local::{Extra, Local, Room, downcast_class};
+use super::mailbox::{Mail, MailPool, Policy, Stored, Waiting};
+use super::outbox::OpenBatch;
+use super::reference::{ActorRef, CellRef};
+use super::refusal::{Refused, Rejection};
+use super::reply::discard;
+use super::trace::{TraceEvent, digest};
+use crate::wire::message::Message;
+
+impl Local {
+    /// Counts and logs a message that nobody will handle, and drops it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn dead_letter<M: Message>(&mut self, why: Rejection, message: M) {
+        self.counters.dead_letters[why as usize] += 1;
+        self.trace(TraceEvent::DeadLetter { why });
+        tracing::debug!(core = %self.core, %why, message = std::any::type_name::<M>(), "dead letter");
+        discard(why.into(), message);
+    }
+
+    /// Sends, and makes a refused message a dead letter.
+    #[inline(always)]
+    pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
+        if let Err(refused) = to.deliver(self, message, None) {
+            self.dead_letter(refused.why, refused.message);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn deliver_to_actor<M: Message>(
+        &mut self,
+        to: ActorRef<M>,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
+        if to.home != self.home {
+            return Err(refuse(Rejection::OldIncarnation, message, extra));
+        }
+        if to.core == self.core {
+            self.store(to.cell, message, extra, Room::Bounded)
+        } else {
+            self.post(to, message, extra)
+        }
+    }
+
+    /// Takes a message that came through a lane.
+    #[inline]
+    pub(crate) fn accept<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
+        if let Err(refused) = self.store(to, message, extra, Room::Bounded) {
+            self.dead_letter(refused.why, refused.message);
+        }
+    }
+
+    /// Puts a message into a mailbox of this core. Everything that is rare is out of line, so that a message is written
+    /// straight from the handler that sends it into the mailbox.
+    #[inline(always)]
+    pub(crate) fn store<M: Message>(
+        &mut self,
+        to: CellRef,
+        message: M,
+        extra: Option<Extra>,
+        room: Room,
+    ) -> Result<(), Refused<M>> {
+        let has_room = self.has_room();
+        let Some(cell) = self.cells.get(to) else {
+            return Err(refuse(Rejection::NoSuchActor, message, extra));
+        };
+        if room == Room::Bounded && (cell.queue.len() >= cell.capacity || !has_room) {
+            return self.store_when_full(to, message, extra);
+        }
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
+            return Err(refuse(Rejection::NoSuchActor, message, extra));
+        };
+        class.pool.push(&mut cell.queue, Mail::user(message));
+        self.queued_messages += 1;
+        self.queued_bytes += MailPool::<M>::NODE_BYTES;
+        if !cell.scheduled {
+            cell.scheduled = true;
+            self.ready.push_back(to);
+        }
+        if let Some(Extra::Acknowledge(stored)) = extra {
+            self.reply(stored, Stored);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store_when_full<M: Message>(
+        &mut self,
+        to: CellRef,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
+        let Some(cell) = self.cells.get(to) else {
+            return Err(refuse(Rejection::NoSuchActor, message, extra));
+        };
+        if cell.queue.len() < cell.capacity {
+            return Err(refuse(Rejection::CoreBudget, message, extra));
+        }
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
+            return Err(refuse(Rejection::NoSuchActor, message, extra));
+        };
+        match (cell.policy, extra) {
+            (Policy::DropOldest, extra) => {
+                match class.pool.pop(&mut cell.queue) {
+                    Some(Mail::User(oldest)) => {
+                        self.queued_messages -= 1;
+                        self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+                        self.dead_letter(Rejection::Evicted, oldest.open());
+                    }
+                    // A stop is never dropped. It comes next, so nothing behind it will be handled.
+                    Some(stop @ Mail::Stop) => {
+                        class.pool.push_front(&mut cell.queue, stop);
+                        return Err(refuse(Rejection::Stopped, message, extra));
+                    }
+                    None => {}
+                }
+                self.store(to, message, extra, Room::Reserved)
+            }
+            (Policy::Backpressure, Some(Extra::Acknowledge(stored))) => {
+                let waiting = class.pool.waiting.entry(to.slot()).or_default();
+                if waiting.len() >= cell.waiters as usize {
+                    return Err(refuse(Rejection::MailboxFull, message, Some(Extra::Acknowledge(stored))));
+                }
+                waiting.push_back(Waiting { message, stored });
+                cell.has_waiting = true;
+                Ok(())
+            }
+            (_, extra) => Err(refuse(Rejection::MailboxFull, message, extra)),
+        }
+    }
+
+    /// The next message of an actor, if there is one.
+    #[inline(always)]
+    pub(crate) fn next_mail<M: Message>(&mut self, at: CellRef) -> Option<Mail<M>> {
+        let cell = self.cells.get(at)?;
+        let class = downcast_class::<M>(&mut self.classes, cell.class)?;
+        let mail = class.pool.pop(&mut cell.queue)?;
+        self.queued_messages -= 1;
+        self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+        Some(mail)
+    }
+
+    /// Records the delivery of the message that an actor handles next. It looks at the message in its mailbox: with the
+    /// message at hand, the code that would drop it if this failed makes every delivery slower.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trace_next<M: Message>(&mut self, at: CellRef, actor: &'static str) {
+        let Some(cell) = self.cells.get(at) else { return };
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else { return };
+        if let Some(message) = class.pool.first(&cell.queue) {
+            let digest = digest(message);
+            self.trace(TraceEvent::Deliver { to: at, actor, digest });
+        }
+    }
+
+    /// Lets awaited sends in, first come first served, as far as the mailbox has room.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn admit_waiting<M: Message>(&mut self, at: CellRef) {
+        while let Some(cell) = self.cells.get(at)
+            && cell.has_waiting
+            && cell.queue.len() < cell.capacity
+            && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
+        {
+            let waiting = class.pool.waiting.entry(at.slot()).or_default();
+            let first = waiting.pop_front();
+            if waiting.is_empty() {
+                class.pool.waiting.remove(&at.slot());
+                cell.has_waiting = false;
+            }
+            if let Some(Waiting { message, stored }) = first {
+                self.accept_reserved(at, message, Some(Extra::Acknowledge(stored)));
+            }
+        }
+    }
+
+    /// Stores a message whose room is reserved; only an actor that is gone can refuse it.
+    pub(crate) fn accept_reserved<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
+        if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
+            self.dead_letter(refused.why, refused.message);
+        }
+    }
+
+    /// Stops an actor behind the messages that it has.
+    pub(crate) fn stop_in_order<M: Message>(&mut self, at: CellRef) {
+        self.push_stop::<M>(at);
+    }
+
+    fn push_stop<M: Message>(&mut self, at: CellRef) {
+        let Some(cell) = self.cells.get(at) else { return };
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else { return };
+        class.pool.push(&mut cell.queue, Mail::Stop);
+        self.queued_messages += 1;
+        self.queued_bytes += MailPool::<M>::NODE_BYTES;
+        if !cell.scheduled {
+            cell.scheduled = true;
+            self.ready.push_back(at);
+        }
+    }
+
+    /// Asks an actor to stop once it has handled what was sent to it before.
+    pub(crate) fn stop_actor_in_order<M: Message>(&mut self, to: ActorRef<M>) {
+        if to.home != self.home || to.core.index() >= self.outbox.len() {
+            return;
+        }
+        if to.core == self.core {
+            self.push_stop::<M>(to.cell);
+        } else {
+            let class = self.class_id::<M>();
+            let (batch, opened) = self.class_mut::<M>().outgoing.open(to.core);
+            batch.notes.push((batch.items.len() as u32, Note::Stop(to.cell)));
+            if opened {
+                self.outbox[to.core.index()].open.push(OpenBatch::Class(class));
+            }
+        }
+    }
+
+    /// Puts a message for another core into the outbox.
+    #[inline(never)]
+    fn post<M: Message>(&mut self, to: ActorRef<M>, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+        let Some(target) = self.outbox.get_mut(to.core.index()) else {
+            return Err(refuse(Rejection::NoSuchActor, message, extra));
+        };
+        if target.messages >= self.limits.outbox_messages {
+            return Err(refuse(Rejection::OutboxFull, message, extra));
+        }
+        target.messages += 1;
+        let limit = self.limits.batch_messages;
+        let class = self.class_id::<M>();
+        let Some(table) = downcast_class::<M>(&mut self.classes, class) else {
+            unreachable!("classes are numbered by type")
+        };
+        let (batch, opened) = table.outgoing.open(to.core);
+        if let Some(Extra::Acknowledge(stored)) = extra {
+            batch.notes.push((batch.items.len() as u32, Note::Acknowledge(stored)));
+        }
+        batch.items.push((to.cell, message));
+        let full = batch.items.len() >= limit;
+        if opened {
+            self.outbox[to.core.index()].open.push(OpenBatch::Class(class));
+        }
+        if full {
+            self.seal(to.core, OpenBatch::Class(class));
+        }
+        Ok(())
+    }
+}
+
+/// A refused message; the sender of an acknowledged one hears of it through its ask.
+#[cold]
+#[inline(never)]
+pub(crate) fn refuse<M>(why: Rejection, message: M, extra: Option<Extra>) -> Refused<M> {
+    if let Some(Extra::Acknowledge(stored)) = extra {
+        discard(why.into(), stored);
+    }
+    Refused { message, why }
+}

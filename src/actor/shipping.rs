@@ -1,0 +1,169 @@
+//! Shards under way: packing the entities of a shard that leaves this core, and putting those of one that arrives into
+//! place.
+
+use super::cell::{Body, EntityPlace};
+use super::control::Cargo;
+use super::entity::Packed;
+use super::entity_id::EntityId;
+use super::local::{Extra, Local, Room};
+use super::mailbox::Mail;
+use super::mutant::Mutant;
+use super::reference::CellRef;
+use super::region::Shipment;
+use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
+use crate::sharding::topology::MoveId;
+use crate::wire::message::Message;
+
+/// An entity under way: its id, its state, and its mailbox in order.
+struct Passenger<I, M> {
+    id: I,
+    state: Packed,
+    mailbox: Vec<(M, Option<Extra>)>,
+}
+
+struct ShardCargo<I, M> {
+    shipment: Shipment,
+    is_last: bool,
+    passengers: Vec<Passenger<I, M>>,
+}
+
+/// Packs some of the entities of a sealed shard.
+pub(super) fn ship<I: EntityId, M: Message>(local: &mut Local, number: u16, shipment: Shipment) -> Box<dyn Cargo> {
+    let shard = shipment.id.shard.shard;
+    let mut passengers = Vec::new();
+    let mut is_last = true;
+    while let Some((id, at)) = local.next_to_leave::<I, M>(number, shard) {
+        passengers.extend(local.pack_entity::<I, M>(number, id, at));
+        if passengers.len() >= shipment.limit {
+            is_last = local.region_mut::<I, M>(number).is_none_or(|region| !region.leaving.contains_key(&shard));
+            break;
+        }
+    }
+    Box::new(ShardCargo { shipment, is_last, passengers })
+}
+
+impl Local {
+    fn next_to_leave<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId) -> Option<(I, CellRef)> {
+        let region = self.region_mut::<I, M>(number)?;
+        let leaving = region.leaving.get_mut(&shard)?;
+        let next = leaving.pop();
+        if leaving.is_empty() {
+            region.leaving.remove(&shard);
+        }
+        next
+    }
+
+    /// Takes one entity out of its cell, with its mailbox.
+    fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, at: CellRef) -> Option<Passenger<I, M>> {
+        self.cells.get(at)?;
+        let mut mailbox = Vec::new();
+        loop {
+            while let Some(mail) = self.next_mail::<M>(at) {
+                if let Mail::User(message) = mail {
+                    mailbox.push((message.open(), None));
+                }
+            }
+            if !self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
+                break;
+            }
+            self.admit_waiting::<M>(at);
+        }
+        if self.mutant == Some(Mutant::ShipDropsMailbox) {
+            mailbox.clear();
+        }
+        let body = self.cells.get(at)?.body.take();
+        let state = match body {
+            Some(body) => self.pack_body::<I, M>(number, at, &id, body),
+            None => Packed::Nothing,
+        };
+        self.cells.release(at);
+        let region = &mut self.region_states[usize::from(number)];
+        region.active -= 1;
+        if let Some(recency) = &mut region.recency {
+            recency.remove(at.slot());
+        }
+        (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger { id, state, mailbox })
+    }
+
+    fn pack_body<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        at: CellRef,
+        id: &I,
+        mut body: Box<dyn Body>,
+    ) -> Packed {
+        let Some(region) = self.region_mut::<I, M>(number) else { return Packed::Nothing };
+        if region.host.is_ephemeral() {
+            self.run_post_stop(at, &mut *body);
+            super::activation::drop_body(body);
+            return Packed::Nothing;
+        }
+        match region.host.pack(body) {
+            Ok(packed) => packed,
+            Err(fault) => {
+                let kind = region.kind;
+                self.count_fault(kind);
+                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be captured for its move: its state is lost");
+                Packed::Nothing
+            }
+        }
+    }
+}
+
+impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
+    fn id(&self) -> MoveId {
+        self.shipment.id
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.shipment.epoch
+    }
+
+    fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    fn install(self: Box<Self>, local: &mut Local) {
+        let ShardKey { entity_type: EntityTypeId(number), shard } = self.shipment.id.shard;
+        for Passenger { id, state, mailbox } in self.passengers {
+            let started = match state {
+                Packed::Nothing => None,
+                state => local.unpack_entity::<I, M>(number, shard, id.clone(), state),
+            };
+            for (message, extra) in mailbox {
+                let stored = match started {
+                    Some(at) => local.store(at, message, extra, Room::Reserved),
+                    None => {
+                        local.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Reserved)
+                    }
+                };
+                if let Err(refused) = stored {
+                    local.dead_letter(refused.why, refused.message);
+                }
+            }
+        }
+    }
+}
+
+impl Local {
+    fn unpack_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        id: I,
+        state: Packed,
+    ) -> Option<CellRef> {
+        let region = self.region_mut::<I, M>(number)?;
+        let table_hash = region.hasher.hash_one(id.as_key());
+        let place = EntityPlace { region: number, shard: shard.0, table_hash };
+        match region.host.unpack(&id, state, place) {
+            Ok(body) => self.place_entity::<I, M>(place, id, body),
+            Err(fault) => {
+                let kind = region.kind;
+                self.count_fault(kind);
+                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be restored after its move: it starts afresh");
+                None
+            }
+        }
+    }
+}
