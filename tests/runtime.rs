@@ -124,3 +124,124 @@ fn asynchronous_code_on_a_core_asks_and_sleeps() {
         .unwrap();
     assert_eq!(answer, (Ok(CoreId(1)), Ok(CoreId(1))));
 }
+
+struct Slow;
+
+impl Actor for Slow {
+    type Msg = Duration;
+
+    fn receive(&mut self, busy: Duration, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let until = ctx.clock() + busy;
+        while ctx.clock() < until {}
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn a_handler_that_holds_its_core_is_counted_with_its_type() {
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let slow = handle.spawn_on(CoreId(0), || Slow).wait().unwrap();
+    for busy in [Duration::from_millis(20), Duration::from_micros(10), Duration::from_millis(20)] {
+        handle.send(slow, busy).wait().unwrap();
+        // The answer comes from the same core, so the handler has ended.
+        handle.core_stats(CoreId(0)).wait().unwrap();
+    }
+    let stats = handle.core_stats(CoreId(0)).wait().unwrap();
+    let slow = stats.types.iter().find(|kind| kind.name.ends_with("::Slow")).unwrap();
+    // More than two if the machine kept the thread from running meanwhile.
+    assert!(slow.stalls >= 2 && stats.stalls >= 2, "{slow:?}");
+    assert!(slow.longest >= Duration::from_millis(19), "{slow:?}");
+}
+
+#[derive(Debug)]
+struct Stuck;
+
+impl AsyncActor for Stuck {
+    type Msg = [u64; 8];
+
+    async fn receive(&mut self, _: [u64; 8], scope: &Scope) -> Result<Next, Fault> {
+        scope.sleep(Duration::from_secs(3_600)).await;
+        Ok(Next::Continue)
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn with_all_mailboxes_full_memory_stays_flat() {
+    const ACTORS: u64 = 100;
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let stuck: Vec<_> = (0..ACTORS)
+        .map(|number| {
+            let core = CoreId((number % 2) as u16);
+            handle.spawn_on(core, || Awaiting::new(Stuck)).wait().unwrap()
+        })
+        .collect();
+    let fill = |rounds: u64| {
+        let stuck = stuck.clone();
+        let send = move |scope: Scope| async move {
+            let mut refused = 0;
+            for round in 0..rounds {
+                for actor in &stuck {
+                    refused += u64::from(scope.try_tell(*actor, [round; 8]).is_err());
+                }
+                if round % 50 == 0 {
+                    // Lets the cores take what lies in the lanes.
+                    scope.sleep(Duration::from_millis(1)).await;
+                }
+            }
+            refused
+        };
+        handle.run_on(CoreId(0), send).wait().unwrap()
+    };
+    // 1,000 messages and one in the handler fit into each mailbox.
+    fill(3_000);
+    let before = resident_kib();
+    let stats = handle.stats().wait();
+    assert_eq!(stats.cores.iter().map(|core| core.queued_messages as u64).sum::<u64>(), ACTORS * 1_000);
+    let refused_here = fill(20_000);
+    assert_eq!(refused_here, 20_000 * ACTORS / 2, "calls on the receiver's core are refused at once");
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < 4_096, "{grown} KiB more after two million further messages");
+    assert!(!runtime.shutdown_within(Duration::ZERO).drained);
+}
+
+struct Shy(u64);
+
+impl Actor for Shy {
+    type Msg = Count;
+
+    fn receive(&mut self, msg: Count, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        self.0 += 1;
+        if let Count::Get(reply_to) = msg {
+            ctx.reply(reply_to, self.0);
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn idle_entities_are_passivated_and_start_again() {
+    let mut builder = two_cores();
+    let shy = builder.entities(
+        EntityType::send("shy", |_: &String| Shy(0)).num_shards(4).passivate_after(Duration::from_millis(20)),
+    );
+    let runtime = builder.start().unwrap();
+    let handle = runtime.handle();
+    for round in 1..=3 {
+        assert_eq!(handle.ask(shy.entity("ann"), Count::Get).wait(), Ok(1), "round {round}");
+        loop {
+            let stats = handle.stats().wait();
+            if stats.cores.iter().map(|core| core.passivations).sum::<u64>() == round {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
