@@ -1,24 +1,247 @@
-#![doc = "corecast"]
+//! A thread-per-core, shard-native actor runtime for Linux.
+//!
+//! Each pinned core runs its own io_uring executor and owns a slice of the shards, with their entities and mailboxes;
+//! cores talk over lock-free lanes in batches. This page is the guide; `README.md` says what the project is, and
+//! `tuning.md` which setting does what on which machine.
+//!
+//! ```
+//! use corecast::{Actor, Context, EntityType, Fault, Next, ReplyTo, Runtime};
+//!
+//! struct Stock(u32);
+//!
+//! #[derive(Debug)]
+//! enum StockMsg {
+//!     Supply(u32),
+//!     Take { wanted: u32, reply_to: ReplyTo<Result<u32, OutOfStock>> },
+//! }
+//!
+//! #[derive(Debug, PartialEq)]
+//! struct OutOfStock;
+//!
+//! impl Actor for Stock {
+//!     type Msg = StockMsg;
+//!
+//!     fn receive(&mut self, msg: StockMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         match msg {
+//!             StockMsg::Supply(pieces) => self.0 += pieces,
+//!             StockMsg::Take { wanted, reply_to } => {
+//!                 let left = self.0.checked_sub(wanted).ok_or(OutOfStock);
+//!                 self.0 = *left.as_ref().unwrap_or(&self.0);
+//!                 ctx.reply(reply_to, left);
+//!             }
+//!         }
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! let mut builder = Runtime::builder();
+//! let stocks = builder.entities(EntityType::send("stock", |_article: &String| Stock(0)));
+//! let runtime = builder.start()?;
+//! let handle = runtime.handle();
+//!
+//! handle.tell(stocks.entity("lamp"), StockMsg::Supply(3));
+//! let take = |wanted| handle.ask(stocks.entity("lamp"), move |reply_to| StockMsg::Take { wanted, reply_to });
+//! assert_eq!(take(2).wait()?, Ok(1));
+//! assert_eq!(take(2).wait()?, Err(OutOfStock));
+//! assert!(runtime.shutdown().drained);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The model
+//!
+//! An [`Actor`] is state that handles one message at a time, of one type, usually an enum. Whatever is `Debug`, `Send` and
+//! `'static` is a [`Message`]. A handler is a plain function that runs to completion on its core and says what is
+//! [`Next`]: go on, or stop. Actors come in two kinds:
+//!
+//! - A **plain actor** is spawned on a core ([`Handle::spawn`], [`Context::spawn_actor`]) by a factory that runs there,
+//!   so it need not be `Send`. It lives until it stops, and its [`ActorRef`] is its address: `Copy`, and worth nothing
+//!   once the actor has gone.
+//! - An **entity** is named by its type and an id. It need not be spawned: its first message starts it on the core that
+//!   owns its shard, and wherever it lives, [`Region::entity`] reaches it.
+//!
+//! What one can do depends on where the code runs:
+//!
+//! | where | with | how it waits |
+//! |---|---|---|
+//! | in a handler | [`Context`] | it does not: outcomes come as messages |
+//! | in a future on a core | [`Scope`], by [`Context::scope`] or [`Handle::run_on`] | `.await` |
+//! | on any thread, in any async runtime | [`Handle`], by [`Runtime::handle`] | [`Pending::wait`] on a thread of its own, `.await` in async code |
+//!
+//! # Cores
+//!
+//! A [`Runtime`] pins one thread for each core. [`CoreId`] counts the cores of the runtime from 0 and is not the number
+//! of a CPU; [`Runtime::plan`] tells which runs where. One more thread is the coordination core, which places shards
+//! and publishes the [`Topology`]: from four CPUs up it has one to itself. An idle core polls for [`Settings::spin`]
+//! and then parks; one that is parked takes a wake, some 50 µs in a virtual machine, to take a message.
+//!
+//! Which CPUs and how much memory: [`Settings`], or [`PinningArgs`] flattened into a command line of your own.
+//!
+//! ```
+//! use corecast::{Runtime, Settings};
+//!
+//! let settings = Settings { cores: "count:1".parse()?, mailbox: 500, ..Settings::default() };
+//! let runtime = Runtime::builder().settings(settings).start()?;
+//! assert_eq!(runtime.handle().cores(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Sending, and what can come of it
+//!
+//! | call | means | what it tells |
+//! |---|---|---|
+//! | `tell` | fire and forget | nothing; a message that is refused anywhere is a counted dead letter |
+//! | `try_tell` | in the local mailbox or outbox ([`Handle`]: in the queue into the core) | [`Refused`] with the message and the reason; a refusal further on is a counted dead letter |
+//! | `send` | stored in the receiver's mailbox | `Ok`, or an [`AskError`]; under [`Policy::Backpressure`] it waits for room |
+//! | `ask` | answered | the reply, or an [`AskError`] |
+//!
+//! Delivery is at most once, and in order for each pair of sender and receiver; a sender is an actor, a future, or one
+//! clone of a handle. Replies may overtake tells. An ask has 5 s unless `ask_within` says otherwise, and ends in one of
+//! three ways:
+//!
+//! | outcome | means | may it be repeated? |
+//! |---|---|---|
+//! | `Ok(reply)` | it was answered; whether with success says the reply's own type | as your protocol says |
+//! | [`AskError::Rejected`] | certainly no handler has seen it; the [`Rejection`] says why | yes |
+//! | [`AskError::Unknown`] | it may have taken effect; the [`Uncertainty`] says why | only if handling it twice does no harm |
+//!
+//! [`ReplyTo`] is part of the message and moves with it: keep it and answer later, or pass it on. It answers once, and
+//! an ask whose address is dropped ends at once, instead of at its time limit.
+//!
+//! # Entities
+//!
+//! Ids are integers, byte arrays, [`InlineKey`] (text of up to 23 bytes that is `Copy`) and `String`, which is
+//! addressed by a `&str`. A stable hash of the id gives the shard, the topology the shard's core; senders look it up
+//! and send there directly.
+//!
+//! An entity that is idle ([`EntityType::passivate_after`]) or one too many ([`EntityType::max_active_per_core`]) is
+//! stopped with its hook, and its next message starts it afresh **from its factory**: its state is lost unless
+//! [`post_stop`](Actor::post_stop) put it somewhere where the factory finds it. No message is lost by it.
+//!
+//! State that is fetched first, from a store or over the network, is awaited in [`pre_start`](Actor::pre_start) with
+//! [`Context::suspend`]: messages wait until it is there.
+//!
+//! # Moves
+//!
+//! A shard moves to another core by [`Handle::move_shard`], or by the balancer when a core is busy and another is not.
+//! What is accepted is neither lost nor reordered. The entity type declares what becomes of the state:
+//!
+//! | kind | what moves | for |
+//! |---|---|---|
+//! | [`EntityType::send`] | the value itself | actors that are `Send`; the fastest |
+//! | [`EntityType::captured`] | a view, archived and restored ([`Capture`]) | actors that are not, or hold what should stay behind |
+//! | [`EntityType::ephemeral`] | nothing: it stops with its hook and starts afresh | caches, sessions |
+//!
+//! # Asynchronous work
+//!
+//! A handler that waits would hold its core and everything on it; one that takes longer than
+//! [`Settings::stall_threshold`] is counted and logged with its type. What takes time goes elsewhere, and its result
+//! comes back as a message for which room is reserved:
+//!
+//! | call | runs | for |
+//! |---|---|---|
+//! | [`Context::ask`] | where the receiver lives | an outcome as a message |
+//! | [`Context::spawn`] | on this core, beside the actors | futures that need not be `Send` |
+//! | [`Context::spawn_on`] | on another executor, a tokio runtime with the feature `tokio` | libraries that want their own runtime |
+//! | [`Context::spawn_blocking`] | on a bounded pool of threads | files, long calculations |
+//! | [`Context::suspend`] | on this core; only this actor's mailbox waits | a step that the next message must not overtake |
+//! | [`AsyncActor`] in [`Awaiting`] | the same for every message | handlers written as an `async fn` |
+//!
+//! ```
+//! use corecast::{Actor, Context, Fault, Next, ReplyTo, Runtime, TaskError};
+//!
+//! struct Reader;
+//!
+//! #[derive(Debug)]
+//! enum ReaderMsg {
+//!     Count { text: String, reply_to: ReplyTo<usize> },
+//!     Counted(Result<usize, TaskError>, ReplyTo<usize>),
+//! }
+//!
+//! impl Actor for Reader {
+//!     type Msg = ReaderMsg;
+//!
+//!     fn receive(&mut self, msg: ReaderMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         match msg {
+//!             ReaderMsg::Count { text, reply_to } => {
+//!                 let long = move || text.split_whitespace().count();
+//!                 ctx.spawn_blocking(long, |words| ReaderMsg::Counted(words, reply_to));
+//!             }
+//!             ReaderMsg::Counted(words, reply_to) => ctx.reply(reply_to, words?),
+//!         }
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let reader = handle.spawn(|| Reader).wait()?;
+//! let words = handle.ask(reader, |reply_to| ReaderMsg::Count { text: "three little words".into(), reply_to });
+//! assert_eq!(words.wait(), Ok(3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Failure
+//!
+//! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are the same: this
+//! actor stops, with its hook, and nobody else does. The ask it was handling ends as unknown, those behind it as
+//! rejected, other messages that waited become counted dead letters. A plain actor is gone then; an entity starts
+//! afresh with its next message. To refuse a request is no fault: reply with an error.
+//!
+//! A runtime that was built with `panic = "abort"` could contain nothing, so it refuses to start.
+//!
+//! # Limits
+//!
+//! Every queue is bounded, and no core waits for a full one.
+//!
+//! | queue | limit | when it is full |
+//! |---|---|---|
+//! | a mailbox | [`Mailbox`], [`Settings::mailbox`] | by its [`Policy`]: the new message is refused, or the oldest dropped, or an awaited `send` waits |
+//! | awaited sends at one mailbox | [`Mailbox::waiters`] | [`Rejection::MailboxFull`] |
+//! | all mailboxes of a core | [`Settings::budget_messages`], [`Settings::budget_bytes`] | [`Rejection::CoreBudget`]; the core takes no requests from its lanes until there is room |
+//! | a lane between two cores | [`Settings::lane_batches`] of [`Settings::batch_messages`] | what was sent waits in the sender's outbox; replies have a lane of their own |
+//! | the outbox towards one core | [`Settings::outbox_messages`] | [`Rejection::OutboxFull`] at the call |
+//! | messages for a shard that moves | [`Settings::outbox_messages`] | [`Rejection::Moving`] at the call |
+//! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`] |
+//! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
+//! | futures on a core | one million | [`TaskError::TooManyTasks`] |
+//! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Cancelled`] |
+//! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
+//! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
+//!
+//! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter;
+//! [`Handle::stats`] counts refusals and dead letters by reason.
+//!
+//! # Determinism
+//!
+//! A core is a state machine: messages, timers and the time go in; messages, wakes and published facts come out. Time
+//! and randomness are arguments, maps whose order could be seen are ordered, and only `io` touches a clock, a thread or
+//! the kernel. Take the time from [`Context::now`], and an actor behaves the same under every driver of the engine.
+//!
+//! # Layers
+//!
+//! Modules import strictly downward, and a test keeps it so: `node` (builder, settings, handle), `io` (the only place
+//! of glommio), `engine` (the turn of one core), `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
+//! is needed day to day stands on this page.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
 pub mod base;
 pub mod engine;
-pub mod sim;
 #[cfg(target_os = "linux")]
 pub mod io;
 pub mod mesh;
 pub mod node;
 pub mod sharding;
+pub mod sim;
 pub mod wire;
 
-pub use actor::model::{Actor, Fault, Next};
 pub use actor::awaiting::{AsyncActor, Awaiting};
 pub use actor::context::Context;
 pub use actor::entity::{Capture, EntityType};
 pub use actor::entity_id::{EntityId, InlineKey, KeyTooLong};
 pub use actor::handle::Handle;
 pub use actor::mailbox::{Mailbox, Policy};
+pub use actor::model::{Actor, Fault, Next};
 pub use actor::pending::Pending;
 pub use actor::reference::{ActorRef, Destination, EntityAt, EntityRef, Region};
 pub use actor::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
@@ -37,3 +260,8 @@ pub use node::start_error::StartError;
 pub use sharding::move_error::MoveError;
 pub use sharding::topology::{Allocation, Topology};
 pub use wire::message::{Message, WireMessage};
+
+/// The program in `README.md` compiles and runs.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

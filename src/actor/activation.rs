@@ -1,12 +1,12 @@
 //! Running actors: one activation handles a few messages of one actor, and whatever goes wrong in it ends here.
 
-use super::model::{Actor, Fault, Next};
 use super::cell::{Body, EntityPlace};
 use super::context::{Context, Recipient, Resume};
 use super::entity::EntityBody;
 use super::entity_id::EntityId;
 use super::local::Local;
 use super::mailbox::Mail;
+use super::model::{Actor, Fault, Next};
 use super::reference::{ActorRef, CellRef};
 use super::refusal::{Rejection, SpawnError, panic_text};
 use super::reply;
@@ -79,10 +79,15 @@ impl<A: Actor> ActorBody<A> {
         }
         for number in 1..=budget {
             if ctx.local.tracer.is_some() {
-                ctx.local.trace_next::<A::Msg>(at, std::any::type_name::<A>());
+                ctx.local
+                    .trace_next::<A::Msg>(at, std::any::type_name::<A>());
             }
-            let Some(mail) = ctx.local.next_mail::<A::Msg>(at) else { return Ran::Idle };
-            let Mail::User(message) = mail else { return Ran::Stop };
+            let Some(mail) = ctx.local.next_mail::<A::Msg>(at) else {
+                return Ran::Idle;
+            };
+            let Mail::User(message) = mail else {
+                return Ran::Stop;
+            };
             ctx.local.counters.handled += 1;
             match self.actor.receive(message.open(), &mut ctx) {
                 Ok(Next::Continue) => {}
@@ -109,7 +114,9 @@ impl<A: Actor> ActorBody<A> {
     ) -> Ran {
         let mut ctx = Context::new(local, at, place, recipient);
         let Ok(then) = then.downcast::<Resume<A>>() else {
-            return ctx.local.failed(Fault::new("the continuation is not of the actor's type"));
+            return ctx
+                .local
+                .failed(Fault::new("the continuation is not of the actor's type"));
         };
         match then.0(&mut self.actor, &mut ctx) {
             Ok(Next::Continue) if ctx.suspended => Ran::Suspended,
@@ -119,14 +126,25 @@ impl<A: Actor> ActorBody<A> {
         }
     }
 
-    fn post_stop(&mut self, local: &mut Local, at: CellRef, place: Option<EntityPlace>, recipient: RecipientOf<A::Msg>) {
+    fn post_stop(
+        &mut self,
+        local: &mut Local,
+        at: CellRef,
+        place: Option<EntityPlace>,
+        recipient: RecipientOf<A::Msg>,
+    ) {
         if self.started {
-            self.actor.post_stop(&mut Context::new(local, at, place, recipient));
+            self.actor
+                .post_stop(&mut Context::new(local, at, place, recipient));
         }
     }
 }
 
-fn actor_recipient<M: Message>(local: &mut Local, at: CellRef, _place: Option<EntityPlace>) -> Recipient<M> {
+fn actor_recipient<M: Message>(
+    local: &mut Local,
+    at: CellRef,
+    _place: Option<EntityPlace>,
+) -> Recipient<M> {
     Recipient::Actor(ActorRef::new(local.home, local.core, at))
 }
 
@@ -136,9 +154,9 @@ fn entity_recipient<I: EntityId, M: Message>(
     place: Option<EntityPlace>,
 ) -> Recipient<M> {
     match place.and_then(|place| local.entity_of::<I, M>(place, at.slot())) {
-        Some((region, id)) => {
-            Recipient::Entity(Box::new(move |local, message| local.bring_to_entity(region, id.as_key(), message)))
-        }
+        Some((region, id)) => Recipient::Entity(Box::new(move |local, message| {
+            local.bring_to_entity(region, id.as_key(), message)
+        })),
         None => actor_recipient(local, at, None),
     }
 }
@@ -168,7 +186,13 @@ impl<A: Actor> Body for ActorBody<A> {
 impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
         let before = local.counters.handled;
-        let ran = self.inner.run(local, at, Some(self.place), entity_recipient::<I, A::Msg>, budget);
+        let ran = self.inner.run(
+            local,
+            at,
+            Some(self.place),
+            entity_recipient::<I, A::Msg>,
+            budget,
+        );
         let now = local.now;
         let handled = local.counters.handled - before;
         let region = &mut local.region_states[usize::from(self.place.region)];
@@ -180,11 +204,18 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
     }
 
     fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran {
-        self.inner.resume(local, at, Some(self.place), entity_recipient::<I, A::Msg>, then)
+        self.inner.resume(
+            local,
+            at,
+            Some(self.place),
+            entity_recipient::<I, A::Msg>,
+            then,
+        )
     }
 
     fn post_stop(&mut self, local: &mut Local, at: CellRef) {
-        self.inner.post_stop(local, at, Some(self.place), entity_recipient::<I, A::Msg>);
+        self.inner
+            .post_stop(local, at, Some(self.place), entity_recipient::<I, A::Msg>);
     }
 
     fn admit_waiting(&self, local: &mut Local, at: CellRef) {
@@ -221,14 +252,24 @@ impl Local {
         if self.draining {
             return Err(Rejection::ShuttingDown.into());
         }
-        let actor = catch_unwind(AssertUnwindSafe(factory)).map_err(|panic| SpawnError::FactoryPanicked {
-            actor: std::any::type_name::<A>(),
-            panic: panic_text(&*panic),
+        let actor = catch_unwind(AssertUnwindSafe(factory)).map_err(|panic| {
+            SpawnError::FactoryPanicked {
+                actor: std::any::type_name::<A>(),
+                panic: panic_text(&*panic),
+            }
         })?;
         let class = self.class_id::<A::Msg>();
         let kind = self.kind_id::<A>();
         let mailbox = mailbox.unwrap_or(self.limits.mailbox);
-        let at = self.cells.allocate(class, kind, mailbox, Box::new(ActorBody { actor, started: false }));
+        let at = self.cells.allocate(
+            class,
+            kind,
+            mailbox,
+            Box::new(ActorBody {
+                actor,
+                started: false,
+            }),
+        );
         // So that `pre_start` runs even if nobody ever sends anything.
         self.schedule(at);
         Ok(ActorRef::new(self.home, self.core, at))
@@ -284,16 +325,24 @@ impl Local {
 
     #[inline]
     fn activate(&mut self, at: CellRef, work: impl FnOnce(&mut dyn Body, &mut Local) -> Ran) {
-        let Some(cell) = self.cells.get(at) else { return };
+        let Some(cell) = self.cells.get(at) else {
+            return;
+        };
         if cell.suspended {
             // Unsealing its shard has put it into the queue a second time, and the first activation suspended it.
             return;
         }
         let kind = usize::from(cell.kind);
-        let Some(mut body) = cell.body.take() else { return };
+        let Some(mut body) = cell.body.take() else {
+            return;
+        };
         self.counters.activations += 1;
         let before = self.counters.handled;
-        let timed = self.counters.activations.is_multiple_of(SAMPLE_EVERY).then(|| self.clock.now());
+        let timed = self
+            .counters
+            .activations
+            .is_multiple_of(SAMPLE_EVERY)
+            .then(|| self.clock.now());
         let ran = catch_unwind(AssertUnwindSafe(|| work(&mut *body, self)))
             .unwrap_or_else(|panic| self.failed(Fault::panicked(panic_text(&*panic))));
         let handled = self.counters.handled - before;
@@ -336,7 +385,10 @@ impl Local {
             }
             Ran::Stop => self.end_actor(at, body, StopCause::Wanted),
             Ran::Failed => {
-                let fault = self.fault.take().unwrap_or_else(|| Fault::new("an unknown fault"));
+                let fault = self
+                    .fault
+                    .take()
+                    .unwrap_or_else(|| Fault::new("an unknown fault"));
                 self.end_failed(at, body, &fault);
             }
         }
@@ -414,7 +466,10 @@ impl Local {
     /// wait for it starts again with them, and nothing is lost.
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
         if let Some(place) = body.entity() {
-            let waiting = self.cells.get(at).is_some_and(|cell| !cell.queue.is_empty());
+            let waiting = self
+                .cells
+                .get(at)
+                .is_some_and(|cell| !cell.queue.is_empty());
             if cause == StopCause::Wanted && waiting {
                 match self.regions[usize::from(place.region)].revive(place, at.slot()) {
                     Ok(fresh) => return self.replace_body(at, body, fresh),
@@ -441,7 +496,10 @@ impl Local {
     /// Stops one life of an entity and starts the next with the same mailbox.
     fn replace_body(&mut self, at: CellRef, mut stopped: Box<dyn Body>, fresh: Box<dyn Body>) {
         // Stopping discards what lies in the mailbox, so the mailbox is put aside.
-        let queue = self.cells.get(at).map(|cell| std::mem::take(&mut cell.queue));
+        let queue = self
+            .cells
+            .get(at)
+            .map(|cell| std::mem::take(&mut cell.queue));
         self.run_post_stop(at, &mut *stopped);
         drop_body(stopped);
         if let (Some(cell), Some(queue)) = (self.cells.get(at), queue) {
@@ -462,11 +520,15 @@ impl Local {
     /// Stops an entity that is not needed; a message that arrives later starts it again. Returns whether it could be
     /// stopped: one with work to do stays.
     pub(crate) fn passivate(&mut self, at: CellRef) -> bool {
-        let Some(cell) = self.cells.get(at) else { return false };
+        let Some(cell) = self.cells.get(at) else {
+            return false;
+        };
         if cell.scheduled || cell.suspended || !cell.queue.is_empty() {
             return false;
         }
-        let Some(body) = cell.body.take() else { return false };
+        let Some(body) = cell.body.take() else {
+            return false;
+        };
         self.counters.passivations += 1;
         self.end_actor(at, body, StopCause::Wanted);
         true
@@ -474,12 +536,22 @@ impl Local {
 
     #[cold]
     fn must_not_run(&mut self, at: CellRef) -> bool {
-        let place = self.cells.get(at).and_then(|cell| cell.body.as_ref()).and_then(|body| body.entity());
-        place.is_some_and(|place| self.region_states[usize::from(place.region)].sealed[place.shard as usize])
+        let place = self
+            .cells
+            .get(at)
+            .and_then(|cell| cell.body.as_ref())
+            .and_then(|body| body.entity());
+        place.is_some_and(|place| {
+            self.region_states[usize::from(place.region)].sealed[place.shard as usize]
+        })
     }
 
     fn count_suspended(&mut self, at: CellRef, change: i32) {
-        let place = self.cells.get(at).and_then(|cell| cell.body.as_ref()).and_then(|body| body.entity());
+        let place = self
+            .cells
+            .get(at)
+            .and_then(|cell| cell.body.as_ref())
+            .and_then(|body| body.entity());
         self.count_suspended_at(place, change);
     }
 

@@ -8,8 +8,8 @@ use super::local::{Local, TimerEvent};
 use super::outbox::OpenBatch;
 use super::reference::Destination;
 use super::refusal::{AskError, Rejection, Uncertainty};
-use super::typed::{AsAny, TypedBox};
 use super::reply::{self, ReplyAddress, ReplyTo, discard};
+use super::typed::{AsAny, TypedBox};
 use crate::base::ids::CoreId;
 use crate::base::paged::Paged;
 use crate::base::timer_wheel::TimerKey;
@@ -39,7 +39,11 @@ struct AskSlot<R> {
 
 impl<R> Default for AskSlot<R> {
     fn default() -> Self {
-        AskSlot { generation: 0, next_free: NIL, open: None }
+        AskSlot {
+            generation: 0,
+            next_free: NIL,
+            open: None,
+        }
     }
 }
 
@@ -53,7 +57,10 @@ pub(crate) struct AskTable<R> {
 
 impl<R: Message> AskTable<R> {
     fn take(&mut self, address: ReplyAddress) -> Option<(Sink<R>, TimerKey)> {
-        let slot = self.slots.get_mut(address.slot()).filter(|slot| slot.generation == address.generation())?;
+        let slot = self
+            .slots
+            .get_mut(address.slot())
+            .filter(|slot| slot.generation == address.generation())?;
         let open = slot.open.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next_free = self.free;
@@ -83,7 +90,8 @@ pub(crate) trait AnyAskTable: AsAny {
     fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<Ended>;
 
     /// The addresses of all open asks.
-    fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId) -> Vec<ReplyAddress>;
+    fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId)
+    -> Vec<ReplyAddress>;
 }
 
 impl<R: Message> AnyAskTable for AskTable<R> {
@@ -96,7 +104,12 @@ impl<R: Message> AnyAskTable for AskTable<R> {
         Some((timer, Box::new(move |local| sink(local, Err(why)))))
     }
 
-    fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId) -> Vec<ReplyAddress> {
+    fn open(
+        &self,
+        table: u16,
+        runtime: super::reply::RuntimeId,
+        core: CoreId,
+    ) -> Vec<ReplyAddress> {
         (0..self.fresh)
             .filter(|slot| self.slots[*slot].open.is_some())
             .map(|slot| ReplyAddress::new(runtime, core, table, slot, self.slots[slot].generation))
@@ -112,14 +125,22 @@ impl Local {
             None => {
                 let number = self.ask_tables.len() as u16;
                 let outgoing = Outgoing::new(self.port.cores());
-                let table = AskTable::<R> { slots: Paged::default(), free: NIL, fresh: 0, outgoing };
+                let table = AskTable::<R> {
+                    slots: Paged::default(),
+                    free: NIL,
+                    fresh: 0,
+                    outgoing,
+                };
                 self.ask_tables.push(TypedBox::new(Box::new(table)));
                 self.ask_table_ids.insert(TypeId::of::<R>(), number);
                 number
             }
         };
         let table = self.ask_tables[usize::from(number)].get_mut();
-        (number, table.unwrap_or_else(|| unreachable!("tables are numbered by type")))
+        (
+            number,
+            table.unwrap_or_else(|| unreachable!("tables are numbered by type")),
+        )
     }
 
     /// Sends a message with a reply address in it; `sink` gets the outcome, now or later, exactly once.
@@ -193,9 +214,15 @@ impl Local {
 
     /// Ends an ask of this core with its reply. One that has ended before drops the reply, and counts it.
     #[inline]
-    pub(crate) fn complete_ask<R: Message>(&mut self, address: ReplyAddress, outcome: Result<R, AskError>) {
+    pub(crate) fn complete_ask<R: Message>(
+        &mut self,
+        address: ReplyAddress,
+        outcome: Result<R, AskError>,
+    ) {
         let table = self.ask_tables.get_mut(usize::from(address.table()));
-        let ended = table.and_then(|table| table.get_mut::<AskTable<R>>()).and_then(|table| table.take(address));
+        let ended = table
+            .and_then(|table| table.get_mut::<AskTable<R>>())
+            .and_then(|table| table.take(address));
         match ended {
             Some((sink, timer)) => {
                 self.open_asks -= 1;
@@ -214,7 +241,10 @@ impl Local {
         if address.runtime() != self.runtime {
             super::reply::send_home((address, why));
         } else if address.core() == self.core {
-            let ended = self.ask_tables.get_mut(usize::from(address.table())).and_then(|table| table.fail(address, why));
+            let ended = self
+                .ask_tables
+                .get_mut(usize::from(address.table()))
+                .and_then(|table| table.fail(address, why));
             if let Some((timer, end)) = ended {
                 self.open_asks -= 1;
                 self.timers.cancel(timer);
@@ -242,7 +272,9 @@ impl Local {
         while reply::has_orphans() {
             for (address, why) in reply::take_orphans() {
                 let why = match why {
-                    AskError::Unknown(Uncertainty::DroppedUnanswered) if failed => Uncertainty::HandlerFailed.into(),
+                    AskError::Unknown(Uncertainty::DroppedUnanswered) if failed => {
+                        Uncertainty::HandlerFailed.into()
+                    }
                     why => why,
                 };
                 self.fail_ask(address, why);

@@ -1,7 +1,7 @@
 //! Actors whose handlers are asynchronous functions.
 
-use super::model::{Actor, Fault, Next};
 use super::context::Context;
+use super::model::{Actor, Fault, Next};
 use super::scope::Scope;
 use crate::wire::message::Message;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::future::Future;
 
 /// An actor that awaits in its handler. Wrapped in [`Awaiting`] it is an [`Actor`].
 ///
-/// While a handler awaits, this actor's mailbox waits and nothing else does. A handler has 10 s (a setting); one that
+/// While a handler awaits, this actor's mailbox waits and nothing else does. A handler has 10 s; one that
 /// takes longer is dropped, and the actor fails.
 ///
 /// ```
@@ -39,7 +39,11 @@ pub trait AsyncActor: Sized + 'static {
     ///
     /// # Errors
     /// As in [`Actor::receive`].
-    fn receive(&mut self, message: Self::Msg, scope: &Scope) -> impl Future<Output = Result<Next, Fault>>;
+    fn receive(
+        &mut self,
+        message: Self::Msg,
+        scope: &Scope,
+    ) -> impl Future<Output = Result<Next, Fault>>;
 }
 
 /// Makes an [`Actor`] of an [`AsyncActor`].
@@ -59,7 +63,10 @@ impl<A: AsyncActor> Actor for Awaiting<A> {
     type Msg = A::Msg;
 
     fn receive(&mut self, message: A::Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
-        let mut actor = self.actor.take().ok_or_else(|| Fault::new("the actor was lost in its last handler"))?;
+        let mut actor = self
+            .actor
+            .take()
+            .ok_or_else(|| Fault::new("the actor was lost in its last handler"))?;
         let scope = ctx.scope();
         let handler = async move {
             let next = actor.receive(message, &scope).await;
@@ -75,6 +82,8 @@ impl<A: AsyncActor> Actor for Awaiting<A> {
 
 impl<A> fmt::Debug for Awaiting<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Awaiting").field("in_handler", &self.actor.is_none()).finish()
+        f.debug_struct("Awaiting")
+            .field("in_handler", &self.actor.is_none())
+            .finish()
     }
 }

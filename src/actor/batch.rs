@@ -3,10 +3,10 @@
 use super::asks::Failure;
 use super::entity_id::EntityId;
 use super::local::{Extra, Local};
+use super::mailbox::Stored;
 use super::reference::CellRef;
 use super::refusal::{AskError, Rejection};
 use super::reply::{ReplyTo, discard};
-use super::mailbox::Stored;
 use crate::base::ids::{CoreId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
@@ -42,7 +42,10 @@ const SPARE_BATCHES: usize = 64;
 
 impl<B: Default> Outgoing<B> {
     pub(crate) fn new(cores: usize) -> Self {
-        Outgoing { open: (0..cores).map(|_| None).collect(), spare: Vec::new() }
+        Outgoing {
+            open: (0..cores).map(|_| None).collect(),
+            spare: Vec::new(),
+        }
     }
 
     /// The open batch for a core, and whether it was opened just now.
@@ -53,7 +56,11 @@ impl<B: Default> Outgoing<B> {
         if opened {
             *slot = Some(self.spare.pop().unwrap_or_default());
         }
-        (slot.as_mut().unwrap_or_else(|| unreachable!("opened above")), opened)
+        (
+            slot.as_mut()
+                .unwrap_or_else(|| unreachable!("opened above")),
+            opened,
+        )
     }
 
     pub(crate) fn seal(&mut self, to: CoreId) -> Option<Box<B>> {
@@ -88,7 +95,10 @@ pub(crate) struct ActorBatch<M> {
 
 impl<M> Default for ActorBatch<M> {
     fn default() -> Self {
-        ActorBatch { items: Vec::new(), notes: Vec::new() }
+        ActorBatch {
+            items: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -142,7 +152,11 @@ pub(crate) struct EntityBatch<I, M> {
 
 impl<I, M> Default for EntityBatch<I, M> {
     fn default() -> Self {
-        EntityBatch { region: 0, items: Vec::new(), notes: Vec::new() }
+        EntityBatch {
+            region: 0,
+            items: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -230,7 +244,10 @@ impl<R: Message> Batch for ReplyBatch<R> {
 
     fn reject(&mut self, _local: &mut Local, _why: Rejection) {
         for (_, reply) in self.items.drain(..) {
-            discard(AskError::Unknown(super::refusal::Uncertainty::RuntimeGone), reply);
+            discard(
+                AskError::Unknown(super::refusal::Uncertainty::RuntimeGone),
+                reply,
+            );
         }
     }
 }

@@ -74,7 +74,12 @@ pub(crate) struct Cells {
 
 impl Default for Cells {
     fn default() -> Self {
-        Cells { cells: Paged::default(), free: NIL, fresh: 0, live: 0 }
+        Cells {
+            cells: Paged::default(),
+            free: NIL,
+            fresh: 0,
+            live: 0,
+        }
     }
 }
 
@@ -87,7 +92,9 @@ impl Cells {
     /// The cell, if its tenant is still the one of the reference.
     #[inline(always)]
     pub(crate) fn get(&mut self, at: CellRef) -> Option<&mut Cell> {
-        self.cells.get_mut(at.slot()).filter(|cell| cell.generation == at.generation())
+        self.cells
+            .get_mut(at.slot())
+            .filter(|cell| cell.generation == at.generation())
     }
 
     /// The reference to the present tenant of a slot.
@@ -96,7 +103,13 @@ impl Cells {
         (generation & 1 == 1).then_some(CellRef::new(slot, generation))
     }
 
-    pub(crate) fn allocate(&mut self, class: u16, kind: u16, mailbox: Mailbox, body: Box<dyn Body>) -> CellRef {
+    pub(crate) fn allocate(
+        &mut self,
+        class: u16,
+        kind: u16,
+        mailbox: Mailbox,
+        body: Box<dyn Body>,
+    ) -> CellRef {
         let slot = if self.free == NIL {
             if self.fresh == self.cells.capacity() {
                 self.cells.grow();
@@ -129,7 +142,10 @@ impl Cells {
     pub(crate) fn release(&mut self, at: CellRef) -> Option<Box<dyn Body>> {
         let next_free = self.free;
         let cell = self.get(at)?;
-        debug_assert!(cell.queue.is_empty(), "the mailbox of a cell that is released must be empty");
+        debug_assert!(
+            cell.queue.is_empty(),
+            "the mailbox of a cell that is released must be empty"
+        );
         cell.generation = cell.generation.wrapping_add(1);
         cell.capacity = next_free;
         let body = cell.body.take();
@@ -140,7 +156,9 @@ impl Cells {
 
     /// The slots of all tenants, in order.
     pub(crate) fn tenants(&self) -> Vec<CellRef> {
-        (0..self.fresh).filter_map(|slot| self.tenant(slot)).collect()
+        (0..self.fresh)
+            .filter_map(|slot| self.tenant(slot))
+            .collect()
     }
 }
 
@@ -171,7 +189,9 @@ mod tests {
         assert!(cells.get(first).is_none() && cells.release(first).is_none());
         let third = cells.allocate(0, 0, Mailbox::default(), Box::new(Nothing));
         assert_eq!(third.slot(), first.slot());
-        assert!(cells.get(first).is_none() && cells.get(second).is_some() && cells.get(third).is_some());
+        assert!(
+            cells.get(first).is_none() && cells.get(second).is_some() && cells.get(third).is_some()
+        );
         assert_eq!(cells.tenants(), vec![third, second]);
         assert_eq!(cells.len(), 2);
     }

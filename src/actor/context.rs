@@ -1,11 +1,11 @@
 //! What a handler can do.
 
-use super::model::{Actor, Fault, Next};
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::cell::EntityPlace;
 use super::handle::Handle;
 use super::local::{Local, Room};
 use super::mailbox::Mailbox;
+use super::model::{Actor, Fault, Next};
 use super::pending::Pending;
 use super::reference::{ActorRef, CellRef, Destination};
 use super::refusal::{AskError, Refused, SpawnError, TaskError, panic_text};
@@ -58,8 +58,11 @@ impl<M: Message> Recipient<M> {
 
 /// What an actor does when the future for which it was suspended has finished.
 pub(crate) struct Resume<A: Actor>(
-    #[expect(clippy::type_complexity, reason = "a continuation of the actor's own type")]
-    pub(crate)  Box<dyn FnOnce(&mut A, &mut Context<'_, A>) -> Result<Next, Fault>>,
+    #[expect(
+        clippy::type_complexity,
+        reason = "a continuation of the actor's own type"
+    )]
+    pub(crate) Box<dyn FnOnce(&mut A, &mut Context<'_, A>) -> Result<Next, Fault>>,
 );
 
 impl<'a, A: Actor> Context<'a, A> {
@@ -70,7 +73,14 @@ impl<'a, A: Actor> Context<'a, A> {
         place: Option<EntityPlace>,
         recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
     ) -> Self {
-        Context { local, at, place, recipient, suspended: false, actor: PhantomData }
+        Context {
+            local,
+            at,
+            place,
+            recipient,
+            suspended: false,
+            actor: PhantomData,
+        }
     }
 
     /// This actor's address. That of an entity ends with its present activation; to address an entity for good, use its
@@ -111,7 +121,10 @@ impl<'a, A: Actor> Context<'a, A> {
     /// no entity.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
-        self.local.topology.placement(self.shard()?).map(|placement| placement.epoch)
+        self.local
+            .topology
+            .placement(self.shard()?)
+            .map(|placement| placement.epoch)
     }
 
     /// A handle for threads and runtimes outside of the cores.
@@ -140,8 +153,13 @@ impl<'a, A: Actor> Context<'a, A> {
     /// # Errors
     /// The message and the reason; nothing has changed.
     #[inline(always)]
-    pub fn try_tell<D: Destination>(&mut self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
-        to.deliver(self.local, message, None).inspect_err(|refused| self.local.counters.count_refusal(refused.why))
+    pub fn try_tell<D: Destination>(
+        &mut self,
+        to: D,
+        message: D::Msg,
+    ) -> Result<(), Refused<D::Msg>> {
+        to.deliver(self.local, message, None)
+            .inspect_err(|refused| self.local.counters.count_refusal(refused.why))
     }
 
     /// Answers an ask. A second answer is impossible; one that comes too late is dropped and counted.
@@ -187,7 +205,10 @@ impl<'a, A: Actor> Context<'a, A> {
     ///
     /// # Errors
     /// If the factory panics or the runtime is shutting down; nothing was started.
-    pub fn spawn_actor<B: Actor>(&mut self, factory: impl FnOnce() -> B) -> Result<ActorRef<B::Msg>, SpawnError> {
+    pub fn spawn_actor<B: Actor>(
+        &mut self,
+        factory: impl FnOnce() -> B,
+    ) -> Result<ActorRef<B::Msg>, SpawnError> {
         self.local.spawn_actor(factory, None)
     }
 
@@ -212,7 +233,9 @@ impl<'a, A: Actor> Context<'a, A> {
     ) {
         let spawned = self.local.handle.spawn_on(core, factory);
         self.pipe(spawned, move |outcome| {
-            then(outcome.unwrap_or(Err(SpawnError::Rejected(super::refusal::Rejection::ShuttingDown))))
+            then(outcome.unwrap_or(Err(SpawnError::Rejected(
+                super::refusal::Rejection::ShuttingDown,
+            ))))
         });
     }
 
@@ -255,7 +278,7 @@ impl<'a, A: Actor> Context<'a, A> {
     }
 
     /// Suspends this actor's mailbox, and nothing else, until the future has finished; then `then` gets the actor and
-    /// the result. The future has 10 s (a setting); after that it is dropped, and the actor fails.
+    /// the result. The future has 10 s; after that it is dropped, and the actor fails.
     ///
     /// One future at a time: a second call in the same handler is the actor's fault. To write whole handlers as
     /// asynchronous functions, see [`AsyncActor`](super::awaiting::AsyncActor).
@@ -267,13 +290,19 @@ impl<'a, A: Actor> Context<'a, A> {
         future: F,
         then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
     ) {
-        assert!(!self.suspended, "an actor can wait for one future at a time: join them into one");
+        assert!(
+            !self.suspended,
+            "an actor can wait for one future at a time: join them into one"
+        );
         self.suspended = true;
         let resume = move |output| {
-            let resume: Box<dyn Any> = Box::new(Resume::<A>(Box::new(move |actor, ctx| then(actor, output, ctx))));
+            let resume: Box<dyn Any> = Box::new(Resume::<A>(Box::new(move |actor, ctx| {
+                then(actor, output, ctx)
+            })));
             resume
         };
-        self.local.add_suspending_job(Box::new(Suspending::new(future, resume, self.at)));
+        self.local
+            .add_suspending_job(Box::new(Suspending::new(future, resume, self.at)));
     }
 
     fn pipe<F: Future + 'static>(
@@ -282,7 +311,8 @@ impl<'a, A: Actor> Context<'a, A> {
         then: impl FnOnce(Result<F::Output, TaskError>) -> A::Msg + 'static,
     ) {
         let recipient = self.recipient();
-        self.local.add_job(Box::new(Piped::new(future, then, recipient, self.at)));
+        self.local
+            .add_job(Box::new(Piped::new(future, then, recipient, self.at)));
     }
 
     fn recipient(&mut self) -> Recipient<A::Msg> {
@@ -298,7 +328,9 @@ impl<'a, A: Actor> Context<'a, A> {
 
 impl<A: Actor> fmt::Debug for Context<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("me", &self.me()).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("me", &self.me())
+            .finish_non_exhaustive()
     }
 }
 

@@ -47,9 +47,16 @@ pub(crate) trait Cargo: Send {
 /// What a handle asks of the engine; only the coordination core is asked.
 pub(crate) enum Request {
     /// Move a shard.
-    Move { shard: ShardKey, to: CoreId, done: Completer<Result<(), MoveError>> },
+    Move {
+        shard: ShardKey,
+        to: CoreId,
+        done: Completer<Result<(), MoveError>>,
+    },
     /// Drain all cores until the deadline, then stop them. The answer says whether everything was handled.
-    Shutdown { within: Duration, done: Completer<bool> },
+    Shutdown {
+        within: Duration,
+        done: Completer<bool>,
+    },
 }
 
 /// Whether a core has drained, for the count of messages in flight.

@@ -54,6 +54,8 @@ pub(crate) struct Kind {
 impl Kind {
     /// Mean handling time, estimated from samples.
     pub(crate) fn mean_nanos(&self) -> u64 {
-        (self.sampled.as_nanos() as u64).checked_div(self.sampled_messages).unwrap_or(0)
+        (self.sampled.as_nanos() as u64)
+            .checked_div(self.sampled_messages)
+            .unwrap_or(0)
     }
 }

@@ -127,7 +127,11 @@ impl Local {
             (Policy::Backpressure, Some(Extra::Acknowledge(stored))) => {
                 let waiting = class.pool.waiting.entry(to.slot()).or_default();
                 if waiting.len() >= cell.waiters as usize {
-                    return Err(refuse(Rejection::MailboxFull, message, Some(Extra::Acknowledge(stored))));
+                    return Err(refuse(
+                        Rejection::MailboxFull,
+                        message,
+                        Some(Extra::Acknowledge(stored)),
+                    ));
                 }
                 waiting.push_back(Waiting { message, stored });
                 cell.has_waiting = true;
@@ -153,11 +157,19 @@ impl Local {
     #[cold]
     #[inline(never)]
     pub(crate) fn trace_next<M: Message>(&mut self, at: CellRef, actor: &'static str) {
-        let Some(cell) = self.cells.get(at) else { return };
-        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else { return };
+        let Some(cell) = self.cells.get(at) else {
+            return;
+        };
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
+            return;
+        };
         if let Some(message) = class.pool.first(&cell.queue) {
             let digest = digest(message);
-            self.trace(TraceEvent::Deliver { to: at, actor, digest });
+            self.trace(TraceEvent::Deliver {
+                to: at,
+                actor,
+                digest,
+            });
         }
     }
 
@@ -183,7 +195,12 @@ impl Local {
     }
 
     /// Stores a message whose room is reserved; only an actor that is gone can refuse it.
-    pub(crate) fn accept_reserved<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
+    pub(crate) fn accept_reserved<M: Message>(
+        &mut self,
+        to: CellRef,
+        message: M,
+        extra: Option<Extra>,
+    ) {
         if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
             self.dead_letter(refused.why, refused.message);
         }
@@ -195,8 +212,12 @@ impl Local {
     }
 
     fn push_stop<M: Message>(&mut self, at: CellRef) {
-        let Some(cell) = self.cells.get(at) else { return };
-        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else { return };
+        let Some(cell) = self.cells.get(at) else {
+            return;
+        };
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
+            return;
+        };
         class.pool.push(&mut cell.queue, Mail::Stop);
         self.queued_messages += 1;
         self.queued_bytes += MailPool::<M>::NODE_BYTES;
@@ -216,16 +237,25 @@ impl Local {
         } else {
             let class = self.class_id::<M>();
             let (batch, opened) = self.class_mut::<M>().outgoing.open(to.core);
-            batch.notes.push((batch.items.len() as u32, Note::Stop(to.cell)));
+            batch
+                .notes
+                .push((batch.items.len() as u32, Note::Stop(to.cell)));
             if opened {
-                self.outbox[to.core.index()].open.push(OpenBatch::Class(class));
+                self.outbox[to.core.index()]
+                    .open
+                    .push(OpenBatch::Class(class));
             }
         }
     }
 
     /// Puts a message for another core into the outbox.
     #[inline(never)]
-    fn post<M: Message>(&mut self, to: ActorRef<M>, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+    fn post<M: Message>(
+        &mut self,
+        to: ActorRef<M>,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
         let Some(target) = self.outbox.get_mut(to.core.index()) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
@@ -240,12 +270,16 @@ impl Local {
         };
         let (batch, opened) = table.outgoing.open(to.core);
         if let Some(Extra::Acknowledge(stored)) = extra {
-            batch.notes.push((batch.items.len() as u32, Note::Acknowledge(stored)));
+            batch
+                .notes
+                .push((batch.items.len() as u32, Note::Acknowledge(stored)));
         }
         batch.items.push((to.cell, message));
         let full = batch.items.len() >= limit;
         if opened {
-            self.outbox[to.core.index()].open.push(OpenBatch::Class(class));
+            self.outbox[to.core.index()]
+                .open
+                .push(OpenBatch::Class(class));
         }
         if full {
             self.seal(to.core, OpenBatch::Class(class));

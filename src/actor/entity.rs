@@ -1,10 +1,10 @@
 //! Entity types: how entities are made, how long they stay, and what of them moves between cores.
 
 use super::activation::ActorBody;
-use super::model::{Actor, Fault};
 use super::cell::{Body, EntityPlace};
 use super::entity_id::EntityId;
 use super::mailbox::Mailbox;
+use super::model::{Actor, Fault};
 use super::refusal::panic_text;
 use crate::wire::archive::{Archivable, ArchivedBytes, from_bytes, to_bytes};
 use std::any::Any;
@@ -75,7 +75,10 @@ enum Transfer<A> {
     /// The value moves.
     Send(fn(A) -> Box<dyn Any + Send>),
     /// A view is captured and restored.
-    Captured { capture: fn(&A) -> Result<ArchivedBytes, Fault>, restore: fn(&mut A, &ArchivedBytes) -> Result<(), Fault> },
+    Captured {
+        capture: fn(&A) -> Result<ArchivedBytes, Fault>,
+        restore: fn(&mut A, &ArchivedBytes) -> Result<(), Fault>,
+    },
     /// The entity is stopped, with its hook, and starts afresh.
     Ephemeral,
 }
@@ -143,11 +146,18 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
     }
 
     /// Entities that lose their state when their shard moves: they are stopped, with their hook, and start afresh.
-    pub fn ephemeral(name: &'static str, factory: impl Fn(&I) -> A + Send + Sync + 'static) -> Self {
+    pub fn ephemeral(
+        name: &'static str,
+        factory: impl Fn(&I) -> A + Send + Sync + 'static,
+    ) -> Self {
         Self::new(name, factory, Transfer::Ephemeral)
     }
 
-    fn new(name: &'static str, factory: impl Fn(&I) -> A + Send + Sync + 'static, transfer: Transfer<A>) -> Self {
+    fn new(
+        name: &'static str,
+        factory: impl Fn(&I) -> A + Send + Sync + 'static,
+        transfer: Transfer<A>,
+    ) -> Self {
         EntityType {
             name,
             factory: Arc::new(factory),
@@ -171,8 +181,8 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
         self
     }
 
-    /// Stops an entity that has had no message for so long (default: never). A message that arrives meanwhile starts it
-    /// again, and is not lost.
+    /// Stops an entity that has had no message for so long (default: never), with its hook. Its state goes with it; a
+    /// message that arrives meanwhile starts it afresh, and is not lost.
     pub fn passivate_after(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);
         self
@@ -186,13 +196,19 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
     }
 
     pub(crate) fn host(&self) -> Box<dyn Host<I, A::Msg>> {
-        Box::new(EntityHost { factory: self.factory.clone(), transfer: self.transfer })
+        Box::new(EntityHost {
+            factory: self.factory.clone(),
+            transfer: self.transfer,
+        })
     }
 }
 
 impl<A, I> fmt::Debug for EntityType<A, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EntityType").field("name", &self.name).field("num_shards", &self.num_shards).finish_non_exhaustive()
+        f.debug_struct("EntityType")
+            .field("name", &self.name)
+            .field("num_shards", &self.num_shards)
+            .finish_non_exhaustive()
     }
 }
 
@@ -207,7 +223,11 @@ impl<A: Actor, I: EntityId> EntityHost<A, I> {
     }
 
     fn body(actor: A, place: EntityPlace, started: bool) -> Box<dyn Body> {
-        Box::new(EntityBody::<A, I> { inner: ActorBody { actor, started }, place, id: PhantomData })
+        Box::new(EntityBody::<A, I> {
+            inner: ActorBody { actor, started },
+            place,
+            id: PhantomData,
+        })
     }
 }
 
@@ -249,7 +269,11 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
                     .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))))?;
                 Ok(Self::body(actor, place, false))
             }
-            (Packed::View(_) | Packed::Nothing, _) => Ok(Self::body(self.make(id).map_err(Fault::panicked)?, place, false)),
+            (Packed::View(_) | Packed::Nothing, _) => Ok(Self::body(
+                self.make(id).map_err(Fault::panicked)?,
+                place,
+                false,
+            )),
         }
     }
 }

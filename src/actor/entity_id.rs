@@ -112,7 +112,10 @@ pub struct InlineKey {
 
 /// A text that is too long for an [`InlineKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an inline key holds at most {} bytes, this text has {bytes}; use String ids", InlineKey::MAX_BYTES)]
+#[error(
+    "an inline key holds at most {} bytes, this text has {bytes}; use String ids",
+    InlineKey::MAX_BYTES
+)]
 pub struct KeyTooLong {
     /// The length of the text.
     pub bytes: usize,
@@ -139,13 +142,22 @@ impl std::str::FromStr for InlineKey {
             .get_mut(..text.len())
             .ok_or(KeyTooLong { bytes: text.len() })?
             .copy_from_slice(text.as_bytes());
-        Ok(InlineKey { bytes, len: text.len() as u8 })
+        Ok(InlineKey {
+            bytes,
+            len: text.len() as u8,
+        })
     }
 }
 
 impl Debug for InlineKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.as_str().fmt(f)
+    }
+}
+
+impl std::fmt::Display for InlineKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The runtime as seen from threads outside of its cores.
 
-use super::model::Actor;
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::local::Local;
 use super::mailbox::{Mailbox, Stored};
+use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
 use super::reference::{ActorRef, Destination};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
@@ -146,8 +146,14 @@ impl Gate {
     }
 
     /// Gives a job to a core, even while the gate is closed.
-    pub(crate) fn submit_always(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
-        let Some(entry) = self.entries.get(core.index()) else { return Err((Rejection::NoSuchActor, job)) };
+    pub(crate) fn submit_always(
+        &self,
+        core: CoreId,
+        job: CoreJob,
+    ) -> Result<(), (Rejection, CoreJob)> {
+        let Some(entry) = self.entries.get(core.index()) else {
+            return Err((Rejection::NoSuchActor, job));
+        };
         match entry.jobs.try_send(job) {
             Ok(()) => {
                 entry.doorbell.ring();
@@ -169,7 +175,10 @@ impl Gate {
 impl Exit for Gate {
     fn leave(&self, (address, why): Orphan) {
         // If the core takes nothing any more, the ask ends by its deadline or with the core.
-        let _ = self.submit_always(address.core(), call(move |local| local.fail_ask(address, why)));
+        let _ = self.submit_always(
+            address.core(),
+            call(move |local| local.fail_ask(address, why)),
+        );
     }
 }
 
@@ -192,7 +201,10 @@ impl Clone for Handle {
 impl Handle {
     pub(crate) fn new(gate: Arc<Gate>) -> Handle {
         let entry = gate.next.fetch_add(1, Ordering::Relaxed) % gate.data_cores.max(1);
-        Handle { gate, entry: CoreId(entry as u16) }
+        Handle {
+            gate,
+            entry: CoreId(entry as u16),
+        }
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
@@ -205,7 +217,10 @@ impl Handle {
     /// If there is no such core.
     pub fn through(&self, core: CoreId) -> Result<Handle, SpawnError> {
         self.check(core)?;
-        Ok(Handle { gate: self.gate.clone(), entry: core })
+        Ok(Handle {
+            gate: self.gate.clone(),
+            entry: core,
+        })
     }
 
     /// How many cores run actors: `core-0` to the one before this number.
@@ -228,10 +243,18 @@ impl Handle {
     /// # Errors
     /// The message and the reason; nothing has changed.
     pub fn try_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
-        let tell = Tell { to: to.into_owned(), message };
-        let Err((why, job)) = self.gate.submit(self.entry, Box::new(tell)) else { return Ok(()) };
+        let tell = Tell {
+            to: to.into_owned(),
+            message,
+        };
+        let Err((why, job)) = self.gate.submit(self.entry, Box::new(tell)) else {
+            return Ok(());
+        };
         match (job as Box<dyn Any>).downcast::<Tell<D::Owned>>() {
-            Ok(tell) => Err(Refused { message: tell.message, why }),
+            Ok(tell) => Err(Refused {
+                message: tell.message,
+                why,
+            }),
             Err(_) => unreachable!("what comes back is what was submitted"),
         }
     }
@@ -241,7 +264,11 @@ impl Handle {
         let to = to.into_owned();
         let (completer, stored) = pending(Err(Uncertainty::RuntimeGone.into()));
         self.submit_awaited(completer, move |local, completer| {
-            local.send(to, message, Box::new(move |_, outcome| completer.complete(outcome.map(|Stored| ()))));
+            local.send(
+                to,
+                message,
+                Box::new(move |_, outcome| completer.complete(outcome.map(|Stored| ()))),
+            );
         });
         stored
     }
@@ -265,7 +292,12 @@ impl Handle {
         let to = to.into_owned();
         let (completer, reply) = pending(Err(Uncertainty::RuntimeGone.into()));
         self.submit_awaited(completer, move |local, completer| {
-            local.ask(to, within, make, Box::new(move |_, outcome| completer.complete(outcome)));
+            local.ask(
+                to,
+                within,
+                make,
+                Box::new(move |_, outcome| completer.complete(outcome)),
+            );
         });
         reply
     }
@@ -274,7 +306,9 @@ impl Handle {
     pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
         let core = to.core();
         // Refused, the address is dropped with the job, and the ask ends as unanswered.
-        let _ = self.gate.submit_always(core, call(move |local| local.reply(to, reply)));
+        let _ = self
+            .gate
+            .submit_always(core, call(move |local| local.reply(to, reply)));
     }
 
     /// Starts an actor on this handle's core.
@@ -306,7 +340,14 @@ impl Handle {
 
     /// Asks an actor to stop once it has handled what this handle sent to it before.
     pub fn stop<M: Message>(&self, actor: ActorRef<M>) {
-        if self.gate.submit(self.entry, call(move |local| local.stop_actor_in_order(actor))).is_err() {
+        if self
+            .gate
+            .submit(
+                self.entry,
+                call(move |local| local.stop_actor_in_order(actor)),
+            )
+            .is_err()
+        {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -340,7 +381,11 @@ impl Handle {
     }
 
     /// Has something done on a core, even while the runtime refuses what is new; `false` if the core takes nothing now.
-    pub(crate) fn submit_call(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) -> bool {
+    pub(crate) fn submit_call(
+        &self,
+        core: CoreId,
+        work: impl FnOnce(&mut Local) + Send + 'static,
+    ) -> bool {
         self.gate.submit_always(core, call(work)).is_ok()
     }
 
@@ -362,7 +407,7 @@ impl Handle {
     }
 
     fn check(&self, core: CoreId) -> Result<(), SpawnError> {
-        if core.index() < self.gate.entries.len() {
+        if core.index() < self.gate.data_cores {
             Ok(())
         } else {
             Err(SpawnError::NoSuchCore(core, self.gate.data_cores))
@@ -375,7 +420,10 @@ impl Handle {
         completer: Completer<Result<T, AskError>>,
         call: impl FnOnce(&mut Local, Completer<Result<T, AskError>>) + Send + 'static,
     ) {
-        if let Err((why, job)) = self.gate.submit(self.entry, Box::new(Awaited { completer, call })) {
+        if let Err((why, job)) = self
+            .gate
+            .submit(self.entry, Box::new(Awaited { completer, call }))
+        {
             job.reject(why);
         }
     }
@@ -383,6 +431,10 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({} of {} cores)", self.entry, self.gate.data_cores)
+        write!(
+            f,
+            "Handle({} of {} cores)",
+            self.entry, self.gate.data_cores
+        )
     }
 }

@@ -266,7 +266,10 @@ impl Local {
 
     fn find_class<M: Message>(&mut self, wanted: TypeId) -> u16 {
         let class = *self.class_ids.entry(wanted).or_insert_with(|| {
-            let class = Class::<M> { pool: MailPool::default(), outgoing: Outgoing::new(self.port.cores()) };
+            let class = Class::<M> {
+                pool: MailPool::default(),
+                outgoing: Outgoing::new(self.port.cores()),
+            };
             self.classes.push(TypedBox::new(Box::new(class)));
             (self.classes.len() - 1) as u16
         });
@@ -276,7 +279,8 @@ impl Local {
 
     pub(crate) fn class_mut<M: Message>(&mut self) -> &mut Class<M> {
         let class = self.class_id::<M>();
-        downcast_class(&mut self.classes, class).unwrap_or_else(|| unreachable!("classes are numbered by type"))
+        downcast_class(&mut self.classes, class)
+            .unwrap_or_else(|| unreachable!("classes are numbered by type"))
     }
 
     /// The number of an actor type on this core.
@@ -298,17 +302,24 @@ impl Local {
     /// Whether the budget of queued messages has room, so that lanes may be drained.
     #[inline(always)]
     pub(crate) fn has_room(&self) -> bool {
-        self.queued_messages < self.limits.queued_messages && self.queued_bytes < self.limits.queued_bytes
+        self.queued_messages < self.limits.queued_messages
+            && self.queued_bytes < self.limits.queued_bytes
     }
 }
 
 #[inline(always)]
-pub(crate) fn downcast_class<M: Message>(classes: &mut [TypedBox<dyn AnyClass>], class: u16) -> Option<&mut Class<M>> {
+pub(crate) fn downcast_class<M: Message>(
+    classes: &mut [TypedBox<dyn AnyClass>],
+    class: u16,
+) -> Option<&mut Class<M>> {
     classes.get_mut(usize::from(class))?.get_mut()
 }
 
 impl std::fmt::Debug for Local {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Local").field("core", &self.core).field("actors", &self.cells.len()).finish_non_exhaustive()
+        f.debug_struct("Local")
+            .field("core", &self.core)
+            .field("actors", &self.cells.len())
+            .finish_non_exhaustive()
     }
 }

@@ -35,13 +35,21 @@ impl Mailbox {
     #[must_use]
     pub const fn bounded(capacity: u32) -> Mailbox {
         let capacity = if capacity == 0 { 1 } else { capacity };
-        Mailbox { capacity, policy: Policy::DropNew, waiters: 1_000 }
+        Mailbox {
+            capacity,
+            policy: Policy::DropNew,
+            waiters: 1_000,
+        }
     }
 
     /// A mailbox without a bound of its own; the core's budget still holds.
     #[must_use]
     pub const fn unbounded() -> Mailbox {
-        Mailbox { capacity: u32::MAX, policy: Policy::DropNew, waiters: 0 }
+        Mailbox {
+            capacity: u32::MAX,
+            policy: Policy::DropNew,
+            waiters: 0,
+        }
     }
 
     /// What happens when it is full.
@@ -102,7 +110,11 @@ pub(crate) struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { head: NIL, tail: NIL, len: 0 }
+        Queue {
+            head: NIL,
+            tail: NIL,
+            len: 0,
+        }
     }
 }
 
@@ -140,7 +152,10 @@ const KEPT_PAGES: usize = 64;
 
 impl<M> Default for MailPool<M> {
     fn default() -> Self {
-        MailPool { mail: Slots::default(), waiting: ahash::AHashMap::default() }
+        MailPool {
+            mail: Slots::default(),
+            waiting: ahash::AHashMap::default(),
+        }
     }
 }
 

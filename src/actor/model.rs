@@ -59,7 +59,12 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Fault {
 
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fault({}{})", if self.is_panic() { "panic: " } else { "" }, self.cause())
+        write!(
+            f,
+            "Fault({}{})",
+            if self.is_panic() { "panic: " } else { "" },
+            self.cause()
+        )
     }
 }
 
@@ -103,7 +108,8 @@ pub trait Actor: Sized + 'static {
     /// The messages it takes; usually an enum.
     type Msg: Message;
 
-    /// Runs before the first message.
+    /// Runs before the first message. What has to be fetched first is awaited with [`Context::suspend`], and messages
+    /// wait meanwhile.
     ///
     /// # Errors
     /// A fault stops the actor, as one in [`receive`](Actor::receive) does.

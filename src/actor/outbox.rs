@@ -107,8 +107,14 @@ impl Local {
         for class in [LaneClass::Replies, LaneClass::Requests] {
             loop {
                 let target = &mut self.outbox[to.index()];
-                let waiting = if class == LaneClass::Replies { &mut target.replies } else { &mut target.requests };
-                let Some(batch) = waiting.pop_front() else { break };
+                let waiting = if class == LaneClass::Replies {
+                    &mut target.replies
+                } else {
+                    &mut target.requests
+                };
+                let Some(batch) = waiting.pop_front() else {
+                    break;
+                };
                 let messages = batch.len();
                 if let Err(batch) = self.port.send_batch(to, class, batch) {
                     waiting.push_front(batch);
@@ -120,7 +126,11 @@ impl Local {
                 }
                 target.to_ring = true;
                 self.counters.batches_sent += 1;
-                self.trace(TraceEvent::Flush { to, class, messages });
+                self.trace(TraceEvent::Flush {
+                    to,
+                    class,
+                    messages,
+                });
             }
         }
     }

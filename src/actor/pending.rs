@@ -43,10 +43,20 @@ pub(crate) struct Completer<T> {
 /// A pending result and the end that completes it; dropped, that end completes it with `if_dropped`.
 pub(crate) fn pending<T>(if_dropped: T) -> (Completer<T>, Pending<T>) {
     let shared = Arc::new(Shared {
-        state: Mutex::new(State { result: None, waker: None, taken: false }),
+        state: Mutex::new(State {
+            result: None,
+            waker: None,
+            taken: false,
+        }),
         arrived: Condvar::new(),
     });
-    (Completer { shared: Some(shared.clone()), if_dropped: Some(if_dropped) }, Pending { shared })
+    (
+        Completer {
+            shared: Some(shared.clone()),
+            if_dropped: Some(if_dropped),
+        },
+        Pending { shared },
+    )
 }
 
 impl<T> Completer<T> {
@@ -81,7 +91,11 @@ impl<T> Pending<T> {
     pub(crate) fn ready(result: T) -> Pending<T> {
         Pending {
             shared: Arc::new(Shared {
-                state: Mutex::new(State { result: Some(result), waker: None, taken: false }),
+                state: Mutex::new(State {
+                    result: Some(result),
+                    waker: None,
+                    taken: false,
+                }),
                 arrived: Condvar::new(),
             }),
         }
@@ -99,7 +113,11 @@ impl<T> Pending<T> {
             if let Some(result) = state.result.take() {
                 return result;
             }
-            state = self.shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .arrived
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -147,14 +165,21 @@ impl<T> Future for Pending<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let mut state = self.shared.lock();
-        assert!(!state.taken, "a pending result was polled after it had been taken");
+        assert!(
+            !state.taken,
+            "a pending result was polled after it had been taken"
+        );
         match state.result.take() {
             Some(result) => {
                 state.taken = true;
                 Poll::Ready(result)
             }
             None => {
-                if !state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+                if !state
+                    .waker
+                    .as_ref()
+                    .is_some_and(|known| known.will_wake(context.waker()))
+                {
                     state.waker = Some(context.waker().clone());
                 }
                 Poll::Pending
@@ -165,7 +190,9 @@ impl<T> Future for Pending<T> {
 
 impl<T> fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("ready", &self.shared.lock().result.is_some()).finish()
+        f.debug_struct("Pending")
+            .field("ready", &self.shared.lock().result.is_some())
+            .finish()
     }
 }
 
@@ -186,9 +213,16 @@ mod tests {
         assert_eq!(result.wait(), Ok(7));
         let (completer, result) = pending(Err::<u8, _>("gone"));
         drop(completer);
-        assert_eq!(result.wait_for(Duration::from_secs(60)).unwrap(), Err("gone"));
+        assert_eq!(
+            result.wait_for(Duration::from_secs(60)).unwrap(),
+            Err("gone")
+        );
         let (completer, result) = pending(0);
-        let result = result.try_take().unwrap_err().wait_for(Duration::ZERO).unwrap_err();
+        let result = result
+            .try_take()
+            .unwrap_err()
+            .wait_for(Duration::ZERO)
+            .unwrap_err();
         completer.complete(3);
         assert_eq!(result.try_take().unwrap(), 3);
     }

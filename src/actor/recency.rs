@@ -17,7 +17,11 @@ struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Link { prev: NIL, next: NIL, last_used: Time::ZERO }
+        Link {
+            prev: NIL,
+            next: NIL,
+            last_used: Time::ZERO,
+        }
     }
 }
 
@@ -31,7 +35,11 @@ pub(crate) struct Recency {
 
 impl Default for Recency {
     fn default() -> Self {
-        Recency { links: Paged::default(), oldest: NIL, newest: NIL }
+        Recency {
+            links: Paged::default(),
+            oldest: NIL,
+            newest: NIL,
+        }
     }
 }
 
@@ -72,7 +80,11 @@ impl Recency {
     }
 
     fn append(&mut self, slot: u32, now: Time) {
-        self.links[slot] = Link { prev: self.newest, next: NIL, last_used: now };
+        self.links[slot] = Link {
+            prev: self.newest,
+            next: NIL,
+            last_used: now,
+        };
         if self.newest == NIL {
             self.oldest = slot;
         } else {

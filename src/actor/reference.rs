@@ -85,7 +85,12 @@ pub struct ActorRef<M> {
 
 impl<M> ActorRef<M> {
     pub(crate) fn new(home: Home, core: CoreId, cell: CellRef) -> Self {
-        ActorRef { home, cell, core, message: PhantomData }
+        ActorRef {
+            home,
+            cell,
+            core,
+            message: PhantomData,
+        }
     }
 
     /// The core on which the actor lives.
@@ -132,7 +137,11 @@ pub struct Region<I, M> {
 
 impl<I: EntityId, M: Message> Region<I, M> {
     pub(crate) fn new(id: EntityTypeId, num_shards: u32) -> Self {
-        Region { id, num_shards, types: PhantomData }
+        Region {
+            id,
+            num_shards,
+            types: PhantomData,
+        }
     }
 
     /// The number of the entity type.
@@ -144,7 +153,10 @@ impl<I: EntityId, M: Message> Region<I, M> {
     /// The entity of that id as a destination; nothing is allocated.
     #[must_use]
     pub fn entity<'k>(&self, id: &'k I::Key) -> EntityAt<'k, I, M> {
-        EntityAt { region: *self, key: id }
+        EntityAt {
+            region: *self,
+            key: id,
+        }
     }
 
     /// A reference to the entity of that id, to be kept or sent; `Copy` exactly when the id is.
@@ -156,7 +168,10 @@ impl<I: EntityId, M: Message> Region<I, M> {
     /// The shard in which the entity of that id lives.
     #[must_use]
     pub fn shard_of(&self, id: &I::Key) -> ShardKey {
-        ShardKey { entity_type: self.id, shard: shard_of(I::stable_hash(id), self.num_shards) }
+        ShardKey {
+            entity_type: self.id,
+            shard: shard_of(I::stable_hash(id), self.num_shards),
+        }
     }
 }
 
@@ -216,7 +231,10 @@ impl<I, M> EntityRef<I, M> {
 
 impl<I: Clone, M> Clone for EntityRef<I, M> {
     fn clone(&self) -> Self {
-        EntityRef { region: self.region, id: self.id.clone() }
+        EntityRef {
+            region: self.region,
+            id: self.id.clone(),
+        }
     }
 }
 
@@ -239,7 +257,12 @@ pub trait Destination: Sized {
     fn into_owned(self) -> Self::Owned;
 
     #[doc(hidden)]
-    fn deliver(self, local: &mut Local, message: Self::Msg, extra: Option<Extra>) -> Result<(), Refused<Self::Msg>>;
+    fn deliver(
+        self,
+        local: &mut Local,
+        message: Self::Msg,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<Self::Msg>>;
 }
 
 impl<M: Message> Destination for ActorRef<M> {
@@ -251,7 +274,12 @@ impl<M: Message> Destination for ActorRef<M> {
     }
 
     #[inline(always)]
-    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+    fn deliver(
+        self,
+        local: &mut Local,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
         local.deliver_to_actor(self, message, extra)
     }
 }
@@ -265,7 +293,12 @@ impl<I: EntityId, M: Message> Destination for EntityAt<'_, I, M> {
     }
 
     #[inline]
-    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+    fn deliver(
+        self,
+        local: &mut Local,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
         local.deliver_to_entity(self.region, self.key, message, extra)
     }
 }
@@ -279,7 +312,12 @@ impl<I: EntityId, M: Message> Destination for EntityRef<I, M> {
     }
 
     #[inline]
-    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+    fn deliver(
+        self,
+        local: &mut Local,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
         local.deliver_to_entity(self.region, self.id.as_key(), message, extra)
     }
 }
@@ -293,7 +331,12 @@ impl<I: EntityId, M: Message> Destination for &EntityRef<I, M> {
     }
 
     #[inline]
-    fn deliver(self, local: &mut Local, message: M, extra: Option<Extra>) -> Result<(), Refused<M>> {
+    fn deliver(
+        self,
+        local: &mut Local,
+        message: M,
+        extra: Option<Extra>,
+    ) -> Result<(), Refused<M>> {
         local.deliver_to_entity(self.region, self.id.as_key(), message, extra)
     }
 }

@@ -104,7 +104,9 @@ pub struct Refused<M> {
 
 impl<M> fmt::Debug for Refused<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("why", &self.why).finish_non_exhaustive()
+        f.debug_struct("Refused")
+            .field("why", &self.why)
+            .finish_non_exhaustive()
     }
 }
 

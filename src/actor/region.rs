@@ -4,9 +4,9 @@
 use super::batch::{Batch, EntityBatch, Note, Outgoing};
 use super::cell::{Body, Cells, EntityPlace};
 use super::control::Cargo;
+use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
-use super::delivery::refuse;
 use super::local::{Extra, Local, Room, TimerEvent, downcast_class};
 use super::mailbox::{Mail, MailPool, Mailbox};
 use super::mutant::Mutant;
@@ -108,7 +108,9 @@ pub(crate) trait AnyRegion: AsAny {
 
 impl<I: EntityId, M: Message> RegionTable<I, M> {
     fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
-        self.shards[place.shard as usize].find(place.table_hash, |entry| entry.1 == slot).map(|entry| &entry.0)
+        self.shards[place.shard as usize]
+            .find(place.table_hash, |entry| entry.1 == slot)
+            .map(|entry| &entry.0)
     }
 }
 
@@ -153,11 +155,15 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
     }
 
     fn slots(&self, shard: ShardId) -> Vec<u32> {
-        self.shards[shard.index()].iter().map(|entry| entry.1).collect()
+        self.shards[shard.index()]
+            .iter()
+            .map(|entry| entry.1)
+            .collect()
     }
 
     fn describe(&self, place: EntityPlace, slot: u32) -> String {
-        self.id_of(place, slot).map_or_else(String::new, |id| format!("{id:?}"))
+        self.id_of(place, slot)
+            .map_or_else(String::new, |id| format!("{id:?}"))
     }
 }
 
@@ -184,27 +190,46 @@ impl Local {
         let kind = self.kind_id::<A>();
         let class = self.class_id::<A::Msg>();
         let placements: Vec<_> = (0..shards)
-            .map(|shard| ShardKey { entity_type: key, shard: ShardId(shard) })
-            .map(|key| (self.topology.route(key), self.topology.placement(key).map(|placement| placement.owner)))
+            .map(|shard| ShardKey {
+                entity_type: key,
+                shard: ShardId(shard),
+            })
+            .map(|key| {
+                (
+                    self.topology.route(key),
+                    self.topology
+                        .placement(key)
+                        .map(|placement| placement.owner),
+                )
+            })
             .collect();
-        let word = |n: u64| seed.wrapping_add(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(number) << 32);
-        self.regions.push(TypedBox::new(Box::new(RegionTable::<I, A::Msg> {
-            host: entity.host(),
-            hasher: RandomState::with_seeds(word(1), word(2), word(3), word(4)),
-            class,
-            kind,
-            mailbox: entity.mailbox.unwrap_or(default_mailbox),
-            routes: placements.iter().map(|(route, _)| route.unwrap_or(Route::Hold)).collect(),
-            shards: (0..shards).map(|_| HashTable::new()).collect(),
-            held: BTreeMap::new(),
-            leaving: BTreeMap::new(),
-            outgoing: Outgoing::new(self.port.cores()),
-        })));
+        let word = |n: u64| {
+            seed.wrapping_add(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(number) << 32)
+        };
+        self.regions
+            .push(TypedBox::new(Box::new(RegionTable::<I, A::Msg> {
+                host: entity.host(),
+                hasher: RandomState::with_seeds(word(1), word(2), word(3), word(4)),
+                class,
+                kind,
+                mailbox: entity.mailbox.unwrap_or(default_mailbox),
+                routes: placements
+                    .iter()
+                    .map(|(route, _)| route.unwrap_or(Route::Hold))
+                    .collect(),
+                shards: (0..shards).map(|_| HashTable::new()).collect(),
+                held: BTreeMap::new(),
+                leaving: BTreeMap::new(),
+                outgoing: Outgoing::new(self.port.cores()),
+            })));
         self.region_states.push(RegionState {
             name: entity.name,
             handled: vec![0; shards as usize],
             kind,
-            hosted: placements.iter().map(|(_, owner)| *owner == Some(self.core)).collect(),
+            hosted: placements
+                .iter()
+                .map(|(_, owner)| *owner == Some(self.core))
+                .collect(),
             sealed: vec![false; shards as usize],
             suspended: BTreeMap::new(),
             active: 0,
@@ -222,7 +247,10 @@ impl Local {
     }
 
     #[inline]
-    pub(crate) fn region_mut<I: EntityId, M: Message>(&mut self, region: u16) -> Option<&mut RegionTable<I, M>> {
+    pub(crate) fn region_mut<I: EntityId, M: Message>(
+        &mut self,
+        region: u16,
+    ) -> Option<&mut RegionTable<I, M>> {
         downcast_region(&mut self.regions, region)
     }
 
@@ -240,9 +268,15 @@ impl Local {
     }
 
     /// Sends to an entity what must not be refused: the result of something that the entity asked for.
-    pub(crate) fn bring_to_entity<I: EntityId, M: Message>(&mut self, region: Region<I, M>, key: &I::Key, message: M) {
+    pub(crate) fn bring_to_entity<I: EntityId, M: Message>(
+        &mut self,
+        region: Region<I, M>,
+        key: &I::Key,
+        message: M,
+    ) {
         let shard = shard_of(I::stable_hash(key), region.num_shards);
-        let sent = self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted);
+        let sent =
+            self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted);
         if let Err(refused) = sent {
             self.dead_letter(refused.why, refused.message);
         }
@@ -269,7 +303,11 @@ impl Local {
                 key,
                 message,
                 extra,
-                if sender == Sender::Call { Room::Bounded } else { Room::Reserved },
+                if sender == Sender::Call {
+                    Room::Bounded
+                } else {
+                    Room::Reserved
+                },
             ),
             Some(Route::To(core)) => {
                 let core = *core;
@@ -295,7 +333,14 @@ impl Local {
             self.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Bounded)
         } else {
             // Only a sender that broke the order of a move gets here; its message is passed on, not lost.
-            self.route_to_entity::<I, M>(number, shard, id.as_key(), message, extra, Sender::Accepted)
+            self.route_to_entity::<I, M>(
+                number,
+                shard,
+                id.as_key(),
+                message,
+                extra,
+                Sender::Accepted,
+            )
         };
         if let Err(refused) = stored {
             self.dead_letter(refused.why, refused.message);
@@ -316,7 +361,9 @@ impl Local {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         };
         let hash = region.hasher.hash_one(key);
-        let slot = region.shards[shard.index()].find(hash, |(id, _)| id.is(key)).map(|entry| entry.1);
+        let slot = region.shards[shard.index()]
+            .find(hash, |(id, _)| id.is(key))
+            .map(|entry| entry.1);
         let started = match slot {
             Some(slot) => self.cells.tenant(slot),
             None if room == Room::Bounded && !self.has_room() => {
@@ -340,7 +387,11 @@ impl Local {
         table_hash: u64,
     ) -> Option<CellRef> {
         let region = downcast_region::<I, M>(&mut self.regions, number)?;
-        let place = EntityPlace { region: number, shard: shard.0, table_hash };
+        let place = EntityPlace {
+            region: number,
+            shard: shard.0,
+            table_hash,
+        };
         let id = I::from_key(key);
         match region.host.start(&id, place) {
             Ok(body) => self.place_entity::<I, M>(place, id, body),
@@ -354,13 +405,22 @@ impl Local {
     }
 
     /// Gives an entity a cell and a place in its shard's table.
-    pub(super) fn place_entity<I: EntityId, M: Message>(&mut self, place: EntityPlace, id: I, body: Box<dyn Body>) -> Option<CellRef> {
+    pub(super) fn place_entity<I: EntityId, M: Message>(
+        &mut self,
+        place: EntityPlace,
+        id: I,
+        body: Box<dyn Body>,
+    ) -> Option<CellRef> {
         let region = downcast_region::<I, M>(&mut self.regions, place.region)?;
-        let at = self.cells.allocate(region.class, region.kind, region.mailbox, body);
+        let at = self
+            .cells
+            .allocate(region.class, region.kind, region.mailbox, body);
         let hasher = &region.hasher;
-        region.shards[place.shard as usize].insert_unique(place.table_hash, (id, at.slot()), |(id, _)| {
-            hasher.hash_one(id.as_key())
-        });
+        region.shards[place.shard as usize].insert_unique(
+            place.table_hash,
+            (id, at.slot()),
+            |(id, _)| hasher.hash_one(id.as_key()),
+        );
         let now = self.now;
         let state = &mut self.region_states[usize::from(place.region)];
         state.active += 1;
@@ -368,14 +428,22 @@ impl Local {
             recency.insert(at.slot(), now);
             if let (Some(idle), false) = (state.idle, state.timer_set) {
                 state.timer_set = true;
-                self.timers.insert(now + idle, TimerEvent::Passivate { region: place.region });
+                self.timers.insert(
+                    now + idle,
+                    TimerEvent::Passivate {
+                        region: place.region,
+                    },
+                );
             }
         }
         Some(at)
     }
 
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the parts of one envelope, on the hot path")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one envelope, on the hot path"
+    )]
     fn post_to_entity<I: EntityId, M: Message>(
         &mut self,
         to: CoreId,
@@ -397,7 +465,9 @@ impl Local {
         let (batch, opened) = region.outgoing.open(to);
         batch.region = number;
         if let Some(Extra::Acknowledge(stored)) = extra {
-            batch.notes.push((batch.items.len() as u32, Note::Acknowledge(stored)));
+            batch
+                .notes
+                .push((batch.items.len() as u32, Note::Acknowledge(stored)));
         }
         batch.items.push((shard, I::from_key(key), message));
         let full = batch.items.len() >= self.limits.batch_messages;
@@ -444,23 +514,39 @@ fn downcast_region<I: EntityId, M: Message>(
 /// Tells the core that a shard leaves: nothing more comes from here.
 fn send_last<I: EntityId, M: Message>(local: &mut Local, last: Last, to: CoreId) {
     let number = last.id.shard.entity_type.0;
-    let Some(region) = local.region_mut::<I, M>(number) else { return };
+    let Some(region) = local.region_mut::<I, M>(number) else {
+        return;
+    };
     let (batch, opened) = region.outgoing.open(to);
     batch.region = number;
-    batch.notes.push((batch.items.len() as u32, Note::Last(last)));
+    batch
+        .notes
+        .push((batch.items.len() as u32, Note::Last(last)));
     if opened {
-        local.outbox[to.index()].open.push(OpenBatch::Region(number));
+        local.outbox[to.index()]
+            .open
+            .push(OpenBatch::Region(number));
     }
 }
 
 /// Sends what was held for a shard, in order; it was accepted, so nothing of it is refused.
 fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardId) {
-    let mut held = local.region_mut::<I, M>(number).and_then(|region| region.held.remove(&shard));
+    let mut held = local
+        .region_mut::<I, M>(number)
+        .and_then(|region| region.held.remove(&shard));
     if local.mutant == Some(Mutant::ReleaseReversed) {
-        held.iter_mut().for_each(|held| held.make_contiguous().reverse());
+        held.iter_mut()
+            .for_each(|held| held.make_contiguous().reverse());
     }
     for (id, message, extra) in held.into_iter().flatten() {
-        let sent = local.route_to_entity::<I, M>(number, shard, id.as_key(), message, extra, Sender::Accepted);
+        let sent = local.route_to_entity::<I, M>(
+            number,
+            shard,
+            id.as_key(),
+            message,
+            extra,
+            Sender::Accepted,
+        );
         if let Err(refused) = sent {
             local.dead_letter(refused.why, refused.message);
         }
@@ -468,8 +554,14 @@ fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: 
 }
 
 fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rejection) {
-    let held = local.region_mut::<I, M>(number).map(|region| std::mem::take(&mut region.held));
-    for (_, message, extra) in held.into_iter().flatten().flat_map(|(_, messages)| messages) {
+    let held = local
+        .region_mut::<I, M>(number)
+        .map(|region| std::mem::take(&mut region.held));
+    for (_, message, extra) in held
+        .into_iter()
+        .flatten()
+        .flat_map(|(_, messages)| messages)
+    {
         let refused = refuse(why, message, extra);
         local.dead_letter(why, refused.message);
     }
@@ -477,10 +569,17 @@ fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rej
 
 impl Local {
     /// The reference of an entity that lives here, to be used by results that find it wherever it is by then.
-    pub(crate) fn entity_of<I: EntityId, M: Message>(&mut self, place: EntityPlace, slot: u32) -> Option<(Region<I, M>, I)> {
+    pub(crate) fn entity_of<I: EntityId, M: Message>(
+        &mut self,
+        place: EntityPlace,
+        slot: u32,
+    ) -> Option<(Region<I, M>, I)> {
         let region = self.region_mut::<I, M>(place.region)?;
         let id = region.id_of(place, slot)?.clone();
-        Some((Region::new(EntityTypeId(place.region), region.routes.len() as u32), id))
+        Some((
+            Region::new(EntityTypeId(place.region), region.routes.len() as u32),
+            id,
+        ))
     }
 
     /// Drops what waits in the mailbox of a cell as dead letters.
@@ -498,7 +597,14 @@ impl Local {
             }
             if std::mem::take(&mut cell.has_waiting) {
                 for waiting in class.pool.waiting.remove(&at.slot()).into_iter().flatten() {
-                    rejected.push(refuse(why, waiting.message, Some(Extra::Acknowledge(waiting.stored))).message);
+                    rejected.push(
+                        refuse(
+                            why,
+                            waiting.message,
+                            Some(Extra::Acknowledge(waiting.stored)),
+                        )
+                        .message,
+                    );
                 }
             }
         }

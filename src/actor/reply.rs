@@ -39,7 +39,13 @@ pub(crate) struct ReplyAddress {
 
 impl ReplyAddress {
     #[inline]
-    pub(crate) fn new(runtime: RuntimeId, core: CoreId, table: u16, slot: u32, generation: u32) -> Self {
+    pub(crate) fn new(
+        runtime: RuntimeId,
+        core: CoreId,
+        table: u16,
+        slot: u32,
+        generation: u32,
+    ) -> Self {
         ReplyAddress {
             place: u64::from(generation) << 32 | u64::from(slot),
             home: u64::from(runtime.0) << 32 | u64::from(table) << 16 | u64::from(core.0),
@@ -88,7 +94,10 @@ pub struct ReplyTo<R> {
 
 impl<R> ReplyTo<R> {
     pub(crate) fn new(address: ReplyAddress) -> Self {
-        ReplyTo { address, reply: PhantomData }
+        ReplyTo {
+            address,
+            reply: PhantomData,
+        }
     }
 
     /// The core that asked.
@@ -107,7 +116,13 @@ impl<R> ReplyTo<R> {
 
 impl<R> fmt::Debug for ReplyTo<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ReplyTo({}, {}.{})", self.address.core(), self.address.slot(), self.address.generation())
+        write!(
+            f,
+            "ReplyTo({}, {}.{})",
+            self.address.core(),
+            self.address.slot(),
+            self.address.generation()
+        )
     }
 }
 
@@ -165,14 +180,21 @@ pub(crate) fn take_orphans() -> Vec<Orphan> {
 pub(crate) fn discard<T>(why: AskError, value: T) {
     let before = WHY.replace(why);
     if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-        tracing::error!(discarded = std::any::type_name::<T>(), "the destructor of a discarded value panicked");
+        tracing::error!(
+            discarded = std::any::type_name::<T>(),
+            "the destructor of a discarded value panicked"
+        );
     }
     WHY.set(before);
 }
 
 #[cold]
 fn orphaned(address: ReplyAddress) {
-    let why = if std::thread::panicking() { Uncertainty::HandlerFailed.into() } else { WHY.get() };
+    let why = if std::thread::panicking() {
+        Uncertainty::HandlerFailed.into()
+    } else {
+        WHY.get()
+    };
     if ON_CORE.get() {
         NOTED.set(true);
         ORPHANS.with_borrow_mut(|orphans| orphans.push((address, why)));
@@ -183,8 +205,11 @@ fn orphaned(address: ReplyAddress) {
 
 /// Ends an ask from a thread that is none of its runtime's cores.
 pub(crate) fn send_home(orphan: Orphan) {
-    let exit =
-        EXITS.read().unwrap_or_else(PoisonError::into_inner).get(&orphan.0.runtime().0).and_then(Weak::upgrade);
+    let exit = EXITS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&orphan.0.runtime().0)
+        .and_then(Weak::upgrade);
     if let Some(exit) = exit {
         exit.leave(orphan);
     }
@@ -198,9 +223,15 @@ pub(crate) trait Exit: Send + Sync {
 static EXITS: RwLock<BTreeMap<u32, Weak<dyn Exit>>> = RwLock::new(BTreeMap::new());
 
 pub(crate) fn open_exit(runtime: RuntimeId, exit: Weak<dyn Exit>) {
-    EXITS.write().unwrap_or_else(PoisonError::into_inner).insert(runtime.0, exit);
+    EXITS
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(runtime.0, exit);
 }
 
 pub(crate) fn close_exit(runtime: RuntimeId) {
-    EXITS.write().unwrap_or_else(PoisonError::into_inner).remove(&runtime.0);
+    EXITS
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&runtime.0);
 }

@@ -31,7 +31,10 @@ pub struct Scope {
 
 impl Scope {
     pub(crate) fn of(local: &Local) -> Scope {
-        Scope { local: local.me.clone(), core: local.core }
+        Scope {
+            local: local.me.clone(),
+            core: local.core,
+        }
     }
 
     /// The core on which the future runs.
@@ -77,7 +80,10 @@ impl Scope {
         });
         match (sent, message) {
             (Some(sent), _) => sent,
-            (None, Some(message)) => Err(Refused { message, why: Rejection::ShuttingDown }),
+            (None, Some(message)) => Err(Refused {
+                message,
+                why: Rejection::ShuttingDown,
+            }),
             (None, None) => Ok(()),
         }
     }
@@ -86,7 +92,13 @@ impl Scope {
     /// [`Policy::Backpressure`](super::mailbox::Policy::Backpressure) it waits there for room, in order.
     pub fn send<D: Destination>(&self, to: D, message: D::Msg) -> Pending<Result<(), AskError>> {
         let (completer, stored) = pending(Err(Uncertainty::RuntimeGone.into()));
-        self.with(|local| local.send(to, message, Box::new(move |_, outcome| completer.complete(outcome.map(|Stored| ())))));
+        self.with(|local| {
+            local.send(
+                to,
+                message,
+                Box::new(move |_, outcome| completer.complete(outcome.map(|Stored| ()))),
+            )
+        });
         stored
     }
 
@@ -112,7 +124,14 @@ impl Scope {
         make: impl FnOnce(ReplyTo<R>) -> D::Msg,
     ) -> Pending<Result<R, AskError>> {
         let (completer, reply) = pending(Err(Uncertainty::RuntimeGone.into()));
-        self.with(|local| local.ask(to, within, make, Box::new(move |_, outcome| completer.complete(outcome))));
+        self.with(|local| {
+            local.ask(
+                to,
+                within,
+                make,
+                Box::new(move |_, outcome| completer.complete(outcome)),
+            )
+        });
         reply
     }
 
@@ -147,7 +166,12 @@ impl fmt::Debug for Scope {
 
 impl Local {
     /// Sends with a receipt.
-    pub(crate) fn send<D: Destination>(&mut self, to: D, message: D::Msg, sink: super::asks::Sink<Stored>) {
+    pub(crate) fn send<D: Destination>(
+        &mut self,
+        to: D,
+        message: D::Msg,
+        sink: super::asks::Sink<Stored>,
+    ) {
         // A receipt may take as long as the receiver needs to make room; it ends with the receiver, not with time.
         match self.open_ask::<Stored>(Duration::from_nanos(u64::MAX), sink) {
             Ok(stored) => {

@@ -28,22 +28,36 @@ struct ShardCargo<I, M> {
 }
 
 /// Packs some of the entities of a sealed shard.
-pub(super) fn ship<I: EntityId, M: Message>(local: &mut Local, number: u16, shipment: Shipment) -> Box<dyn Cargo> {
+pub(super) fn ship<I: EntityId, M: Message>(
+    local: &mut Local,
+    number: u16,
+    shipment: Shipment,
+) -> Box<dyn Cargo> {
     let shard = shipment.id.shard.shard;
     let mut passengers = Vec::new();
     let mut is_last = true;
     while let Some((id, at)) = local.next_to_leave::<I, M>(number, shard) {
         passengers.extend(local.pack_entity::<I, M>(number, id, at));
         if passengers.len() >= shipment.limit {
-            is_last = local.region_mut::<I, M>(number).is_none_or(|region| !region.leaving.contains_key(&shard));
+            is_last = local
+                .region_mut::<I, M>(number)
+                .is_none_or(|region| !region.leaving.contains_key(&shard));
             break;
         }
     }
-    Box::new(ShardCargo { shipment, is_last, passengers })
+    Box::new(ShardCargo {
+        shipment,
+        is_last,
+        passengers,
+    })
 }
 
 impl Local {
-    fn next_to_leave<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId) -> Option<(I, CellRef)> {
+    fn next_to_leave<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+    ) -> Option<(I, CellRef)> {
         let region = self.region_mut::<I, M>(number)?;
         let leaving = region.leaving.get_mut(&shard)?;
         let next = leaving.pop();
@@ -54,7 +68,12 @@ impl Local {
     }
 
     /// Takes one entity out of its cell, with its mailbox.
-    fn pack_entity<I: EntityId, M: Message>(&mut self, number: u16, id: I, at: CellRef) -> Option<Passenger<I, M>> {
+    fn pack_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        id: I,
+        at: CellRef,
+    ) -> Option<Passenger<I, M>> {
         self.cells.get(at)?;
         let mut mailbox = Vec::new();
         loop {
@@ -82,7 +101,11 @@ impl Local {
         if let Some(recency) = &mut region.recency {
             recency.remove(at.slot());
         }
-        (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger { id, state, mailbox })
+        (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger {
+            id,
+            state,
+            mailbox,
+        })
     }
 
     fn pack_body<I: EntityId, M: Message>(
@@ -92,7 +115,9 @@ impl Local {
         id: &I,
         mut body: Box<dyn Body>,
     ) -> Packed {
-        let Some(region) = self.region_mut::<I, M>(number) else { return Packed::Nothing };
+        let Some(region) = self.region_mut::<I, M>(number) else {
+            return Packed::Nothing;
+        };
         if region.host.is_ephemeral() {
             self.run_post_stop(at, &mut *body);
             super::activation::drop_body(body);
@@ -124,7 +149,10 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
     }
 
     fn install(self: Box<Self>, local: &mut Local) {
-        let ShardKey { entity_type: EntityTypeId(number), shard } = self.shipment.id.shard;
+        let ShardKey {
+            entity_type: EntityTypeId(number),
+            shard,
+        } = self.shipment.id.shard;
         for Passenger { id, state, mailbox } in self.passengers {
             let started = match state {
                 Packed::Nothing => None,
@@ -133,9 +161,14 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             for (message, extra) in mailbox {
                 let stored = match started {
                     Some(at) => local.store(at, message, extra, Room::Reserved),
-                    None => {
-                        local.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Reserved)
-                    }
+                    None => local.store_for_entity::<I, M>(
+                        number,
+                        shard,
+                        id.as_key(),
+                        message,
+                        extra,
+                        Room::Reserved,
+                    ),
                 };
                 if let Err(refused) = stored {
                     local.dead_letter(refused.why, refused.message);
@@ -155,7 +188,11 @@ impl Local {
     ) -> Option<CellRef> {
         let region = self.region_mut::<I, M>(number)?;
         let table_hash = region.hasher.hash_one(id.as_key());
-        let place = EntityPlace { region: number, shard: shard.0, table_hash };
+        let place = EntityPlace {
+            region: number,
+            shard: shard.0,
+            table_hash,
+        };
         match region.host.unpack(&id, state, place) {
             Ok(body) => self.place_entity::<I, M>(place, id, body),
             Err(fault) => {

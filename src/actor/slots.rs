@@ -23,7 +23,10 @@ struct Slot<T> {
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Slot { value: MaybeUninit::uninit(), next: VACANT }
+        Slot {
+            value: MaybeUninit::uninit(),
+            next: VACANT,
+        }
     }
 }
 
@@ -36,7 +39,10 @@ pub(crate) struct Slots<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { slots: Paged::default(), vacant: Vec::new() }
+        Slots {
+            slots: Paged::default(),
+            vacant: Vec::new(),
+        }
     }
 }
 
@@ -81,13 +87,19 @@ impl<T> Slots<T> {
     #[inline(always)]
     pub(crate) fn link(&mut self, index: u32, next: u32) {
         let slot = &mut self.slots[index];
-        assert!(slot.next != VACANT && next != VACANT, "only places with values are linked");
+        assert!(
+            slot.next != VACANT && next != VACANT,
+            "only places with values are linked"
+        );
         slot.next = next;
     }
 
     /// The value at `index`.
     pub(crate) fn get(&mut self, index: u32) -> Option<&mut T> {
-        let slot = self.slots.get_mut(index).filter(|slot| slot.next != VACANT)?;
+        let slot = self
+            .slots
+            .get_mut(index)
+            .filter(|slot| slot.next != VACANT)?;
         // SAFETY: the link is not VACANT, so the value is initialised.
         Some(unsafe { slot.value.assume_init_mut() })
     }

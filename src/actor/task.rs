@@ -4,9 +4,9 @@
 //! task's number into the core's list and rings the core's bell. Each task is in that list at most once, so the list is
 //! bounded by the number of tasks.
 
-use super::model::Fault;
 use super::context::Recipient;
 use super::local::{Local, TimerEvent};
+use super::model::Fault;
 use super::pending::{Pending, pending};
 use super::reference::CellRef;
 use super::refusal::{TaskError, panic_text};
@@ -95,7 +95,11 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.listed.swap(true, Ordering::AcqRel) {
-            self.woken.list.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+            self.woken
+                .list
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(self.id);
             self.woken.any.store(true, Ordering::Release);
             self.woken.doorbell.ring();
         }
@@ -104,8 +108,18 @@ impl Wake for TaskWaker {
 
 impl Tasks {
     pub(crate) fn new(doorbell: Arc<Doorbell>) -> Self {
-        let woken = Woken { list: Mutex::new(Vec::new()), any: AtomicBool::new(false), doorbell };
-        Tasks { tasks: Vec::new(), free: None, live: 0, woken: Arc::new(woken), any_sealed: false }
+        let woken = Woken {
+            list: Mutex::new(Vec::new()),
+            any: AtomicBool::new(false),
+            doorbell,
+        };
+        Tasks {
+            tasks: Vec::new(),
+            free: None,
+            live: 0,
+            woken: Arc::new(woken),
+            any_sealed: false,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -122,11 +136,19 @@ impl Tasks {
             return Vec::new();
         }
         self.woken.any.store(false, Ordering::Relaxed);
-        std::mem::take(&mut *self.woken.list.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .woken
+                .list
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn get(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.tasks.get_mut(id.slot as usize).filter(|task| task.generation == id.generation)
+        self.tasks
+            .get_mut(id.slot as usize)
+            .filter(|task| task.generation == id.generation)
     }
 
     fn insert(&mut self, job: Box<dyn Job>) -> TaskId {
@@ -137,14 +159,27 @@ impl Tasks {
                 slot
             }
             None => {
-                self.tasks.push(Task { generation: 0, next_free: u32::MAX, job: None, waker: None, deadline: None });
+                self.tasks.push(Task {
+                    generation: 0,
+                    next_free: u32::MAX,
+                    job: None,
+                    waker: None,
+                    deadline: None,
+                });
                 (self.tasks.len() - 1) as u32
             }
         };
         self.live += 1;
         let task = &mut self.tasks[slot as usize];
-        let id = TaskId { slot, generation: task.generation };
-        let waker = Arc::new(TaskWaker { id, listed: AtomicBool::new(false), woken: self.woken.clone() });
+        let id = TaskId {
+            slot,
+            generation: task.generation,
+        };
+        let waker = Arc::new(TaskWaker {
+            id,
+            listed: AtomicBool::new(false),
+            woken: self.woken.clone(),
+        });
         task.job = Some(job);
         task.waker = Some(waker.clone());
         waker.wake();
@@ -157,7 +192,10 @@ impl Tasks {
         task.generation = task.generation.wrapping_add(1);
         task.next_free = next_free;
         task.waker = None;
-        let removed = Removed { job: task.job.take(), deadline: task.deadline.take() };
+        let removed = Removed {
+            job: task.job.take(),
+            deadline: task.deadline.take(),
+        };
         self.free = Some(id.slot);
         self.live -= 1;
         Some(removed)
@@ -187,9 +225,14 @@ impl Tasks {
     pub(crate) fn take_all(&mut self) -> Vec<Box<dyn Job>> {
         let ids: Vec<_> = (0..self.tasks.len())
             .filter(|slot| self.tasks[*slot].waker.is_some())
-            .map(|slot| TaskId { slot: slot as u32, generation: self.tasks[slot].generation })
+            .map(|slot| TaskId {
+                slot: slot as u32,
+                generation: self.tasks[slot].generation,
+            })
             .collect();
-        ids.into_iter().filter_map(|id| self.remove(id)?.job).collect()
+        ids.into_iter()
+            .filter_map(|id| self.remove(id)?.job)
+            .collect()
     }
 }
 
@@ -217,7 +260,9 @@ impl Local {
     pub(crate) fn add_suspending_job(&mut self, job: Box<dyn Job>) {
         let deadline = self.now + self.limits.async_deadline;
         if let Some(id) = self.add_job(job) {
-            let timer = self.timers.insert(deadline, TimerEvent::Deadline { task: id });
+            let timer = self
+                .timers
+                .insert(deadline, TimerEvent::Deadline { task: id });
             if let Some(task) = self.tasks.get(id) {
                 task.deadline = Some(timer);
             }
@@ -225,7 +270,11 @@ impl Local {
     }
 
     pub(crate) fn end_task(&mut self, id: TaskId, job: Box<dyn Job>, failed: Option<TaskError>) {
-        if let Some(Removed { deadline: Some(deadline), .. }) = self.tasks.remove(id) {
+        if let Some(Removed {
+            deadline: Some(deadline),
+            ..
+        }) = self.tasks.remove(id)
+        {
             self.timers.cancel(deadline);
         }
         self.finish_job(job, failed);
@@ -265,7 +314,13 @@ pub(crate) struct Piped<F: Future, M, Then> {
 
 impl<F: Future, M, Then> Piped<F, M, Then> {
     pub(crate) fn new(future: F, then: Then, recipient: Recipient<M>, owner: CellRef) -> Self {
-        Piped { future: Some(Box::pin(future)), result: None, then, recipient, owner }
+        Piped {
+            future: Some(Box::pin(future)),
+            result: None,
+            then,
+            recipient,
+            owner,
+        }
     }
 }
 
@@ -305,7 +360,12 @@ pub(crate) struct Suspending<F: Future, Then> {
 
 impl<F: Future, Then> Suspending<F, Then> {
     pub(crate) fn new(future: F, then: Then, owner: CellRef) -> Self {
-        Suspending { future: Some(Box::pin(future)), result: None, then, owner }
+        Suspending {
+            future: Some(Box::pin(future)),
+            result: None,
+            then,
+            owner,
+        }
     }
 }
 
@@ -324,7 +384,10 @@ where
         match outcome(this.result, failed) {
             Ok(result) => local.resume(this.owner, (this.then)(result)),
             Err(TaskError::Cancelled) => {
-                local.fault_later(this.owner, Fault::new("the asynchronous handler exceeded its deadline"));
+                local.fault_later(
+                    this.owner,
+                    Fault::new("the asynchronous handler exceeded its deadline"),
+                );
             }
             Err(TaskError::Panicked(text)) => local.fault_later(this.owner, Fault::panicked(text)),
             Err(error) => local.fault_later(this.owner, Fault::from(error)),
@@ -343,7 +406,9 @@ pub(crate) struct Detached<F> {
 
 impl<F: Future<Output = ()>> Detached<F> {
     pub(crate) fn new(future: F) -> Self {
-        Detached { future: Some(Box::pin(future)) }
+        Detached {
+            future: Some(Box::pin(future)),
+        }
     }
 }
 
@@ -369,8 +434,13 @@ fn poll_once<F: Future>(
     result: &mut Option<F::Output>,
     context: &mut Context<'_>,
 ) -> Poll<()> {
-    let Some(running) = future else { return Poll::Ready(()) };
-    running.as_mut().poll(context).map(|output| *result = Some(output))
+    let Some(running) = future else {
+        return Poll::Ready(());
+    };
+    running
+        .as_mut()
+        .poll(context)
+        .map(|output| *result = Some(output))
 }
 
 fn outcome<T>(result: Option<T>, failed: Option<TaskError>) -> Result<T, TaskError> {

@@ -29,7 +29,10 @@ pub(crate) struct TypedBox<D: ?Sized> {
 
 impl<D: AsAny + ?Sized> TypedBox<D> {
     pub(crate) fn new(object: Box<D>) -> Self {
-        TypedBox { type_id: (*object).as_any().type_id(), object }
+        TypedBox {
+            type_id: (*object).as_any().type_id(),
+            object,
+        }
     }
 
     /// The value, if it is a `T`.
@@ -93,13 +96,21 @@ mod tests {
 
     #[test]
     fn gives_the_value_to_its_own_type_only() {
-        let mut shapes: Vec<TypedBox<dyn Shape>> =
-            vec![TypedBox::new(Box::new(Polygon(3))), TypedBox::new(Box::new(Named("four".into())))];
+        let mut shapes: Vec<TypedBox<dyn Shape>> = vec![
+            TypedBox::new(Box::new(Polygon(3))),
+            TypedBox::new(Box::new(Named("four".into()))),
+        ];
         assert!(shapes[0].get_mut::<Named>().is_none() && shapes[1].get_mut::<Polygon>().is_none());
         shapes[0].get_mut::<Polygon>().unwrap().0 = 5;
         shapes[1].get_mut::<Named>().unwrap().0.push_str("teen");
         shapes.iter_mut().for_each(|shape| shape.cut());
-        assert_eq!(shapes.iter().map(|shape| shape.corners()).collect::<Vec<_>>(), [6, 9]);
+        assert_eq!(
+            shapes
+                .iter()
+                .map(|shape| shape.corners())
+                .collect::<Vec<_>>(),
+            [6, 9]
+        );
         assert_eq!(shapes[1].get_mut::<Named>().unwrap().0, "fourteen!");
     }
 }

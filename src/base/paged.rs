@@ -49,7 +49,10 @@ impl<T: Default> Paged<T> {
     #[cold]
     pub fn grow(&mut self) {
         let page: Vec<T> = std::iter::repeat_with(T::default).take(PAGE).collect();
-        let page: Box<[T; PAGE]> = page.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!());
+        let page: Box<[T; PAGE]> = page
+            .into_boxed_slice()
+            .try_into()
+            .unwrap_or_else(|_| unreachable!());
         self.pages.push(page);
     }
 

@@ -27,7 +27,12 @@ mod tests {
             (b"a", 0x8336_5c4d_2edd_b423),
             (b"tail-N14228", 0x16ec_0a70_7c97_02ce),
         ] {
-            assert_eq!(stable_hash(input), hash, "{}", String::from_utf8_lossy(input));
+            assert_eq!(
+                stable_hash(input),
+                hash,
+                "{}",
+                String::from_utf8_lossy(input)
+            );
         }
     }
 }

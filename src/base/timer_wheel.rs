@@ -33,7 +33,14 @@ struct Entry<T> {
 
 impl<T> Default for Entry<T> {
     fn default() -> Self {
-        Entry { value: None, deadline_tick: 0, generation: 0, list: NIL, prev: NIL, next: NIL }
+        Entry {
+            value: None,
+            deadline_tick: 0,
+            generation: 0,
+            list: NIL,
+            prev: NIL,
+            next: NIL,
+        }
     }
 }
 
@@ -89,7 +96,10 @@ impl<T> TimerWheel<T> {
         let generation = entry.generation;
         self.live += 1;
         self.place(index);
-        TimerKey { entry: index, generation }
+        TimerKey {
+            entry: index,
+            generation,
+        }
     }
 
     /// Takes a pending timer back; `None` if it has fired or was cancelled.
@@ -124,7 +134,9 @@ impl<T> TimerWheel<T> {
         if self.lists[DUE as usize].0 != NIL {
             return Some(Time::from_nanos(self.now_tick << TICK_BITS));
         }
-        let tick = (0..LEVELS).filter_map(|level| self.next_tick_of(level)).min()?;
+        let tick = (0..LEVELS)
+            .filter_map(|level| self.next_tick_of(level))
+            .min()?;
         Some(Time::from_nanos(tick << TICK_BITS))
     }
 
@@ -138,7 +150,9 @@ impl<T> TimerWheel<T> {
 
     fn advance(&mut self, tick: u64) {
         while self.now_tick < tick {
-            let next = (0..LEVELS).filter_map(|level| self.next_tick_of(level)).min();
+            let next = (0..LEVELS)
+                .filter_map(|level| self.next_tick_of(level))
+                .min();
             match next {
                 Some(next) if next <= tick => {
                     self.now_tick = next;
@@ -182,7 +196,8 @@ impl<T> TimerWheel<T> {
         let highest = 63 - (deadline ^ self.now_tick).leading_zeros();
         let level = ((highest / SLOT_BITS) as usize).min(LEVELS - 1);
         let slot = if highest / SLOT_BITS >= LEVELS as u32 {
-            ((self.now_tick >> (SLOT_BITS * level as u32)) + SLOTS as u64 - 1) as usize & (SLOTS - 1)
+            ((self.now_tick >> (SLOT_BITS * level as u32)) + SLOTS as u64 - 1) as usize
+                & (SLOTS - 1)
         } else {
             (deadline >> (SLOT_BITS * level as u32)) as usize & (SLOTS - 1)
         };
@@ -205,7 +220,9 @@ impl<T> TimerWheel<T> {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { list, prev, next, .. } = self.entries[index];
+        let Entry {
+            list, prev, next, ..
+        } = self.entries[index];
         if prev == NIL {
             self.lists[list as usize].0 = next;
         } else {

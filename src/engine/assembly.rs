@@ -4,13 +4,13 @@
 
 use super::coordination::Coordination;
 use super::core::{Engine, EngineSetup, RegionInstaller};
-use crate::actor::model::Actor;
 use crate::actor::batch::Batch;
 use crate::actor::control::Control;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::{CoreJob, Gate, Handle};
 use crate::actor::local::{Clock, Limits, LocalSetup};
+use crate::actor::model::Actor;
 use crate::actor::reference::{Home, Region};
 use crate::actor::reply::{Exit, RuntimeId, close_exit, open_exit};
 use crate::actor::task::Executor;
@@ -40,7 +40,9 @@ pub enum RegionError {
     #[error("the entity type {0:?} has zero shards; give it at least one (256 is the default)")]
     NoShards(&'static str),
     /// Two types of one name.
-    #[error("there are two entity types of the name {0:?}; names tell them apart in the cluster, so give one another")]
+    #[error(
+        "there are two entity types of the name {0:?}; names tell them apart in the cluster, so give one another"
+    )]
     NameTwice(&'static str),
     /// More than there are numbers for.
     #[error("there are more than {} entity types", u16::MAX)]
@@ -48,12 +50,18 @@ pub enum RegionError {
 }
 
 impl Regions {
-    pub(crate) fn add<A: Actor, I: EntityId>(&mut self, entity: EntityType<A, I>, seed: u64) -> Region<I, A::Msg> {
+    pub(crate) fn add<A: Actor, I: EntityId>(
+        &mut self,
+        entity: EntityType<A, I>,
+        seed: u64,
+    ) -> Region<I, A::Msg> {
         let id = EntityTypeId(self.installers.len() as u16);
         let shards = entity.num_shards;
         self.names.push(entity.name);
         self.shards.push(shards);
-        self.installers.push(Box::new(move |local| local.install_region(&entity, local.limits.mailbox, seed)));
+        self.installers.push(Box::new(move |local| {
+            local.install_region(&entity, local.limits.mailbox, seed)
+        }));
         Region::new(id, shards)
     }
 
@@ -122,9 +130,16 @@ pub(crate) struct CoreDriver {
 /// Puts a node together.
 pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
     let data_cores: Vec<CoreId> = (0..spec.data_cores as u16).map(CoreId).collect();
-    let topology = Arc::new(Topology::allocate(&spec.regions.shards, &data_cores, spec.allocation)?);
+    let topology = Arc::new(Topology::allocate(
+        &spec.regions.shards,
+        &data_cores,
+        spec.allocation,
+    )?);
     let ports = connect(spec.data_cores + 1, spec.lanes);
-    let doorbells: Vec<_> = ports.iter().map(|port| port.doorbell(port.me()).clone()).collect();
+    let doorbells: Vec<_> = ports
+        .iter()
+        .map(|port| port.doorbell(port.me()).clone())
+        .collect();
     let (gate, jobs) = Gate::new(doorbells.clone(), spec.data_cores, spec.ingress_jobs);
     let runtime = RuntimeId::next();
     let exit: Weak<Gate> = Arc::downgrade(&gate);
@@ -147,7 +162,12 @@ pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
             data_cores: spec.data_cores,
         })
         .collect();
-    Ok(Assembly { gate, seeds, doorbells, runtime })
+    Ok(Assembly {
+        gate,
+        seeds,
+        doorbells,
+        runtime,
+    })
 }
 
 impl Drop for Assembly {
@@ -164,9 +184,17 @@ impl EngineSeed {
         let me = self.port.me();
         let coordinator_core = CoreId(self.data_cores as u16);
         let data_cores: Vec<CoreId> = (0..self.data_cores as u16).map(CoreId).collect();
-        let load_window = self.coordinator.balancer.as_ref().map(|balancer| balancer.window);
+        let load_window = self
+            .coordinator
+            .balancer
+            .as_ref()
+            .map(|balancer| balancer.window);
         let coordination = (me == coordinator_core).then(|| {
-            Coordination::new(Coordinator::new(self.topology.clone(), &data_cores, self.coordinator))
+            Coordination::new(Coordinator::new(
+                self.topology.clone(),
+                &data_cores,
+                self.coordinator,
+            ))
         });
         Engine::new(
             EngineSetup {

@@ -37,25 +37,55 @@ struct Drain {
 
 impl Coordination {
     pub(crate) fn new(coordinator: Coordinator) -> Coordination {
-        Coordination { coordinator, waiting: BTreeMap::new(), next_token: 0, drain: None }
+        Coordination {
+            coordinator,
+            waiting: BTreeMap::new(),
+            next_token: 0,
+            drain: None,
+        }
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        let drain = self.drain.as_ref().filter(|drain| drain.halted.is_none()).map(|drain| drain.ask_again_at.unwrap_or(drain.deadline).min(drain.deadline));
-        [self.coordinator.next_deadline(), drain].into_iter().flatten().min().map(|due| due.max(now))
+        let drain = self
+            .drain
+            .as_ref()
+            .filter(|drain| drain.halted.is_none())
+            .map(|drain| {
+                drain
+                    .ask_again_at
+                    .unwrap_or(drain.deadline)
+                    .min(drain.deadline)
+            });
+        [self.coordinator.next_deadline(), drain]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|due| due.max(now))
     }
 
     pub(super) fn handle(&mut self, now: Time, message: Control) {
         match message {
-            Control::Installed { id, epoch } => self.coordinator.handle(Input::Installed { id, epoch }, now),
-            Control::Refused { id, why } => self.coordinator.handle(Input::Refused { id, why }, now),
+            Control::Installed { id, epoch } => {
+                self.coordinator.handle(Input::Installed { id, epoch }, now)
+            }
+            Control::Refused { id, why } => {
+                self.coordinator.handle(Input::Refused { id, why }, now)
+            }
             Control::Load(load) => self.coordinator.handle(Input::LoadReport(load), now),
             Control::DrainAnswer(answer) => {
-                if let Some(drain) = self.drain.as_mut().filter(|drain| drain.round == answer.round) {
+                if let Some(drain) = self
+                    .drain
+                    .as_mut()
+                    .filter(|drain| drain.round == answer.round)
+                {
                     drain.answers.insert(answer.core, answer);
                 }
             }
-            Control::Topology(_) | Control::Cargo(_) | Control::DrainQuery { .. } | Control::Halt { .. } | Control::Stop => {}
+            Control::Topology(_)
+            | Control::Cargo(_)
+            | Control::DrainQuery { .. }
+            | Control::Halt { .. }
+            | Control::Stop => {}
         }
     }
 
@@ -65,7 +95,14 @@ impl Coordination {
                 let token = self.next_token;
                 self.next_token += 1;
                 self.waiting.insert(token, done);
-                self.coordinator.handle(Input::MoveRequested(MoveRequest { shard, to, token: Some(token) }), now);
+                self.coordinator.handle(
+                    Input::MoveRequested(MoveRequest {
+                        shard,
+                        to,
+                        token: Some(token),
+                    }),
+                    now,
+                );
             }
             Request::Shutdown { within, done } => {
                 if self.drain.is_none() {
@@ -97,10 +134,18 @@ impl Engine {
         for request in requests {
             coordination.request(now, request);
         }
-        if coordination.coordinator.next_deadline().is_some_and(|due| due <= now) {
+        if coordination
+            .coordinator
+            .next_deadline()
+            .is_some_and(|due| due <= now)
+        {
             coordination.coordinator.handle(Input::Tick, now);
         }
-        while let Some(output) = self.coordination.as_mut().and_then(|it| it.coordinator.poll_output()) {
+        while let Some(output) = self
+            .coordination
+            .as_mut()
+            .and_then(|it| it.coordinator.poll_output())
+        {
             moved = true;
             match output {
                 Output::Publish(topology) => {
@@ -110,7 +155,8 @@ impl Engine {
                 }
                 Output::Finished(finished) => {
                     let waiting = finished.to.zip(self.coordination.as_mut());
-                    let done = waiting.and_then(|(token, coordination)| coordination.waiting.remove(&token));
+                    let done = waiting
+                        .and_then(|(token, coordination)| coordination.waiting.remove(&token));
                     if let Some(done) = done {
                         done.complete(finished.result);
                     }
@@ -123,7 +169,11 @@ impl Engine {
     fn drain(&mut self, local: &mut Local) -> bool {
         let cores = local.port.cores();
         let now = local.now;
-        let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.as_mut()) else {
+        let Some(drain) = self
+            .coordination
+            .as_mut()
+            .and_then(|coordination| coordination.drain.as_mut())
+        else {
             return false;
         };
         if let Some(drained) = drain.halted {
@@ -157,7 +207,11 @@ impl Engine {
 
     /// First everybody comes to a halt, then everybody stops: so nothing is sent to a core that has stopped.
     fn end_drain(&mut self, local: &mut Local, drained: bool) -> bool {
-        if let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.as_mut()) {
+        if let Some(drain) = self
+            .coordination
+            .as_mut()
+            .and_then(|coordination| coordination.drain.as_mut())
+        {
             drain.halted = Some(drained);
             drain.round += 1;
             let round = drain.round;
@@ -173,7 +227,11 @@ impl Engine {
         for core in 0..local.port.cores() as u16 {
             self.send_control(local, CoreId(core), Control::Stop);
         }
-        if let Some(drain) = self.coordination.as_mut().and_then(|coordination| coordination.drain.take()) {
+        if let Some(drain) = self
+            .coordination
+            .as_mut()
+            .and_then(|coordination| coordination.drain.take())
+        {
             drain.done.complete(drained);
         }
         true

@@ -176,7 +176,7 @@ impl Engine {
             moved |= run_ready(local);
             moved |= self.hand_over(local);
             moved |= self.coordinate(local);
-            passivate_surplus(local);
+            moved |= passivate_surplus(local);
             if reply::has_orphans() {
                 local.settle_orphans(false);
             }
@@ -194,7 +194,12 @@ impl Engine {
         if self.stopping {
             self.stop(&shared);
         }
-        Turn { at: shared.borrow().now, moved, next_wake, stopped: self.stopping }
+        Turn {
+            at: shared.borrow().now,
+            moved,
+            next_wake,
+            stopped: self.stopping,
+        }
     }
 
     /// The turn of a core that was idle and still is: it costs a look at the lanes and the clock.
@@ -216,7 +221,12 @@ impl Engine {
             return None;
         }
         local.turns.idle += 1;
-        Some(Turn { at: now, moved: false, next_wake: (idle_until < Time::MAX).then_some(idle_until), stopped: false })
+        Some(Turn {
+            at: now,
+            moved: false,
+            next_wake: (idle_until < Time::MAX).then_some(idle_until),
+            stopped: false,
+        })
     }
 
     /// A turn on the way out: only control is served, until all cores have come to a halt.
@@ -234,13 +244,31 @@ impl Engine {
             self.stop(shared);
         }
         let now = shared.borrow().now;
-        Turn { at: now, moved, next_wake: waits_for_room.then(|| now + FULL_LANE_RETRY), stopped }
+        Turn {
+            at: now,
+            moved,
+            next_wake: waits_for_room.then(|| now + FULL_LANE_RETRY),
+            stopped,
+        }
     }
 
     fn next_wake(&self, local: &Local) -> Option<Time> {
-        let coordination = self.coordination.as_ref().and_then(|coordination| coordination.next_deadline(local.now));
-        let retry = self.waits_for_room(local).then(|| local.now + FULL_LANE_RETRY);
-        [local.timers.next_wake(), self.handoff.next_deadline(), coordination, retry].into_iter().flatten().min()
+        let coordination = self
+            .coordination
+            .as_ref()
+            .and_then(|coordination| coordination.next_deadline(local.now));
+        let retry = self
+            .waits_for_room(local)
+            .then(|| local.now + FULL_LANE_RETRY);
+        [
+            local.timers.next_wake(),
+            self.handoff.next_deadline(),
+            coordination,
+            retry,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn take_lanes(&mut self, local: &mut Local) -> bool {
@@ -252,9 +280,14 @@ impl Engine {
             None => (self.first_peer + 1) % cores,
         };
         let first = self.first_peer;
-        for peer in (0..cores).map(|n| CoreId(((first + n) % cores) as u16)).filter(|peer| *peer != me) {
+        for peer in (0..cores)
+            .map(|n| CoreId(((first + n) % cores) as u16))
+            .filter(|peer| *peer != me)
+        {
             for _ in 0..CONTROL_PER_TURN {
-                let Some(message) = local.port.receive_control(peer) else { break };
+                let Some(message) = local.port.receive_control(peer) else {
+                    break;
+                };
                 moved = true;
                 self.handle_control(local, peer, message);
             }
@@ -289,7 +322,10 @@ impl Engine {
                 self.send_control(local, from, Control::DrainAnswer(answer));
             }
             Control::Stop => self.stopping = true,
-            Control::Installed { .. } | Control::Refused { .. } | Control::Load(_) | Control::DrainAnswer(_) => {
+            Control::Installed { .. }
+            | Control::Refused { .. }
+            | Control::Load(_)
+            | Control::DrainAnswer(_) => {
                 if let Some(coordination) = &mut self.coordination {
                     coordination.handle(local.now, message);
                 }
@@ -310,7 +346,11 @@ impl Engine {
         }
         // Behind what is waiting already, so that control stays in order.
         let waiting = self.unsent.iter().any(|(core, _)| *core == to);
-        let sent = if waiting { Err(message) } else { local.port.send_control(to, message) };
+        let sent = if waiting {
+            Err(message)
+        } else {
+            local.port.send_control(to, message)
+        };
         if let Err(message) = sent {
             self.unsent.push_back((to, message));
             return;
@@ -386,8 +426,12 @@ impl Engine {
             }
         }
         for id in woken {
-            let Some((mut job, waker)) = shared.borrow_mut().tasks.start_poll(id) else { continue };
-            shared.borrow_mut().trace(TraceEvent::Poll { task: id.slot });
+            let Some((mut job, waker)) = shared.borrow_mut().tasks.start_poll(id) else {
+                continue;
+            };
+            shared
+                .borrow_mut()
+                .trace(TraceEvent::Poll { task: id.slot });
             let polled = poll_job(&mut *job, &waker);
             let local = &mut *shared.borrow_mut();
             local.account_for_future(job.name());
@@ -413,7 +457,9 @@ pub(crate) type RegionInstaller = Box<dyn Fn(&mut Local) + Send + Sync>;
 fn take_batches(local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
     let mut moved = false;
     for _ in 0..BATCHES_PER_TURN {
-        let Some(mut batch) = local.port.receive_batch(peer, class) else { break };
+        let Some(mut batch) = local.port.receive_batch(peer, class) else {
+            break;
+        };
         moved = true;
         local.counters.batches_received += 1;
         batch.deliver(local, peer);
@@ -447,8 +493,12 @@ fn passivate_idle(local: &mut Local, region: u16) {
     for _ in 0..PASSIVATIONS_PER_TURN {
         let state = &mut local.region_states[usize::from(region)];
         state.timer_set = false;
-        let (Some(recency), Some(idle)) = (&state.recency, state.idle) else { return };
-        let Some((slot, last_used)) = recency.oldest() else { return };
+        let (Some(recency), Some(idle)) = (&state.recency, state.idle) else {
+            return;
+        };
+        let Some((slot, last_used)) = recency.oldest() else {
+            return;
+        };
         if last_used + idle > now {
             local.set_passivation_timer(region, last_used + idle);
             return;
@@ -459,18 +509,23 @@ fn passivate_idle(local: &mut Local, region: u16) {
     local.set_passivation_timer(region, now);
 }
 
-/// Stops the least recently used entities of regions that have too many.
-fn passivate_surplus(local: &mut Local) {
+/// Stops the least recently used entities of regions that have too many. Returns whether it stopped any.
+fn passivate_surplus(local: &mut Local) -> bool {
+    let mut stopped = false;
     for region in 0..local.region_states.len() {
         for _ in 0..PASSIVATIONS_PER_TURN {
             let state = &local.region_states[region];
             if !state.is_over() {
                 break;
             }
-            let Some((slot, _)) = state.recency.as_ref().and_then(|recency| recency.oldest()) else { break };
-            local.passivate_slot(region as u16, slot);
+            let Some((slot, _)) = state.recency.as_ref().and_then(|recency| recency.oldest())
+            else {
+                break;
+            };
+            stopped |= local.passivate_slot(region as u16, slot);
         }
     }
+    stopped
 }
 
 impl Local {
@@ -479,17 +534,20 @@ impl Local {
         self.timers.insert(due, TimerEvent::Passivate { region });
     }
 
-    /// Stops an entity, or, if it has work to do, counts it as used just now.
-    fn passivate_slot(&mut self, region: u16, slot: u32) {
+    /// Stops an entity, or, if it has work to do, counts it as used just now. Returns whether it was stopped.
+    fn passivate_slot(&mut self, region: u16, slot: u32) -> bool {
         let now = self.now;
         let stopped = self.cells.tenant(slot).is_some_and(|at| self.passivate(at));
         if !stopped && let Some(recency) = &mut self.region_states[usize::from(region)].recency {
             recency.touch(slot, now);
         }
+        stopped
     }
 
     pub(super) fn is_suspended(&self, shard: ShardKey) -> bool {
-        self.region_states[shard.entity_type.index()].suspended.contains_key(&shard.shard.0)
+        self.region_states[shard.entity_type.index()]
+            .suspended
+            .contains_key(&shard.shard.0)
     }
 }
 

@@ -37,7 +37,9 @@ impl Engine {
         let mut moved = false;
         self.send_unsent(local);
         if self.handoff.is_leaving() {
-            let steps = self.handoff.poll(local.now, |shard| local.is_suspended(shard));
+            let steps = self
+                .handoff
+                .poll(local.now, |shard| local.is_suspended(shard));
             moved |= !steps.is_empty();
             self.execute(local, steps);
         }
@@ -75,14 +77,18 @@ impl Engine {
                     if to == me {
                         local.unseal(shard);
                     }
-                    let release = local.region_states[shard.entity_type.index()].ops.release_held;
+                    let release = local.region_states[shard.entity_type.index()]
+                        .ops
+                        .release_held;
                     release(local, shard.entity_type.0, shard.shard);
                 }
                 Step::Pause { shard } => local.seal_shard(shard),
                 Step::Ship { id, to, epoch } => {
                     local.seal_shard(id.shard);
-                    local.region_states[id.shard.entity_type.index()].hosted[id.shard.shard.index()] = false;
-                    local.regions[id.shard.entity_type.index()].start_leaving(id.shard.shard, &local.cells);
+                    local.region_states[id.shard.entity_type.index()].hosted
+                        [id.shard.shard.index()] = false;
+                    local.regions[id.shard.entity_type.index()]
+                        .start_leaving(id.shard.shard, &local.cells);
                     self.shipping.push(Shipping { id, to, epoch });
                 }
                 Step::Refuse { id, why } => {
@@ -106,7 +112,11 @@ impl Engine {
         let cargo = ship(
             local,
             region,
-            Shipment { id: shipping.id, epoch: shipping.epoch, limit: ENTITIES_PER_TURN },
+            Shipment {
+                id: shipping.id,
+                epoch: shipping.epoch,
+                limit: ENTITIES_PER_TURN,
+            },
         );
         let is_last = cargo.is_last();
         self.send_control(local, shipping.to, Control::Cargo(cargo));
@@ -126,12 +136,18 @@ impl Engine {
         cargo.install(local);
         if is_last {
             local.region_states[id.shard.entity_type.index()].hosted[id.shard.shard.index()] = true;
-            self.send_control(local, self.coordinator_core, Control::Installed { id, epoch });
+            self.send_control(
+                local,
+                self.coordinator_core,
+                Control::Installed { id, epoch },
+            );
         }
     }
 
     pub(super) fn report_load(&mut self, local: &mut Local) {
-        let Some(window) = self.load.length() else { return };
+        let Some(window) = self.load.length() else {
+            return;
+        };
         let report = self.load.close(local);
         self.send_control(local, self.coordinator_core, Control::Load(report));
         let due = local.now + window;
@@ -151,7 +167,10 @@ impl Local {
         if !std::mem::take(&mut self.region_states[region].sealed[key.shard.index()]) {
             return;
         }
-        self.tasks.any_sealed = self.region_states.iter().any(|state| state.sealed.contains(&true));
+        self.tasks.any_sealed = self
+            .region_states
+            .iter()
+            .any(|state| state.sealed.contains(&true));
         for slot in self.regions[region].slots(key.shard) {
             if let Some(at) = self.cells.tenant(slot)
                 && let Some(cell) = self.cells.get(at)
@@ -223,12 +242,20 @@ impl LoadWindow {
                         entity_type: crate::base::ids::EntityTypeId(number as u16),
                         shard: ShardId(shard as u32),
                     };
-                    shards.push(ShardLoad { shard: key, load: messages * nanos });
+                    shards.push(ShardLoad {
+                        shard: key,
+                        load: messages * nanos,
+                    });
                 }
             }
         }
         let window = local.now - self.since;
         self.since = local.now;
-        CoreLoad { core: local.core, window, busy: std::mem::take(&mut self.busy).min(window), shards }
+        CoreLoad {
+            core: local.core,
+            window,
+            busy: std::mem::take(&mut self.busy).min(window),
+            shards,
+        }
     }
 }

@@ -16,7 +16,10 @@ impl Engine {
         // From the first question on nothing new starts here.
         local.draining = true;
         let held: usize = local.regions.iter().map(|region| region.held()).sum();
-        let suspended = local.region_states.iter().any(|state| !state.suspended.is_empty());
+        let suspended = local
+            .region_states
+            .iter()
+            .any(|state| !state.suspended.is_empty());
         let idle = self.jobs_are_empty()
             && local.ready.is_empty()
             && local.queued_messages == 0
@@ -50,7 +53,10 @@ impl Engine {
         let why = Rejection::ShuttingDown;
         reject_held(local, why);
         let me = local.core;
-        for peer in (0..local.port.cores() as u16).map(CoreId).filter(|peer| *peer != me) {
+        for peer in (0..local.port.cores() as u16)
+            .map(CoreId)
+            .filter(|peer| *peer != me)
+        {
             while let Some(mut batch) = local.port.receive_batch(peer, LaneClass::Replies) {
                 batch.deliver(local, peer);
             }
@@ -72,9 +78,14 @@ impl Engine {
     /// counted.
     fn unload_for_the_end(&mut self, local: &mut Local) {
         let me = local.core;
-        let unsent = std::mem::take(&mut self.unsent).into_iter().map(|(_, message)| message);
+        let unsent = std::mem::take(&mut self.unsent)
+            .into_iter()
+            .map(|(_, message)| message);
         let mut messages: Vec<Control> = unsent.collect();
-        for peer in (0..local.port.cores() as u16).map(CoreId).filter(|peer| *peer != me) {
+        for peer in (0..local.port.cores() as u16)
+            .map(CoreId)
+            .filter(|peer| *peer != me)
+        {
             messages.extend(std::iter::from_fn(|| local.port.receive_control(peer)));
         }
         for message in messages {
@@ -93,7 +104,10 @@ impl Engine {
         let me = local.core;
         self.unload_for_the_end(local);
         end_actors(local);
-        for peer in (0..local.port.cores() as u16).map(CoreId).filter(|peer| *peer != me) {
+        for peer in (0..local.port.cores() as u16)
+            .map(CoreId)
+            .filter(|peer| *peer != me)
+        {
             for class in [LaneClass::Replies, LaneClass::Requests] {
                 while let Some(mut batch) = local.port.receive_batch(peer, class) {
                     batch.reject(local, Rejection::ShuttingDown);

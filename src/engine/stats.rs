@@ -3,7 +3,7 @@
 use crate::actor::counters::Turns;
 use crate::actor::local::Local;
 use crate::actor::refusal::Rejection;
-use crate::base::ids::{CoreId, ShardKey, EntityTypeId, ShardId};
+use crate::base::ids::{CoreId, EntityTypeId, ShardId, ShardKey};
 use crate::base::time::Time;
 use std::time::Duration;
 
@@ -132,12 +132,25 @@ impl CoreStats {
 
     pub(crate) fn of(local: &Local) -> CoreStats {
         let by_reason = |counts: &[u64]| {
-            Rejection::ALL.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(why, count)| (*why, *count)).collect()
+            Rejection::ALL
+                .iter()
+                .zip(counts)
+                .filter(|(_, count)| **count > 0)
+                .map(|(why, count)| (*why, *count))
+                .collect()
         };
-        let lanes = (0..local.port.cores() as u16).map(CoreId).filter(|from| *from != local.core).map(|from| {
-            let (replies, requests) = local.port.inbound_depth(from);
-            LaneStats { from, replies, requests, outbox: local.outbox[from.index()].messages }
-        });
+        let lanes = (0..local.port.cores() as u16)
+            .map(CoreId)
+            .filter(|from| *from != local.core)
+            .map(|from| {
+                let (replies, requests) = local.port.inbound_depth(from);
+                LaneStats {
+                    from,
+                    replies,
+                    requests,
+                    outbox: local.outbox[from.index()].messages,
+                }
+            });
         CoreStats {
             core: local.core,
             at: local.now,
@@ -172,17 +185,29 @@ impl CoreStats {
                     longest: kind.longest,
                 })
                 .collect(),
-            regions: (0..local.regions.len()).map(|number| region_stats(local, number)).collect(),
+            regions: (0..local.regions.len())
+                .map(|number| region_stats(local, number))
+                .collect(),
         }
     }
 }
 
 fn region_stats(local: &Local, number: usize) -> RegionStats {
     let (state, region) = (&local.region_states[number], &local.regions[number]);
-    let shards = (0..state.hosted.len()).filter(|shard| state.hosted[*shard]).map(|shard| ShardStats {
-        shard: ShardKey { entity_type: EntityTypeId(number as u16), shard: ShardId(shard as u32) },
-        active: region.entities(ShardId(shard as u32)),
-        handled: state.handled[shard],
-    });
-    RegionStats { name: state.name, active: state.active, held: region.held(), shards: shards.collect() }
+    let shards = (0..state.hosted.len())
+        .filter(|shard| state.hosted[*shard])
+        .map(|shard| ShardStats {
+            shard: ShardKey {
+                entity_type: EntityTypeId(number as u16),
+                shard: ShardId(shard as u32),
+            },
+            active: region.entities(ShardId(shard as u32)),
+            handled: state.handled[shard],
+        });
+    RegionStats {
+        name: state.name,
+        active: state.active,
+        held: region.held(),
+        shards: shards.collect(),
+    }
 }

@@ -25,16 +25,21 @@ impl BlockingPool {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(threads: usize, depth: usize) -> std::io::Result<(Arc<BlockingPool>, BlockingThreads)> {
+    pub fn start(
+        threads: usize,
+        depth: usize,
+    ) -> std::io::Result<(Arc<BlockingPool>, BlockingThreads)> {
         let (queue, work) = bounded(depth);
         let threads = (0..threads)
             .map(|number| {
                 let work: Receiver<Work> = work.clone();
-                thread::Builder::new().name(format!("corecast-blocking-{number}")).spawn(move || {
-                    for work in work {
-                        block_on(work);
-                    }
-                })
+                thread::Builder::new()
+                    .name(format!("corecast-blocking-{number}"))
+                    .spawn(move || {
+                        for work in work {
+                            block_on(work);
+                        }
+                    })
             })
             .collect::<Result<_, _>>()?;
         Ok((Arc::new(BlockingPool { queue }), BlockingThreads(threads)))
@@ -70,7 +75,11 @@ impl Wake for Unpark {
 fn block_on(work: Work) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut work = pin!(work);
-    while work.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+    while work
+        .as_mut()
+        .poll(&mut Context::from_waker(&waker))
+        .is_pending()
+    {
         thread::park();
     }
 }
@@ -78,8 +87,8 @@ fn block_on(work: Work) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actor::task::run_elsewhere;
     use crate::actor::refusal::TaskError;
+    use crate::actor::task::run_elsewhere;
 
     #[test]
     fn runs_what_fits_and_says_what_does_not() {

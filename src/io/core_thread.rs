@@ -17,9 +17,9 @@ use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Sender, bounded};
 use glommio::{ExecutorProxy, LocalExecutorBuilder, Placement};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,9 @@ impl CoreThread {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of a core panicked outside of every actor: this is a bug of corecast");
+            tracing::error!(
+                "the thread of a core panicked outside of every actor: this is a bug of corecast"
+            );
         }
         self.eventfd = None;
     }
@@ -82,7 +84,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// The runtime's time starts now.
     pub(crate) fn new(facts: IoFacts, demand: IoDemand, blocking: Arc<dyn Executor>) -> Shared {
-        Shared { started: Instant::now(), facts, demand, blocking }
+        Shared {
+            started: Instant::now(),
+            facts,
+            demand,
+            blocking,
+        }
     }
 }
 
@@ -99,21 +106,34 @@ pub(crate) fn start(
     let thread = thread::Builder::new()
         .name(format!("corecast-{core}"))
         .spawn(move || run(seed, &doorbell, &settings, &shared, &started))
-        .map_err(|error| IoStartError::Executor { what: format!("the thread of {core} cannot be started: {error}") })?;
-    let mut running = CoreThread { thread: Some(thread), eventfd: None };
+        .map_err(|error| IoStartError::Executor {
+            what: format!("the thread of {core} cannot be started: {error}"),
+        })?;
+    let mut running = CoreThread {
+        thread: Some(thread),
+        eventfd: None,
+    };
     match outcome.recv() {
         Ok(Ok(eventfd)) => {
             running.eventfd = Some(eventfd);
             Ok(running)
         }
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(IoStartError::Executor { what: format!("the thread of {core} ended while its executor was made") }),
+        Err(_) => Err(IoStartError::Executor {
+            what: format!("the thread of {core} ended while its executor was made"),
+        }),
     }
 }
 
 type Started = Sender<Result<LeakedEventfd, IoStartError>>;
 
-fn run(seed: EngineSeed, doorbell: &Doorbell, settings: &ThreadSettings, shared: &Shared, started: &Started) {
+fn run(
+    seed: EngineSeed,
+    doorbell: &Doorbell,
+    settings: &ThreadSettings,
+    shared: &Shared,
+    started: &Started,
+) {
     let (made, eventfd) = leaked_eventfd::watch(|| {
         LocalExecutorBuilder::new(Placement::Fixed(settings.cpu))
             .preempt_timer(settings.preempt)
@@ -131,7 +151,10 @@ fn run(seed: EngineSeed, doorbell: &Doorbell, settings: &ThreadSettings, shared:
     let _ = started.send(Ok(eventfd));
     executor.run(async {
         let engine = seed.start(CoreDriver {
-            clock: Box::new(CoreClock { started: shared.started, executor: glommio::executor() }),
+            clock: Box::new(CoreClock {
+                started: shared.started,
+                executor: glommio::executor(),
+            }),
             tracer: None,
             choose: None,
             blocking: shared.blocking.clone(),
@@ -171,7 +194,7 @@ async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSetting
             return;
         }
         if executor.need_preempt() {
-            executor.yield_now().await;
+            yield_to(&executor).await;
         }
         if turn.moved {
             idle_since = None;
@@ -187,27 +210,78 @@ async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSetting
     }
 }
 
-/// Sleeps until the bell rings or `limit` has passed. Sleep is announced, then the lanes are looked at once more.
+/// When an executor that sleeps although this core is ready wakes at the latest, counted from the yield or the park.
+///
+/// glommio 0.9 takes "preempted before any task ran" for "no task is ready" (`run_task_queues` returns false) and then
+/// sleeps until something external happens. That takes the thread being off its CPU for a preemption interval between
+/// arming the timer and looking at it: rare on a CPU of one's own, every few seconds on a busy one. A pending timer is
+/// something to wake up for; it is used up if the same happens again, so there are several.
+const YIELD_GUARDS_MS: [u64; 6] = [1, 5, 20, 100, 500, 2_500];
+const PARK_GUARDS_MS: [u64; 6] = [50, 60, 100, 200, 500, 2_500];
+
+/// Timers that an await point keeps pending.
+struct Guards([Pin<Box<dyn Future<Output = ()>>>; 6]);
+
+impl Guards {
+    fn new(after_ms: [u64; 6]) -> Guards {
+        Guards(after_ms.map(|after| {
+            let timer: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+                glommio::timer::sleep(Duration::from_millis(after)).await;
+            });
+            timer
+        }))
+    }
+
+    /// Registers the timers; ready when the first has fired.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let fired = self
+            .0
+            .iter_mut()
+            .map(|timer| timer.as_mut().poll(context).is_ready());
+        if fired.fold(false, |any, fired| any | fired) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Gives the thread to the executor for a moment.
+async fn yield_to(executor: &ExecutorProxy) {
+    let mut guards = Guards::new(YIELD_GUARDS_MS);
+    std::future::poll_fn(|context| {
+        // For the registration only.
+        let _ = guards.poll(context);
+        Poll::Ready(())
+    })
+    .await;
+    executor.yield_now().await;
+}
+
+/// Sleeps until the bell rings, `limit` has passed, or a guard fires. Sleep is announced, then the lanes are looked at
+/// once more.
 async fn park(engine: &Engine, doorbell: &Doorbell, limit: Option<Duration>) {
+    let mut guards = Guards::new(PARK_GUARDS_MS);
+    let mut timer = limit.map(|limit| Box::pin(glommio::timer::sleep(limit)));
     let mut announced = false;
-    let mut bell = pin!(std::future::poll_fn(|context| {
+    std::future::poll_fn(|context| {
         if announced && !doorbell.is_asleep() {
+            return Poll::Ready(());
+        }
+        let due = timer
+            .as_mut()
+            .is_some_and(|timer| timer.as_mut().poll(context).is_ready());
+        if due || guards.poll(context).is_ready() {
             return Poll::Ready(());
         }
         announced = true;
         doorbell.announce_sleep(context.waker());
-        if engine.has_work() { Poll::Ready(()) } else { Poll::Pending }
-    }));
-    match limit {
-        None => bell.await,
-        Some(limit) => {
-            let mut timer = pin!(glommio::timer::sleep(limit));
-            std::future::poll_fn(|context| match bell.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => timer.as_mut().poll(context),
-            })
-            .await;
+        if engine.has_work() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-    }
+    })
+    .await;
     doorbell.awake();
 }

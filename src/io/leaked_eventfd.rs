@@ -31,7 +31,9 @@ pub fn watch<T>(make: impl FnOnce() -> T) -> (T, LeakedEventfd) {
     let made = make();
     let leaked = the_new_one(&before, &eventfds());
     if leaked.is_none() {
-        tracing::debug!("the executor's eventfd cannot be told from others and stays open after its end");
+        tracing::debug!(
+            "the executor's eventfd cannot be told from others and stays open after its end"
+        );
     }
     (made, LeakedEventfd(leaked))
 }
@@ -45,14 +47,21 @@ fn the_new_one(before: &Eventfds, after: &Eventfds) -> Option<RawFd> {
 }
 
 fn eventfds() -> Eventfds {
-    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return Eventfds::new() };
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else {
+        return Eventfds::new();
+    };
     descriptors
         .flatten()
-        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:[eventfd]"))
+        .filter(|entry| {
+            fs::read_link(entry.path())
+                .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventfd]")
+        })
         .filter_map(|entry| {
             let fd = entry.file_name().to_str()?.parse().ok()?;
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let id = info.lines().find_map(|line| line.strip_prefix("eventfd-id:"))?;
+            let id = info
+                .lines()
+                .find_map(|line| line.strip_prefix("eventfd-id:"))?;
             Some((fd, id.trim().to_owned()))
         })
         .collect()
@@ -75,11 +84,21 @@ mod tests {
 
     #[test]
     fn only_what_is_certain_is_closed() {
-        let set = |fds: &[(RawFd, &str)]| fds.iter().map(|(fd, id)| (*fd, (*id).to_owned())).collect::<Eventfds>();
+        let set = |fds: &[(RawFd, &str)]| {
+            fds.iter()
+                .map(|(fd, id)| (*fd, (*id).to_owned()))
+                .collect::<Eventfds>()
+        };
         let before = set(&[(3, "1"), (4, "2")]);
-        assert_eq!(the_new_one(&before, &set(&[(3, "1"), (4, "2"), (9, "3")])), Some(9));
+        assert_eq!(
+            the_new_one(&before, &set(&[(3, "1"), (4, "2"), (9, "3")])),
+            Some(9)
+        );
         assert_eq!(the_new_one(&before, &before), None);
-        assert_eq!(the_new_one(&before, &set(&[(3, "1"), (4, "2"), (5, "3"), (6, "4")])), None);
+        assert_eq!(
+            the_new_one(&before, &set(&[(3, "1"), (4, "2"), (5, "3"), (6, "4")])),
+            None
+        );
         assert_eq!(the_new_one(&before, &set(&[(3, "1"), (9, "3")])), None);
     }
 }

@@ -37,7 +37,9 @@ impl IoDemand {
         }
         let ring = RING_BYTES + RING_ENTRY_BYTES * self.ring_depth.next_power_of_two() as u64;
         let executor = RINGS * (self.io_memory_bytes as u64 + ring);
-        (self.executors as u64).saturating_mul(executor).max(LEAST_LIMIT_BYTES)
+        (self.executors as u64)
+            .saturating_mul(executor)
+            .max(LEAST_LIMIT_BYTES)
     }
 }
 

@@ -21,7 +21,9 @@ const NUMA_NODES: &str = "/sys/devices/system/node";
 /// The kernel does not tell the affinity mask.
 pub fn read_machine() -> io::Result<Machine> {
     let cores = core_affinity::get_core_ids().ok_or_else(|| {
-        io::Error::other("the kernel does not tell on which CPUs this process may run (sched_getaffinity)")
+        io::Error::other(
+            "the kernel does not tell on which CPUs this process may run (sched_getaffinity)",
+        )
     })?;
     let mut allowed_cpus: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
     allowed_cpus.sort_unstable();
@@ -47,7 +49,11 @@ fn read_numa_nodes(directory: &Path) -> Option<BTreeMap<usize, Vec<usize>>> {
         let entry = entry.ok()?;
         // `node0`, `node1`, ... stand beside files such as `online`.
         let name = entry.file_name();
-        let Some(Ok(node)) = name.to_str().and_then(|name| name.strip_prefix("node")).map(str::parse) else {
+        let Some(Ok(node)) = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("node"))
+            .map(str::parse)
+        else {
             continue;
         };
         let cpus = fs::read_to_string(entry.path().join("cpulist")).ok()?;

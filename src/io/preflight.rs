@@ -51,13 +51,17 @@ pub fn check(machine: &Machine, demand: &IoDemand) -> Result<IoFacts, IoStartErr
 #[must_use]
 pub fn read_facts(machine: &Machine) -> IoFacts {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let status = read("/proc/self/status");
+    let status = read("/proc/thread-self/status");
     IoFacts {
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        io_uring_disabled: read("/proc/sys/kernel/io_uring_disabled").trim().parse().ok(),
+        io_uring_disabled: read("/proc/sys/kernel/io_uring_disabled")
+            .trim()
+            .parse()
+            .ok(),
         seccomp: under_seccomp_filter(&status),
         // A capability of a user namespace, as in rootless containers, does not lift the limit.
-        ipc_lock: has_capability(&status, CAP_IPC_LOCK) && in_first_user_namespace(&read("/proc/self/uid_map")),
+        ipc_lock: has_capability(&status, CAP_IPC_LOCK)
+            && in_first_user_namespace(&read("/proc/self/uid_map")),
         locked_memory_bytes: machine.locked_memory_bytes,
     }
 }
@@ -86,7 +90,8 @@ fn under_seccomp_filter(status: &str) -> bool {
 }
 
 fn has_capability(status: &str, bit: u32) -> bool {
-    let effective = status_field(status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let effective =
+        status_field(status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     effective.is_some_and(|capabilities| capabilities >> bit & 1 == 1)
 }
 
@@ -102,8 +107,7 @@ mod tests {
 
     #[test]
     fn the_status_file_is_understood() {
-        let container =
-            "Name:\tservice\nCapInh:\t0000000000000000\nCapEff:\t00000000a80425fb\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+        let container = "Name:\tservice\nCapInh:\t0000000000000000\nCapEff:\t00000000a80425fb\nSeccomp:\t2\nSeccomp_filters:\t1\n";
         let root = "Name:\tservice\nCapEff:\t000001fffeffffff\nSeccomp:\t0\nSeccomp_filters:\t2\n";
         assert!(under_seccomp_filter(container) && !under_seccomp_filter(root));
         assert!(!has_capability(container, CAP_IPC_LOCK) && has_capability(root, CAP_IPC_LOCK));
@@ -112,8 +116,12 @@ mod tests {
 
     #[test]
     fn user_namespaces_are_told_apart() {
-        assert!(in_first_user_namespace("         0          0 4294967295\n"));
-        assert!(!in_first_user_namespace("         0       1000          1\n"));
+        assert!(in_first_user_namespace(
+            "         0          0 4294967295\n"
+        ));
+        assert!(!in_first_user_namespace(
+            "         0       1000          1\n"
+        ));
         assert!(!in_first_user_namespace(
             "         0       1000          1\n         1     100000      65536\n"
         ));
@@ -131,7 +139,8 @@ mod tests {
         };
         let facts = read_facts(&machine);
         assert!(!facts.kernel.is_empty());
-        let usable = matches!(missing_operation(), Ok(None)) && facts.check_locked_memory(&demand).is_ok();
+        let usable =
+            matches!(missing_operation(), Ok(None)) && facts.check_locked_memory(&demand).is_ok();
         let checked = check(&machine, &demand);
         assert_eq!(checked.is_ok(), usable, "{checked:?}");
     }

@@ -53,7 +53,9 @@ pub enum IoStartError {
     )]
     Descriptors,
     /// The CPU that an executor is to be pinned to is not there.
-    #[error("CPU {cpu} went offline before its core could start; check `lscpu` and choose other CPUs with --cores")]
+    #[error(
+        "CPU {cpu} went offline before its core could start; check `lscpu` and choose other CPUs with --cores"
+    )]
     CpuGone {
         /// The CPU.
         cpu: usize,
@@ -87,7 +89,9 @@ impl IoFacts {
     pub fn classify(&self, errno: i32, demand: &IoDemand) -> IoStartError {
         match (Errno::from_raw_os_error(errno), self.io_uring_disabled) {
             (Errno::PERM | Errno::ACCESS, Some(level @ 1..)) => IoStartError::Disabled { level },
-            (Errno::PERM | Errno::ACCESS, _) => IoStartError::Forbidden { seccomp: self.seccomp },
+            (Errno::PERM | Errno::ACCESS, _) => IoStartError::Forbidden {
+                seccomp: self.seccomp,
+            },
             (Errno::NOSYS, _) => self.unsupported("the system call is missing"),
             (Errno::INVAL, _) => self.unsupported("it refuses the arguments of a newer one"),
             (Errno::MFILE | Errno::NFILE, _) => IoStartError::Descriptors,
@@ -105,7 +109,9 @@ impl IoFacts {
             GlommioError::BuilderError(BuilderErrorKind::NonExistentCpus { cpu }) => {
                 IoStartError::CpuGone { cpu: *cpu }
             }
-            GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(..)) => self.out_of_memory(demand),
+            GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(..)) => {
+                self.out_of_memory(demand)
+            }
             error => match (error.raw_os_error(), self.check_locked_memory(demand)) {
                 (Some(errno), _) => self.classify(errno, demand),
                 // glommio passes its own MemLockLimit on as the text of another error.
@@ -147,15 +153,17 @@ impl IoFacts {
     fn out_of_memory(&self, demand: &IoDemand) -> IoStartError {
         let needs_bytes = demand.locked_memory_bytes(self.ipc_lock);
         match self.locked_memory_bytes {
-            Some(has_bytes) if has_bytes < needs_bytes || !self.ipc_lock => IoStartError::LockedMemory {
-                has_bytes,
-                needs_bytes: if has_bytes < needs_bytes {
-                    needs_bytes
-                } else {
-                    has_bytes.saturating_add(needs_bytes)
-                },
-                executors: demand.executors,
-            },
+            Some(has_bytes) if has_bytes < needs_bytes || !self.ipc_lock => {
+                IoStartError::LockedMemory {
+                    has_bytes,
+                    needs_bytes: if has_bytes < needs_bytes {
+                        needs_bytes
+                    } else {
+                        has_bytes.saturating_add(needs_bytes)
+                    },
+                    executors: demand.executors,
+                }
+            }
             _ => IoStartError::Executor {
                 what: "the kernel has no memory left for its rings".to_owned(),
             },
@@ -219,8 +227,14 @@ mod tests {
         };
         for (facts, expected) in [
             (with(None, true), IoStartError::Forbidden { seccomp: true }),
-            (with(Some(0), true), IoStartError::Forbidden { seccomp: true }),
-            (with(Some(0), false), IoStartError::Forbidden { seccomp: false }),
+            (
+                with(Some(0), true),
+                IoStartError::Forbidden { seccomp: true },
+            ),
+            (
+                with(Some(0), false),
+                IoStartError::Forbidden { seccomp: false },
+            ),
             (with(Some(1), true), IoStartError::Disabled { level: 1 }),
             (with(Some(2), false), IoStartError::Disabled { level: 2 }),
         ] {
@@ -242,7 +256,10 @@ mod tests {
         ));
         assert_eq!(classify(&facts(), Errno::MFILE), IoStartError::Descriptors);
         assert_eq!(classify(&facts(), Errno::NFILE), IoStartError::Descriptors);
-        assert!(matches!(classify(&facts(), Errno::IO), IoStartError::Executor { .. }));
+        assert!(matches!(
+            classify(&facts(), Errno::IO),
+            IoStartError::Executor { .. }
+        ));
     }
 
     #[test]
@@ -258,14 +275,20 @@ mod tests {
             needs_bytes,
             executors: 3,
         };
-        assert_eq!(classify(&with(Some(1_024), false), Errno::NOMEM), limit(1_024, need));
+        assert_eq!(
+            classify(&with(Some(1_024), false), Errno::NOMEM),
+            limit(1_024, need)
+        );
         // Enough for us alone, but others of the user have taken some.
         assert_eq!(
             classify(&with(Some(8 << 20), false), Errno::NOMEM),
             limit(8 << 20, (8 << 20) + need)
         );
         for facts in [with(None, false), with(Some(8 << 20), true)] {
-            assert!(matches!(classify(&facts, Errno::NOMEM), IoStartError::Executor { .. }));
+            assert!(matches!(
+                classify(&facts, Errno::NOMEM),
+                IoStartError::Executor { .. }
+            ));
         }
     }
 
@@ -278,7 +301,9 @@ mod tests {
         };
         assert_eq!(with(None).check_locked_memory(&DEMAND), Ok(()));
         assert_eq!(with(Some(need)).check_locked_memory(&DEMAND), Ok(()));
-        let error = with(Some(need - 1)).check_locked_memory(&DEMAND).unwrap_err();
+        let error = with(Some(need - 1))
+            .check_locked_memory(&DEMAND)
+            .unwrap_err();
         assert_eq!(
             error,
             IoStartError::LockedMemory {
@@ -295,8 +320,11 @@ mod tests {
             locked_memory_bytes: Some(64 << 10),
             ..facts()
         };
-        let of = |facts: &IoFacts, error: GlommioError<()>| facts.classify_executor(&error, &DEMAND);
-        let os = |errno: Errno| GlommioError::IoError(io::Error::from_raw_os_error(errno.raw_os_error()));
+        let of =
+            |facts: &IoFacts, error: GlommioError<()>| facts.classify_executor(&error, &DEMAND);
+        let os = |errno: Errno| {
+            GlommioError::IoError(io::Error::from_raw_os_error(errno.raw_os_error()))
+        };
         assert_eq!(
             of(
                 &facts(),
@@ -312,15 +340,23 @@ mod tests {
         let limit = GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(64 << 10, 512 << 10));
         assert!(matches!(
             of(&small, limit),
-            IoStartError::LockedMemory { has_bytes: 65_536, .. }
+            IoStartError::LockedMemory {
+                has_bytes: 65_536,
+                ..
+            }
         ));
         // So it arrives in fact.
         let text = || GlommioError::IoError(io::Error::other("MemLockLimit(65536/524288)"));
         assert!(matches!(
             of(&small, text()),
-            IoStartError::LockedMemory { has_bytes: 65_536, .. }
+            IoStartError::LockedMemory {
+                has_bytes: 65_536,
+                ..
+            }
         ));
-        assert!(matches!(of(&facts(), text()), IoStartError::Executor { what } if what.contains("MemLockLimit")));
+        assert!(
+            matches!(of(&facts(), text()), IoStartError::Executor { what } if what.contains("MemLockLimit"))
+        );
     }
 
     #[test]
@@ -337,11 +373,18 @@ mod tests {
             ),
             (
                 IoStartError::Disabled { level: 1 },
-                &["io_uring_disabled is 1", "kernel.io_uring_group", "io_uring_disabled=0"],
+                &[
+                    "io_uring_disabled is 1",
+                    "kernel.io_uring_group",
+                    "io_uring_disabled=0",
+                ],
             ),
             (
                 IoStartError::Disabled { level: 2 },
-                &["io_uring_disabled is 2", "sysctl -w kernel.io_uring_disabled=0"],
+                &[
+                    "io_uring_disabled is 2",
+                    "sysctl -w kernel.io_uring_disabled=0",
+                ],
             ),
             (
                 IoStartError::Forbidden { seccomp: true },

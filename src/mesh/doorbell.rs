@@ -75,7 +75,9 @@ impl Doorbell {
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
         // A waker cannot be left half written, so a poisoned lock is as good as any.
-        self.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.waker
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

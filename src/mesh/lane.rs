@@ -79,15 +79,34 @@ fn pair<C, B>(depths: LaneDepths) -> (Peer<C, B>, Peer<C, B>) {
     fn both<T>(depth: usize) -> (Ends<T>, Ends<T>) {
         let (to_high, at_high) = bounded(depth);
         let (to_low, at_low) = bounded(depth);
-        (Ends { there: to_high, here: at_low }, Ends { there: to_low, here: at_high })
+        (
+            Ends {
+                there: to_high,
+                here: at_low,
+            },
+            Ends {
+                there: to_low,
+                here: at_high,
+            },
+        )
     }
     let control = both(depths.control);
     let replies = both(depths.replies);
     let requests = both(depths.requests);
     let returns = both(depths.replies + depths.requests);
     (
-        Peer { control: control.0, replies: replies.0, requests: requests.0, returns: returns.0 },
-        Peer { control: control.1, replies: replies.1, requests: requests.1, returns: returns.1 },
+        Peer {
+            control: control.0,
+            replies: replies.0,
+            requests: requests.0,
+            returns: returns.0,
+        },
+        Peer {
+            control: control.1,
+            replies: replies.1,
+            requests: requests.1,
+            returns: returns.1,
+        },
     )
 }
 
@@ -159,20 +178,25 @@ impl<C, B> Port<C, B> {
     /// Whether nothing waits in any lane towards this core; returned buffers do not count.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.peers
-            .iter()
-            .flatten()
-            .all(|peer| peer.control.here.is_empty() && peer.replies.here.is_empty() && peer.requests.here.is_empty())
+        self.peers.iter().flatten().all(|peer| {
+            peer.control.here.is_empty()
+                && peer.replies.here.is_empty()
+                && peer.requests.here.is_empty()
+        })
     }
 
     /// Batches waiting in the lanes from one core: replies, requests.
     #[must_use]
     pub fn inbound_depth(&self, from: CoreId) -> (usize, usize) {
-        self.peers[from.index()].as_ref().map_or((0, 0), |peer| (peer.replies.here.len(), peer.requests.here.len()))
+        self.peers[from.index()].as_ref().map_or((0, 0), |peer| {
+            (peer.replies.here.len(), peer.requests.here.len())
+        })
     }
 
     fn peer(&self, core: CoreId) -> &Peer<C, B> {
-        self.peers[core.index()].as_ref().expect("a core has no lane to itself")
+        self.peers[core.index()]
+            .as_ref()
+            .expect("a core has no lane to itself")
     }
 }
 
@@ -190,7 +214,14 @@ mod tests {
 
     #[test]
     fn each_class_has_its_own_bound_and_keeps_its_order() {
-        let ports = connect::<u32, &str>(3, LaneDepths { control: 2, replies: 1, requests: 2 });
+        let ports = connect::<u32, &str>(
+            3,
+            LaneDepths {
+                control: 2,
+                replies: 1,
+                requests: 2,
+            },
+        );
         let (one, two) = (CoreId(1), CoreId(2));
         assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "a"), Ok(()));
         assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "b"), Ok(()));

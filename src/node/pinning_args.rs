@@ -184,12 +184,20 @@ mod tests {
             (&["--cores", "0,2-5"], |s| {
                 s.cores = CoreSelection::List(vec![0, 2, 3, 4, 5])
             }),
-            (&["--cores", "4"], |s| s.cores = CoreSelection::List(vec![4])),
+            (&["--cores", "4"], |s| {
+                s.cores = CoreSelection::List(vec![4])
+            }),
             (&["--cores", "all"], |s| s.cores = CoreSelection::All),
-            (&["--core-count", "4"], |s| s.cores = CoreSelection::Count(4)),
-            (&["--numa-node", "1"], |s| s.cores = CoreSelection::NumaNode(1)),
+            (&["--core-count", "4"], |s| {
+                s.cores = CoreSelection::Count(4)
+            }),
+            (&["--numa-node", "1"], |s| {
+                s.cores = CoreSelection::NumaNode(1)
+            }),
             (&["--coordination-core", "3"], |s| s.coordination = Some(3)),
-            (&["--spin", "20us"], |s| s.spin = Some(Duration::from_micros(20))),
+            (&["--spin", "20us"], |s| {
+                s.spin = Some(Duration::from_micros(20))
+            }),
             (&["--spin", "0"], |s| s.spin = Some(Duration::ZERO)),
             (&["--park"], |s| s.park = ParkPolicy::Park),
             (&["--no-park"], |s| s.park = ParkPolicy::Never),
@@ -260,7 +268,9 @@ mod tests {
         let (ours, theirs): (Vec<_>, Vec<_>) = command
             .get_arguments()
             .partition(|arg| arg.get_help_heading() == Some(HEADING));
-        let names = |args: &[&clap::Arg]| -> Vec<String> { args.iter().map(|arg| arg.get_id().to_string()).collect() };
+        let names = |args: &[&clap::Arg]| -> Vec<String> {
+            args.iter().map(|arg| arg.get_id().to_string()).collect()
+        };
         assert_eq!(names(&theirs), ["before", "after"]);
         assert_eq!(ours.len(), 14, "{:?}", names(&ours));
         assert!(ours.iter().all(|arg| arg.get_help().is_some()));
@@ -273,12 +283,18 @@ mod tests {
         let help = Service::command().render_help().to_string();
         for (flag, default) in [
             ("--budget-messages", settings.budget_messages.to_string()),
-            ("--budget-bytes", format!("{}G", settings.budget_bytes >> 30)),
+            (
+                "--budget-bytes",
+                format!("{}G", settings.budget_bytes >> 30),
+            ),
             ("--mailbox", settings.mailbox.to_string()),
             ("--lane-batches", settings.lane_batches.to_string()),
             ("--batch-messages", settings.batch_messages.to_string()),
             ("--outbox-messages", settings.outbox_messages.to_string()),
-            ("--io-memory", format!("{}K", settings.io_memory_bytes >> 10)),
+            (
+                "--io-memory",
+                format!("{}K", settings.io_memory_bytes >> 10),
+            ),
             (
                 "--spin",
                 format!(
@@ -287,7 +303,9 @@ mod tests {
                 ),
             ),
         ] {
-            let from_flag = &help[help.find(&format!("{flag} ")).expect("the flag is in the help")..];
+            let from_flag = &help[help
+                .find(&format!("{flag} "))
+                .expect("the flag is in the help")..];
             let told = from_flag
                 .split_once("[default: ")
                 .expect("a default")
@@ -295,7 +313,11 @@ mod tests {
                 .split_once(']')
                 .expect("its end")
                 .0;
-            assert_eq!(told.split_whitespace().collect::<Vec<_>>().join(" "), default, "{flag}");
+            assert_eq!(
+                told.split_whitespace().collect::<Vec<_>>().join(" "),
+                default,
+                "{flag}"
+            );
         }
     }
 }

@@ -3,13 +3,13 @@
 use super::pinning_args::PinningArgs;
 use super::settings::{CoreSelection, ParkPolicy, Plan, Settings};
 use super::start_error::StartError;
-use crate::actor::model::Actor;
 use crate::actor::control::Request;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::Handle;
 use crate::actor::local::Limits;
 use crate::actor::mailbox::Mailbox;
+use crate::actor::model::Actor;
 use crate::actor::pending::pending;
 use crate::actor::reference::Region;
 use crate::actor::reply::{RuntimeId, close_exit};
@@ -106,7 +106,10 @@ impl RuntimeBuilder {
     }
 
     /// Registers an entity type.
-    pub fn entities<A: Actor, I: EntityId>(&mut self, entity: EntityType<A, I>) -> Region<I, A::Msg> {
+    pub fn entities<A: Actor, I: EntityId>(
+        &mut self,
+        entity: EntityType<A, I>,
+    ) -> Region<I, A::Msg> {
         // The hash of the tables in memory is seeded per process, so that no one can choose ids that collide.
         let seed = ahash::RandomState::new().hash_one(0_u64);
         self.regions.add(entity, seed)
@@ -135,7 +138,7 @@ impl RuntimeBuilder {
         let shared = Arc::new(Shared::new(facts, demand, pool));
         let mut assembly = assemble(NodeSpec {
             data_cores: plan.data_cores.len(),
-            limits: limits(&self.settings),
+            limits: limits(&self.settings, &plan),
             lanes: LaneDepths {
                 control: CONTROL_DEPTH,
                 replies: self.settings.lane_batches,
@@ -157,7 +160,11 @@ impl RuntimeBuilder {
             ended: false,
         };
         let seeds = std::mem::take(&mut assembly.seeds);
-        for (index, (seed, doorbell)) in seeds.into_iter().zip(assembly.doorbells.clone()).enumerate() {
+        for (index, (seed, doorbell)) in seeds
+            .into_iter()
+            .zip(assembly.doorbells.clone())
+            .enumerate()
+        {
             let settings = thread_settings(&self.settings, &plan, index);
             match core_thread::start(CoreId(index as u16), seed, doorbell, settings, &shared) {
                 Ok(thread) => runtime.threads.push(thread),
@@ -175,13 +182,17 @@ impl RuntimeBuilder {
 
 impl fmt::Debug for RuntimeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("RuntimeBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings, plan: &Plan) -> Limits {
+    // What the lanes towards a core may hold counts against its budget from the start.
+    let in_lanes = plan.data_cores.len() * settings.lane_batches * settings.batch_messages;
     Limits {
-        queued_messages: settings.budget_messages,
+        queued_messages: settings.budget_messages.saturating_sub(in_lanes).max(1),
         queued_bytes: settings.budget_bytes,
         outbox_messages: settings.outbox_messages,
         held_messages: settings.outbox_messages,
@@ -201,7 +212,11 @@ fn thread_settings(settings: &Settings, plan: &Plan, index: usize) -> ThreadSett
     let data_core = plan.data_cores.get(index);
     ThreadSettings {
         cpu: data_core.copied().unwrap_or(plan.coordination_cpu),
-        spin: if data_core.is_some() { plan.spin } else { Duration::ZERO },
+        spin: if data_core.is_some() {
+            plan.spin
+        } else {
+            Duration::ZERO
+        },
         park: data_core.is_none() || settings.park == ParkPolicy::Park,
         preempt: settings.preempt,
         io_memory_bytes: settings.io_memory_bytes,
@@ -289,7 +304,10 @@ impl Runtime {
         self.handle.gate().close();
         let drained = loop {
             let (done, drained) = pending(false);
-            if self.handle.request(Request::Shutdown { within: limit, done }) {
+            if self.handle.request(Request::Shutdown {
+                within: limit,
+                done,
+            }) {
                 break drained.wait();
             }
             // The coordination core's queue is full of calls, which it is working off.
@@ -304,7 +322,8 @@ impl Runtime {
         self.ended = true;
         self.handle.gate().close();
         for core in 0..self.threads.len() as u16 {
-            self.handle.submit_call(CoreId(core), |local| local.stop_wanted = true);
+            self.handle
+                .submit_call(CoreId(core), |local| local.stop_wanted = true);
         }
         self.join();
     }
@@ -327,6 +346,8 @@ impl Drop for Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
 }

@@ -17,13 +17,19 @@ impl Handle {
     pub fn stats(&self) -> Pending<Stats> {
         let (completer, stats) = pending(Stats::default());
         let collector = Arc::new(Collector {
-            stats: Mutex::new(Stats { refused_outside: self.gate().refused(), ..Stats::default() }),
+            stats: Mutex::new(Stats {
+                refused_outside: self.gate().refused(),
+                ..Stats::default()
+            }),
             completer: Some(completer),
         });
         for core in self.core_ids().chain([self.coordination_core()]) {
             let collector = collector.clone();
             drop(self.on_core(core, move |local| {
-                let mut stats = collector.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut stats = collector
+                    .stats
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 stats.topology_version = stats.topology_version.max(local.topology.version());
                 stats.cores.push(CoreStats::of(local));
             }));
@@ -46,7 +52,10 @@ impl Handle {
     ///
     /// The errors say whether the shard stayed where it was.
     pub fn move_shard(&self, shard: ShardKey, to: CoreId) -> Pending<Result<(), MoveError>> {
-        let (done, moved) = pending(Err(MoveError::CoreStopped { shard, core: self.coordination_core() }));
+        let (done, moved) = pending(Err(MoveError::CoreStopped {
+            shard,
+            core: self.coordination_core(),
+        }));
         // Refused, the request is dropped, and whoever waits for it is told.
         let _ = self.request(Request::Move { shard, to, done });
         moved
@@ -65,7 +74,9 @@ impl Handle {
 
     /// Hands a request to the coordination core; `false` if its queue is full.
     pub(crate) fn request(&self, request: Request) -> bool {
-        self.submit_call(self.coordination_core(), move |local| local.requests.push(request))
+        self.submit_call(self.coordination_core(), move |local| {
+            local.requests.push(request)
+        })
     }
 }
 
@@ -77,7 +88,8 @@ struct Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        let mut stats = std::mem::take(self.stats.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut stats =
+            std::mem::take(self.stats.get_mut().unwrap_or_else(PoisonError::into_inner));
         stats.cores.sort_by_key(|core| core.core);
         if let Some(completer) = self.completer.take() {
             completer.complete(stats);

@@ -7,7 +7,7 @@ use crate::sharding::settings::SettingsError as CoordinatorSettingsError;
 use crate::sharding::topology::TopologyError;
 
 /// Why a runtime did not start; nothing of it is left running.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// It was built with `panic = "abort"`.
@@ -34,4 +34,11 @@ pub enum StartError {
     /// The machine or a thread refused.
     #[error("the operating system refused: {0}")]
     Os(#[from] std::io::Error),
+}
+
+/// The same text as `Display`: it is what a `main` that returns this error prints, and it names the remedy.
+impl std::fmt::Debug for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }

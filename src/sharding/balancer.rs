@@ -87,7 +87,10 @@ impl Balancer {
     pub fn new(settings: BalancerSettings, data_cores: &[CoreId]) -> Balancer {
         Balancer {
             settings,
-            cores: data_cores.iter().map(|core| (*core, CoreTrack::default())).collect(),
+            cores: data_cores
+                .iter()
+                .map(|core| (*core, CoreTrack::default()))
+                .collect(),
             shards: BTreeMap::new(),
             started: false,
         }
@@ -153,7 +156,11 @@ impl Balancer {
             self.shards.entry(*shard).or_default();
         }
         // The first window is all that is known, so it counts in full.
-        let weight = if self.started { self.settings.weight } else { 1.0 };
+        let weight = if self.started {
+            self.settings.weight
+        } else {
+            1.0
+        };
         self.started = true;
         let cool_down = self.settings.cool_down;
         self.shards.retain(|shard, track| {
@@ -169,7 +176,11 @@ impl Balancer {
         topology: &Topology,
         going_to: impl Fn(ShardKey) -> Option<CoreId>,
     ) -> BTreeMap<CoreId, Bin> {
-        let mut bins: BTreeMap<CoreId, Bin> = self.cores.keys().map(|core| (*core, Bin::default())).collect();
+        let mut bins: BTreeMap<CoreId, Bin> = self
+            .cores
+            .keys()
+            .map(|core| (*core, Bin::default()))
+            .collect();
         for (&shard, track) in &self.shards {
             let Some(placement) = topology.placement(shard) else {
                 continue;
@@ -179,7 +190,10 @@ impl Balancer {
                 continue;
             };
             bin.load += track.load;
-            if target.is_none() && track.load > IDLE && !track.is_cooling(now, self.settings.cool_down) {
+            if target.is_none()
+                && track.load > IDLE
+                && !track.is_cooling(now, self.settings.cool_down)
+            {
                 bin.movable.push((shard, track.load));
             }
         }
@@ -198,7 +212,11 @@ impl Balancer {
                 self.settings.imbalance
             };
             let is_hot = bin.load > mean * (1.0 + above) && busy >= self.settings.busy_threshold;
-            core.hot_rounds = if is_hot { core.hot_rounds.saturating_add(1) } else { 0 };
+            core.hot_rounds = if is_hot {
+                core.hot_rounds.saturating_add(1)
+            } else {
+                0
+            };
             if core.hot_rounds >= self.settings.windows {
                 hot.push(id);
             }
@@ -284,7 +302,9 @@ mod tests {
                 moves = self.balancer.round(self.now, &self.topology, |_| None);
             }
             for relocation in &moves {
-                let begun = self.topology.next(&[(relocation.shard, Change::Begin(relocation.to))]);
+                let begun = self
+                    .topology
+                    .next(&[(relocation.shard, Change::Begin(relocation.to))]);
                 self.topology = begun.next(&[(relocation.shard, Change::Finish)]);
                 self.moves.push((self.now, *relocation));
             }
@@ -325,10 +345,20 @@ mod tests {
         let table: [Case<'_>; 8] = [
             ("even", 1.0, &[&[50, 50], &[50, 50]], &[]),
             ("within the threshold", 1.0, &[&[62], &[38, 10]], &[]),
-            ("one large shard cannot be helped", 1.0, &[&[100], &[10]], &[]),
+            (
+                "one large shard cannot be helped",
+                1.0,
+                &[&[100], &[10]],
+                &[],
+            ),
             ("idle cores are left alone", 0.2, &[&[50, 50], &[]], &[]),
             ("half goes over", 1.0, &[&[50, 50], &[]], &[(0, 1)]),
-            ("around a large shard", 1.0, &[&[200, 30, 30], &[10]], &[(1, 1), (2, 1)]),
+            (
+                "around a large shard",
+                1.0,
+                &[&[200, 30, 30], &[10]],
+                &[(1, 1), (2, 1)],
+            ),
             (
                 "to the coldest, ties to the lower",
                 1.0,
@@ -344,7 +374,11 @@ mod tests {
         ];
         for (name, busy, by_core, expected) in table {
             let loads: Vec<u64> = by_core.concat().iter().map(|load| load * 1000).collect();
-            let mut node = Node::new(u16::try_from(by_core.len()).unwrap(), loads, Allocation::RoundRobin);
+            let mut node = Node::new(
+                u16::try_from(by_core.len()).unwrap(),
+                loads,
+                Allocation::RoundRobin,
+            );
             let owners = by_core
                 .iter()
                 .zip(0..)
@@ -354,7 +388,11 @@ mod tests {
                 node.topology = node.topology.next(&[(key(shard), Change::Finish)]);
             }
             let rng = &mut seeded(1, 1);
-            assert_eq!(node.window(busy, 0.0, rng), 0, "{name}: one window is not enough");
+            assert_eq!(
+                node.window(busy, 0.0, rng),
+                0,
+                "{name}: one window is not enough"
+            );
             node.window(busy, 0.0, rng);
             let planned: Vec<_> = node
                 .moves
@@ -379,17 +417,28 @@ mod tests {
         let mut node = Node::new(2, vec![50_000; 8], Allocation::AllOn(CoreId(0)));
         node.window(1.0, 0.0, &mut seeded(1, 1));
         for &core in &node.cores {
-            let loads = node.topology.iter().filter(|(_, placement)| placement.owner == core);
+            let loads = node
+                .topology
+                .iter()
+                .filter(|(_, placement)| placement.owner == core);
             let report = CoreLoad {
                 core,
                 window: Duration::from_secs(1),
                 busy: Duration::from_secs(1),
-                shards: loads.map(|(shard, _)| ShardLoad { shard, load: 50_000 }).collect(),
+                shards: loads
+                    .map(|(shard, _)| ShardLoad {
+                        shard,
+                        load: 50_000,
+                    })
+                    .collect(),
             };
             node.balancer.report(report);
         }
         let half = |shard: ShardKey| (shard.shard.0 < 4).then_some(CoreId(1));
-        let planned = node.balancer.clone().round(node.now, &node.topology, |_| None);
+        let planned = node
+            .balancer
+            .clone()
+            .round(node.now, &node.topology, |_| None);
         assert_eq!(planned.len(), 4, "they would be moved otherwise");
         assert_eq!(node.balancer.round(node.now, &node.topology, half), []);
     }
@@ -400,7 +449,11 @@ mod tests {
         node.balancer.moved(key(0), Time::ZERO);
         node.balancer.moved(key(1), Time::ZERO);
         for window in 1..60 {
-            assert_eq!(node.window(1.0, 0.0, &mut seeded(1, 1)), 0, "window {window}");
+            assert_eq!(
+                node.window(1.0, 0.0, &mut seeded(1, 1)),
+                0,
+                "window {window}"
+            );
         }
         assert_eq!(node.window(1.0, 0.0, &mut seeded(1, 1)), 1);
     }

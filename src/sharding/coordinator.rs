@@ -133,7 +133,11 @@ enum ShardState {
         until: Time,
     },
     /// Announced; source and target are at it.
-    Moving { id: MoveId, to: CoreId, token: Option<u64> },
+    Moving {
+        id: MoveId,
+        to: CoreId,
+        token: Option<u64>,
+    },
     /// As `Moving`, but a core has stopped and the request has been answered.
     Orphaned { id: MoveId, to: CoreId },
 }
@@ -141,7 +145,9 @@ enum ShardState {
 impl ShardState {
     fn to(self) -> CoreId {
         match self {
-            ShardState::Waiting { to, .. } | ShardState::Moving { to, .. } | ShardState::Orphaned { to, .. } => to,
+            ShardState::Waiting { to, .. }
+            | ShardState::Moving { to, .. }
+            | ShardState::Orphaned { to, .. } => to,
         }
     }
 }
@@ -150,7 +156,11 @@ impl Coordinator {
     /// A coordinator that starts from this topology, which every core has from the start, with these cores to place
     /// shards on.
     #[must_use]
-    pub fn new(topology: Arc<Topology>, data_cores: &[CoreId], settings: CoordinatorSettings) -> Coordinator {
+    pub fn new(
+        topology: Arc<Topology>,
+        data_cores: &[CoreId],
+        settings: CoordinatorSettings,
+    ) -> Coordinator {
         Coordinator {
             balancer: settings
                 .balancer
@@ -236,7 +246,8 @@ impl Coordinator {
             Ok(false) => {
                 let MoveRequest { shard, to, token } = request;
                 let until = now + self.settings.max_wait;
-                self.shards.insert(shard, ShardState::Waiting { to, token, until });
+                self.shards
+                    .insert(shard, ShardState::Waiting { to, token, until });
                 self.waiting.push_back(shard);
                 // Frees its place in the queue at once if it can begin.
                 self.begin_waiting(now);
@@ -247,7 +258,9 @@ impl Coordinator {
 
     /// Whether the shard is where it should be already.
     fn check(&self, request: &MoveRequest) -> Result<bool, MoveError> {
-        let MoveRequest { shard, to: core, .. } = *request;
+        let MoveRequest {
+            shard, to: core, ..
+        } = *request;
         let entity_type = shard.entity_type;
         let Some(shards) = self.topology.shards_of(entity_type) else {
             return Err(MoveError::UnknownType { entity_type });
@@ -260,7 +273,10 @@ impl Coordinator {
             return Err(MoveError::UnknownCore { shard, core });
         }
         if let Some(state) = self.shards.get(&shard) {
-            return Err(MoveError::AlreadyMoving { shard, to: state.to() });
+            return Err(MoveError::AlreadyMoving {
+                shard,
+                to: state.to(),
+            });
         }
         if placement.owner == core {
             return Ok(true);
@@ -268,7 +284,9 @@ impl Coordinator {
         if let Some(core) = self.stopping {
             return Err(MoveError::CoreStopping { shard, core });
         }
-        if self.moving() >= self.settings.max_moves && self.waiting.len() >= self.settings.max_waiting {
+        if self.moving() >= self.settings.max_moves
+            && self.waiting.len() >= self.settings.max_waiting
+        {
             let waiting = self.settings.max_waiting;
             return Err(MoveError::TooManyMoves { shard, waiting });
         }
@@ -287,7 +305,8 @@ impl Coordinator {
                 shard,
                 version: self.topology.version() + 1,
             };
-            self.shards.insert(shard, ShardState::Moving { id, to, token });
+            self.shards
+                .insert(shard, ShardState::Moving { id, to, token });
             self.changes.push((shard, Change::Begin(to)));
             if let Some(balancer) = &mut self.balancer {
                 balancer.moved(shard, now);
@@ -304,16 +323,23 @@ impl Coordinator {
             Some(ShardState::Waiting { .. }) | None => return self.stale_inputs += 1,
         };
         let placement = self.topology.placement(shard);
-        let fits = |epoch: Epoch| placement.is_some_and(|placement| placement.epoch.0 + 1 == epoch.0);
+        let fits =
+            |epoch: Epoch| placement.is_some_and(|placement| placement.epoch.0 + 1 == epoch.0);
         if id != ended || outcome.is_ok_and(|epoch| !fits(epoch)) {
             self.stale_inputs += 1;
             return;
         }
         self.shards.remove(&shard);
-        let change = if outcome.is_ok() { Change::Finish } else { Change::Abort };
+        let change = if outcome.is_ok() {
+            Change::Finish
+        } else {
+            Change::Abort
+        };
         self.changes.push((shard, change));
         if let Some(token) = token {
-            let result = outcome.map(|_| ()).map_err(|why| MoveError::Refused { shard, why });
+            let result = outcome
+                .map(|_| ())
+                .map_err(|why| MoveError::Refused { shard, why });
             self.finish(shard, result, token);
         }
     }
@@ -328,7 +354,11 @@ impl Coordinator {
 
     /// Answers the requests whose moves may never end.
     fn orphan(&mut self, core: CoreId) {
-        let moving: Vec<_> = self.shards.iter().map(|(shard, state)| (*shard, *state)).collect();
+        let moving: Vec<_> = self
+            .shards
+            .iter()
+            .map(|(shard, state)| (*shard, *state))
+            .collect();
         for (shard, state) in moving {
             if let ShardState::Moving { id, to, token } = state {
                 self.shards.insert(shard, ShardState::Orphaned { id, to });
@@ -358,7 +388,9 @@ impl Coordinator {
         };
         balancer.report(report);
         let shards = &self.shards;
-        let relocations = balancer.round(now, &self.topology, |shard| shards.get(&shard).map(|state| state.to()));
+        let relocations = balancer.round(now, &self.topology, |shard| {
+            shards.get(&shard).map(|state| state.to())
+        });
         for relocation in relocations {
             let request = MoveRequest {
                 shard: relocation.shard,

@@ -58,7 +58,11 @@ pub(super) fn drain(coordinator: &mut Coordinator) -> Vec<Output> {
 }
 
 /// The answers that an input brings, by token.
-fn answers(coordinator: &mut Coordinator, input: Input, now: Time) -> Vec<(u64, Result<(), MoveError>)> {
+fn answers(
+    coordinator: &mut Coordinator,
+    input: Input,
+    now: Time,
+) -> Vec<(u64, Result<(), MoveError>)> {
     coordinator.handle(input, now);
     drain(coordinator)
         .into_iter()
@@ -96,7 +100,13 @@ fn requests_that_cannot_be_served_say_why() {
                 shards: 12,
             }),
         ),
-        (request(0, 2, 1), Err(MoveError::UnknownCore { shard, core: CoreId(2) })),
+        (
+            request(0, 2, 1),
+            Err(MoveError::UnknownCore {
+                shard,
+                core: CoreId(2),
+            }),
+        ),
         (request(0, 0, 1), Ok(())),
     ] {
         assert_eq!(answers(&mut it, input, Time::ZERO), [(1, result)]);
@@ -105,7 +115,11 @@ fn requests_that_cannot_be_served_say_why() {
     // Three move, four wait, the eighth is refused.
     for shard in 0..7 {
         assert_eq!(
-            answers(&mut it, request(shard, (shard as u16 + 1) % 2, 2), Time::ZERO),
+            answers(
+                &mut it,
+                request(shard, (shard as u16 + 1) % 2, 2),
+                Time::ZERO
+            ),
             []
         );
     }
@@ -114,7 +128,10 @@ fn requests_that_cannot_be_served_say_why() {
         shard: key(7),
         waiting: 4,
     };
-    assert_eq!(answers(&mut it, request(7, 0, 3), Time::ZERO), [(3, Err(busy))]);
+    assert_eq!(
+        answers(&mut it, request(7, 0, 3), Time::ZERO),
+        [(3, Err(busy))]
+    );
     for moving_or_waiting in [0, 6] {
         let twice = MoveError::AlreadyMoving {
             shard: key(moving_or_waiting),
@@ -144,10 +161,22 @@ fn a_move_takes_two_versions_and_a_new_epoch() {
         version: 2,
     };
     assert_eq!(drain(&mut it), [Output::Publish(Arc::clone(it.topology()))]);
-    assert_eq!(it.topology().placement(key(0)).unwrap().move_of(key(0)), Some(id));
-    let wrong = Input::Installed { id, epoch: Epoch(7) };
+    assert_eq!(
+        it.topology().placement(key(0)).unwrap().move_of(key(0)),
+        Some(id)
+    );
+    let wrong = Input::Installed {
+        id,
+        epoch: Epoch(7),
+    };
     assert_eq!(answers(&mut it, wrong, Time::ZERO), []);
-    it.handle(Input::Installed { id, epoch: Epoch(2) }, Time::ZERO);
+    it.handle(
+        Input::Installed {
+            id,
+            epoch: Epoch(2),
+        },
+        Time::ZERO,
+    );
     let done = Finished {
         shard: key(0),
         result: Ok(()),
@@ -155,14 +184,23 @@ fn a_move_takes_two_versions_and_a_new_epoch() {
     };
     assert_eq!(
         drain(&mut it),
-        [Output::Publish(Arc::clone(it.topology())), Output::Finished(done)]
+        [
+            Output::Publish(Arc::clone(it.topology())),
+            Output::Finished(done)
+        ]
     );
     let placement = it.topology().placement(key(0)).unwrap();
     assert_eq!(
         (placement.owner, placement.epoch, placement.moving_to),
         (CoreId(1), Epoch(2), None)
     );
-    it.handle(Input::Installed { id, epoch: Epoch(2) }, Time::ZERO);
+    it.handle(
+        Input::Installed {
+            id,
+            epoch: Epoch(2),
+        },
+        Time::ZERO,
+    );
     assert_eq!(drain(&mut it), [], "a duplicate changes nothing");
     assert_eq!(it.stale_inputs(), 2);
 }
@@ -171,7 +209,10 @@ fn a_move_takes_two_versions_and_a_new_epoch() {
 fn a_stopping_core_ends_requests_and_not_moves() {
     let mut it = coordinator(2);
     for shard in 0..4 {
-        it.handle(request(shard, (shard as u16 + 1) % 2, u64::from(shard)), Time::ZERO);
+        it.handle(
+            request(shard, (shard as u16 + 1) % 2, u64::from(shard)),
+            Time::ZERO,
+        );
     }
     drain(&mut it);
     let core = CoreId(1);
@@ -209,7 +250,11 @@ fn a_stopping_core_ends_requests_and_not_moves() {
         answers(&mut it, Input::CoreStopped(core), Time::ZERO),
         [(1, stopped(1)), (2, stopped(2))]
     );
-    assert_eq!(answers(&mut it, installed(1, 3), Time::ZERO), [], "answered before");
+    assert_eq!(
+        answers(&mut it, installed(1, 3), Time::ZERO),
+        [],
+        "answered before"
+    );
     assert_eq!(it.topology().placement(key(1)).unwrap().owner, CoreId(0));
     assert_eq!(it.moving(), 1);
 }
@@ -229,11 +274,25 @@ fn load_reports_move_shards_within_the_bounds() {
     for second in 1..=8 {
         let now = Time::ZERO + window * second;
         for id in std::mem::take(&mut moving) {
-            it.handle(Input::Installed { id, epoch: Epoch(2) }, now);
+            it.handle(
+                Input::Installed {
+                    id,
+                    epoch: Epoch(2),
+                },
+                now,
+            );
         }
         for core in cores {
-            let owned = it.topology().iter().filter(|(_, placement)| placement.owner == core);
-            let shards = owned.map(|(shard, _)| ShardLoad { shard, load: 100_000 }).collect();
+            let owned = it
+                .topology()
+                .iter()
+                .filter(|(_, placement)| placement.owner == core);
+            let shards = owned
+                .map(|(shard, _)| ShardLoad {
+                    shard,
+                    load: 100_000,
+                })
+                .collect();
             let busy = window;
             let report = CoreLoad {
                 core,
@@ -244,15 +303,28 @@ fn load_reports_move_shards_within_the_bounds() {
             it.handle(Input::LoadReport(report), now);
         }
         for output in drain(&mut it) {
-            let Output::Finished(finished) = output else { continue };
+            let Output::Finished(finished) = output else {
+                continue;
+            };
             assert_eq!(finished.to, None);
         }
-        moving.extend(it.topology().iter().filter_map(|(shard, p)| p.move_of(shard)));
+        moving.extend(
+            it.topology()
+                .iter()
+                .filter_map(|(shard, p)| p.move_of(shard)),
+        );
         assert!(moving.len() <= 3, "second {second}: {moving:?}");
         assert!(second > 1 || moving.is_empty(), "one window is not enough");
     }
-    let left = it.topology().iter().filter(|(_, p)| p.owner == CoreId(0)).count();
-    assert_eq!((left, it.moving(), it.waiting()), (SHARDS as usize / 2, 0, 0));
+    let left = it
+        .topology()
+        .iter()
+        .filter(|(_, p)| p.owner == CoreId(0))
+        .count();
+    assert_eq!(
+        (left, it.moving(), it.waiting()),
+        (SHARDS as usize / 2, 0, 0)
+    );
 }
 
 /// The outcomes of a run, to show that the properties were not met by doing nothing.
@@ -297,7 +369,11 @@ fn hostile_reports(seed: u64) -> Outcomes {
             0..=3 if !is_ending => {
                 tokens += 1;
                 assert!(open.insert(tokens));
-                request(rng.random_range(0..=SHARDS), rng.random_range(0..=cores), tokens)
+                request(
+                    rng.random_range(0..=SHARDS),
+                    rng.random_range(0..=cores),
+                    tokens,
+                )
             }
             4 if !sent.is_empty() => sent[rng.random_range(0..sent.len())].clone(),
             5 => Input::Tick,
@@ -317,7 +393,10 @@ fn hostile_reports(seed: u64) -> Outcomes {
                     assert!(topology.version() > seen.version());
                     for (shard, old, new) in topology.changes_since(&seen) {
                         assert!(new.epoch.0 == old.epoch.0 + u64::from(new.owner != old.owner));
-                        assert!(old.moving_to.is_none() || new.moving_to.is_none(), "two moves at once");
+                        assert!(
+                            old.moving_to.is_none() || new.moving_to.is_none(),
+                            "two moves at once"
+                        );
                         assert_ne!(new.moving_to, Some(new.owner));
                         let Some(id) = new.move_of(shard) else {
                             assert_eq!((new.owner, new.epoch), truth[&shard], "{shard} at {now}");
@@ -336,13 +415,20 @@ fn hostile_reports(seed: u64) -> Outcomes {
                     seen = topology;
                 }
                 Output::Finished(Finished { shard, result, to }) => {
-                    assert!(open.remove(&to.unwrap()), "{shard} answered twice: {result:?}");
+                    assert!(
+                        open.remove(&to.unwrap()),
+                        "{shard} answered twice: {result:?}"
+                    );
                     outcomes.count(&result);
                 }
             }
         }
         assert!(it.moving() <= 3 && it.waiting() <= 4);
-        let moving = it.topology().iter().filter(|(_, p)| p.moving_to.is_some()).count();
+        let moving = it
+            .topology()
+            .iter()
+            .filter(|(_, p)| p.moving_to.is_some())
+            .count();
         assert_eq!(moving, it.moving());
     }
     while let Some(report) = reports.pop() {

@@ -153,7 +153,10 @@ impl Handoff {
     /// When [`Handoff::poll`] has to be called at the latest, although nothing happens on this core.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.departures.values().filter_map(Departure::open_until).min()
+        self.departures
+            .values()
+            .filter_map(Departure::open_until)
+            .min()
     }
 
     /// Adopts a published topology, unless it is no newer than the one in use. The steps come before any message is
@@ -225,7 +228,12 @@ impl Handoff {
                 id,
                 to,
                 epoch: Epoch(placement.epoch.0 + 1),
-                awaited: self.cores.iter().copied().filter(|core| *core != self.me).collect(),
+                awaited: self
+                    .cores
+                    .iter()
+                    .copied()
+                    .filter(|core| *core != self.me)
+                    .collect(),
                 deadline: now + self.patience,
                 phase: Phase::Draining,
             };
@@ -335,7 +343,9 @@ impl Departure {
             None if now >= self.deadline => self.refuse(RefusedWhy::Suspended),
             None if self.phase == Phase::Draining => {
                 self.phase = Phase::Paused;
-                Some(Step::Pause { shard: self.id.shard })
+                Some(Step::Pause {
+                    shard: self.id.shard,
+                })
             }
             None => None,
         }
@@ -381,7 +391,10 @@ mod tests {
     }
 
     fn last(from: CoreId, version: u64) -> Last {
-        Last { id: id(version), from }
+        Last {
+            id: id(version),
+            from,
+        }
     }
 
     fn ship(version: u64) -> Step {
@@ -399,9 +412,18 @@ mod tests {
         let now = Time::from_nanos(7);
         assert_eq!(
             sender.adopt(Arc::clone(&moving), now),
-            [Step::Hold { id: id(2), owner: A }]
+            [Step::Hold {
+                id: id(2),
+                owner: A
+            }]
         );
-        assert_eq!(sender.held().collect::<Vec<_>>(), [Held { id: id(2), since: now }]);
+        assert_eq!(
+            sender.held().collect::<Vec<_>>(),
+            [Held {
+                id: id(2),
+                since: now
+            }]
+        );
         assert!(!sender.is_leaving());
         assert_eq!(
             sender.adopt(Arc::clone(&moving), now),
@@ -409,22 +431,38 @@ mod tests {
             "the same version does nothing"
         );
         let moved = after(&moving, Change::Finish);
-        assert_eq!(sender.adopt(moved, now), [Step::Release { shard: S, to: B }]);
-        assert_eq!(sender.adopt(moving, now), [], "an older version does nothing");
+        assert_eq!(
+            sender.adopt(moved, now),
+            [Step::Release { shard: S, to: B }]
+        );
+        assert_eq!(
+            sender.adopt(moving, now),
+            [],
+            "an older version does nothing"
+        );
         assert_eq!(sender.held().count(), 0);
     }
 
     #[test]
     fn the_source_ships_once_every_marker_is_in() {
         let mut source = core(A);
-        let hold = Step::Hold { id: id(2), owner: A };
-        assert_eq!(source.adopt(after(&resting(), Change::Begin(B)), Time::ZERO), [hold]);
+        let hold = Step::Hold {
+            id: id(2),
+            owner: A,
+        };
+        assert_eq!(
+            source.adopt(after(&resting(), Change::Begin(B)), Time::ZERO),
+            [hold]
+        );
         assert_eq!(source.next_deadline(), Some(LATE));
         source.handle_last(last(B, 2));
         source.handle_last(last(B, 2));
         assert_eq!(source.poll(Time::ZERO, |_| false), []);
         source.handle_last(last(C, 2));
-        assert_eq!(source.poll(Time::ZERO, |_| true), [Step::Pause { shard: S }]);
+        assert_eq!(
+            source.poll(Time::ZERO, |_| true),
+            [Step::Pause { shard: S }]
+        );
         assert_eq!(source.poll(Time::ZERO, |_| true), [], "paused once");
         assert_eq!(source.poll(Time::ZERO, |_| false), [ship(2)]);
         assert_eq!(source.poll(LATE, |_| false), [], "shipped once");
@@ -480,7 +518,10 @@ mod tests {
         let _ = source.adopt(after(&resting(), Change::Begin(B)), Time::ZERO);
         source.handle_last(last(B, 2));
         source.handle_last(last(C, 2));
-        assert_eq!(source.poll(Time::ZERO, |_| true), [Step::Pause { shard: S }]);
+        assert_eq!(
+            source.poll(Time::ZERO, |_| true),
+            [Step::Pause { shard: S }]
+        );
         let refused = Step::Refuse {
             id: id(2),
             why: RefusedWhy::Suspended,
@@ -495,7 +536,13 @@ mod tests {
         let first = after(&resting(), Change::Begin(B));
         let _ = sender.adopt(Arc::clone(&first), Time::ZERO);
         let again = after(&after(&first, Change::Abort), Change::Begin(B));
-        assert_eq!(sender.adopt(again, LATE), [Step::Hold { id: id(4), owner: A }]);
+        assert_eq!(
+            sender.adopt(again, LATE),
+            [Step::Hold {
+                id: id(4),
+                owner: A
+            }]
+        );
         let held: Vec<_> = sender.held().collect();
         assert_eq!(
             held,

@@ -35,7 +35,9 @@ pub enum MoveError {
         core: CoreId,
     },
     /// An earlier request moves the shard or waits to do so.
-    #[error("cannot move {shard}: it is already on its way to {to}; ask again when that move has finished")]
+    #[error(
+        "cannot move {shard}: it is already on its way to {to}; ask again when that move has finished"
+    )]
     AlreadyMoving {
         /// The shard that was asked for.
         shard: ShardKey,
@@ -51,7 +53,9 @@ pub enum MoveError {
         waiting: usize,
     },
     /// Other moves took so long that this one never began.
-    #[error("the move of {shard} did not begin within {limit:?}, because earlier moves are slow; ask again later")]
+    #[error(
+        "the move of {shard} did not begin within {limit:?}, because earlier moves are slow; ask again later"
+    )]
     WaitedTooLong {
         /// The shard that was asked for.
         shard: ShardKey,
@@ -76,7 +80,9 @@ pub enum MoveError {
         core: CoreId,
     },
     /// A core has stopped while the shard moved; whether the target has the shard is not known.
-    #[error("the move of {shard} had no end when {core} stopped; whether the shard moved is not known")]
+    #[error(
+        "the move of {shard} had no end when {core} stopped; whether the shard moved is not known"
+    )]
     CoreStopped {
         /// The shard that was asked for.
         shard: ShardKey,
@@ -89,10 +95,14 @@ pub enum MoveError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RefusedWhy {
     /// A sender has not confirmed in time that it holds its messages for the shard.
-    #[error("{0} has not stopped sending to it in time (its lane is full, or a handler holds that core)")]
+    #[error(
+        "{0} has not stopped sending to it in time (its lane is full, or a handler holds that core)"
+    )]
     AwaitingLast(CoreId),
     /// An entity of the shard stayed inside an asynchronous handler or hook.
-    #[error("one of its entities stayed in an asynchronous handler beyond the deadline of the hand-off")]
+    #[error(
+        "one of its entities stayed in an asynchronous handler beyond the deadline of the hand-off"
+    )]
     Suspended,
     /// The owner cannot send this shard's state.
     #[error("the state of its entities cannot be moved")]

@@ -37,15 +37,22 @@ pub(super) struct Plan {
 
 /// Takes from the hottest of the `hot` cores and gives to the coldest of all, until each is near the mean, has nothing
 /// fitting to give, or the round is full. Equal loads are settled by the lower id.
-pub(super) fn plan(settings: &BalancerSettings, mut bins: BTreeMap<CoreId, Bin>, mut hot: Vec<CoreId>) -> Plan {
+pub(super) fn plan(
+    settings: &BalancerSettings,
+    mut bins: BTreeMap<CoreId, Bin>,
+    mut hot: Vec<CoreId>,
+) -> Plan {
     let enough = mean(&bins) * (1.0 + settings.target);
     let mut moves = Vec::new();
     while moves.len() < settings.max_moves {
-        let hottest_first = |a: &CoreId, b: &CoreId| bins[a].load.total_cmp(&bins[b].load).then(b.cmp(a));
+        let hottest_first =
+            |a: &CoreId, b: &CoreId| bins[a].load.total_cmp(&bins[b].load).then(b.cmp(a));
         let Some(from) = hot.iter().copied().max_by(hottest_first) else {
             break;
         };
-        let coldest = bins.iter().min_by(|(_, a), (_, b)| a.load.total_cmp(&b.load));
+        let coldest = bins
+            .iter()
+            .min_by(|(_, a), (_, b)| a.load.total_cmp(&b.load));
         let Some(to) = coldest.map(|(core, _)| *core) else {
             break;
         };
@@ -117,7 +124,11 @@ mod tests {
             (&[1.0], 0.0, None),
             (&[], 10.0, None),
         ] {
-            let movable: Vec<_> = loads.iter().enumerate().map(|(i, load)| (key(i), *load)).collect();
+            let movable: Vec<_> = loads
+                .iter()
+                .enumerate()
+                .map(|(i, load)| (key(i), *load))
+                .collect();
             assert_eq!(best_fit(&movable, gap), expected, "{loads:?} over {gap}");
         }
     }

@@ -17,9 +17,17 @@ use crate::base::time::Time;
 
 /// What travels between two cores.
 enum Item {
-    Message { shard: ShardKey, from: CoreId, seq: u64 },
+    Message {
+        shard: ShardKey,
+        from: CoreId,
+        seq: u64,
+    },
     Last(Last),
-    Shipment { id: MoveId, epoch: Epoch, mailbox: Mailbox },
+    Shipment {
+        id: MoveId,
+        epoch: Epoch,
+        mailbox: Mailbox,
+    },
 }
 
 type Mailbox = VecDeque<(CoreId, u64)>;
@@ -88,11 +96,17 @@ impl Network {
             10 => self.work(core, shard),
             11..=12 => self.poll(core, |shard| shard.shard.0 == 5 || rng.random_ratio(1, 4)),
             13..=14 => self.report(core),
-            _ if rng.random_ratio(1, 8) => self.ask(shard, rng.random_range(0..self.cores.len() as u16 - 1)),
+            _ if rng.random_ratio(1, 8) => {
+                self.ask(shard, rng.random_range(0..self.cores.len() as u16 - 1))
+            }
             _ => {}
         }
         let running: usize = self.cores.iter().map(|core| core.running.len()).sum();
-        let shards: BTreeSet<_> = self.cores.iter().flat_map(|core| core.running.keys()).collect();
+        let shards: BTreeSet<_> = self
+            .cores
+            .iter()
+            .flat_map(|core| core.running.keys())
+            .collect();
         assert_eq!(running, shards.len(), "a shard runs on two cores");
     }
 
@@ -127,11 +141,18 @@ impl Network {
     fn check_settled(&self) {
         assert_eq!((self.open.len(), self.coordinator.moving()), (0, 0));
         for (shard, placement) in self.coordinator.topology().iter() {
-            assert!(self.cores[placement.owner.index()].running.contains_key(&shard));
+            assert!(
+                self.cores[placement.owner.index()]
+                    .running
+                    .contains_key(&shard)
+            );
         }
         for (core, id) in self.cores.iter().zip(0..) {
             assert_eq!(core.handoff.topology(), self.coordinator.topology());
-            assert_eq!((core.handoff.held().count(), core.handoff.is_leaving()), (0, false));
+            assert_eq!(
+                (core.handoff.held().count(), core.handoff.is_leaving()),
+                (0, false)
+            );
             assert!(core.held.is_empty());
             for (shard, sent) in &core.sent {
                 let handled = self.handled.get(&(*shard, CoreId(id)));
@@ -193,7 +214,11 @@ impl Network {
             return;
         }
         let ends = full[rng.random_range(0..full.len())];
-        let item = self.lanes.get_mut(&ends).and_then(VecDeque::pop_front).unwrap();
+        let item = self
+            .lanes
+            .get_mut(&ends)
+            .and_then(VecDeque::pop_front)
+            .unwrap();
         self.receive(ends.1, item);
     }
 
@@ -249,8 +274,20 @@ impl Network {
                 Step::Hold { owner, .. } if owner == me => {}
                 Step::Hold { id, owner } => self.send(me, owner, Item::Last(Last { id, from: me })),
                 Step::Release { shard, to } => {
-                    for seq in self.cores[me.index()].held.remove(&shard).unwrap_or_default() {
-                        self.send(me, to, Item::Message { shard, from: me, seq });
+                    for seq in self.cores[me.index()]
+                        .held
+                        .remove(&shard)
+                        .unwrap_or_default()
+                    {
+                        self.send(
+                            me,
+                            to,
+                            Item::Message {
+                                shard,
+                                from: me,
+                                seq,
+                            },
+                        );
                     }
                 }
                 Step::Pause { .. } => {}
@@ -260,7 +297,9 @@ impl Network {
                     self.send(me, to, Item::Shipment { id, epoch, mailbox });
                 }
                 Step::Refuse { id, why } => {
-                    self.cores[me.index()].reports.push_back(Input::Refused { id, why });
+                    self.cores[me.index()]
+                        .reports
+                        .push_back(Input::Refused { id, why });
                 }
             }
         }

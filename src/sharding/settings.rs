@@ -53,7 +53,9 @@ impl CoordinatorSettings {
                 "above 0",
             ),
         ])?;
-        self.balancer.as_ref().map_or(Ok(()), BalancerSettings::check)
+        self.balancer
+            .as_ref()
+            .map_or(Ok(()), BalancerSettings::check)
     }
 }
 
@@ -141,7 +143,12 @@ impl BalancerSettings {
                 self.target.to_string(),
                 "at least 0 and below `imbalance`",
             ),
-            ("windows", self.windows >= 1, self.windows.to_string(), "at least 1"),
+            (
+                "windows",
+                self.windows >= 1,
+                self.windows.to_string(),
+                "at least 1",
+            ),
             (
                 "max_moves",
                 self.max_moves >= 1,

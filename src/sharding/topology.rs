@@ -91,7 +91,9 @@ pub enum TopologyError {
         entity_type: EntityTypeId,
     },
     /// The core that all shards should start on is no data core.
-    #[error("all shards should start on {core}, which is not one of the data cores; choose a data core")]
+    #[error(
+        "all shards should start on {core}, which is not one of the data cores; choose a data core"
+    )]
     UnknownCore {
         /// The core that was asked for.
         core: CoreId,
@@ -163,10 +165,11 @@ impl Topology {
     #[inline]
     #[must_use]
     pub fn route(&self, key: ShardKey) -> Option<Route> {
-        self.placement(key).map(|placement| match placement.moving_to {
-            None => Route::To(placement.owner),
-            Some(_) => Route::Hold,
-        })
+        self.placement(key)
+            .map(|placement| match placement.moving_to {
+                None => Route::To(placement.owner),
+                Some(_) => Route::Hold,
+            })
     }
 
     /// The placement of `key`; `None` when there is no such shard.
@@ -206,8 +209,12 @@ impl Topology {
         let mut next = self.clone();
         next.version += 1;
         for &(key, change) in changes {
-            let changed = self.placement(key).and_then(|&old| old.changed(change, next.version));
-            if let (Some(placement), Some(shards)) = (changed, next.types.get_mut(key.entity_type.index())) {
+            let changed = self
+                .placement(key)
+                .and_then(|&old| old.changed(change, next.version));
+            if let (Some(placement), Some(shards)) =
+                (changed, next.types.get_mut(key.entity_type.index()))
+            {
                 Arc::make_mut(&mut shards.placements)[key.shard.index()] = placement;
             }
         }
@@ -222,7 +229,9 @@ impl Topology {
         (0u16..)
             .zip(self.types.iter().zip(&older.types))
             .filter(|(_, (new, old))| !Arc::ptr_eq(&new.placements, &old.placements))
-            .flat_map(|(number, (new, old))| new.iter(EntityTypeId(number)).zip(old.placements.iter()))
+            .flat_map(|(number, (new, old))| {
+                new.iter(EntityTypeId(number)).zip(old.placements.iter())
+            })
             .filter(|((_, new), old)| new.since != old.since)
             .map(|((key, new), old)| (key, *old, *new))
     }
@@ -244,10 +253,12 @@ impl TypeShards {
     }
 
     fn iter(&self, entity_type: EntityTypeId) -> impl Iterator<Item = (ShardKey, &Placement)> {
-        (0u32..).zip(self.placements.iter()).map(move |(shard, placement)| {
-            let shard = ShardId(shard);
-            (ShardKey { entity_type, shard }, placement)
-        })
+        (0u32..)
+            .zip(self.placements.iter())
+            .map(move |(shard, placement)| {
+                let shard = ShardId(shard);
+                (ShardKey { entity_type, shard }, placement)
+            })
     }
 }
 
@@ -277,13 +288,20 @@ impl Placement {
     }
 }
 
-fn check(shards_per_type: &[u32], data_cores: &[CoreId], allocation: Allocation) -> Result<(), TopologyError> {
+fn check(
+    shards_per_type: &[u32],
+    data_cores: &[CoreId],
+    allocation: Allocation,
+) -> Result<(), TopologyError> {
     if shards_per_type.len() > 1 << 16 {
         return Err(TopologyError::TooManyTypes {
             types: shards_per_type.len(),
         });
     }
-    if let Some((number, _)) = (0u16..).zip(shards_per_type).find(|(_, shards)| **shards == 0) {
+    if let Some((number, _)) = (0u16..)
+        .zip(shards_per_type)
+        .find(|(_, shards)| **shards == 0)
+    {
         return Err(TopologyError::NoShards {
             entity_type: EntityTypeId(number),
         });
@@ -299,7 +317,9 @@ fn check(shards_per_type: &[u32], data_cores: &[CoreId], allocation: Allocation)
         return Err(TopologyError::CoreGivenTwice { core });
     }
     match allocation {
-        Allocation::AllOn(core) if !data_cores.contains(&core) => Err(TopologyError::UnknownCore { core }),
+        Allocation::AllOn(core) if !data_cores.contains(&core) => {
+            Err(TopologyError::UnknownCore { core })
+        }
         Allocation::AllOn(_) | Allocation::RoundRobin => Ok(()),
     }
 }
@@ -335,7 +355,10 @@ mod tests {
         ] {
             let topology = Topology::allocate(shards, &CORES, allocation).unwrap();
             assert_eq!(owned(&topology), expected, "{shards:?} {allocation:?}");
-            assert_eq!((topology.version(), topology.type_count()), (1, shards.len()));
+            assert_eq!(
+                (topology.version(), topology.type_count()),
+                (1, shards.len())
+            );
         }
     }
 
@@ -343,8 +366,18 @@ mod tests {
     fn impossible_allocations_say_why() {
         let hot = Allocation::AllOn(CoreId(7));
         for (shards, cores, allocation, error) in [
-            (&[1][..], &[][..], Allocation::RoundRobin, TopologyError::NoDataCores),
-            (&[1], &CORES, hot, TopologyError::UnknownCore { core: CoreId(7) }),
+            (
+                &[1][..],
+                &[][..],
+                Allocation::RoundRobin,
+                TopologyError::NoDataCores,
+            ),
+            (
+                &[1],
+                &CORES,
+                hot,
+                TopologyError::UnknownCore { core: CoreId(7) },
+            ),
             (
                 &[1, 0],
                 &CORES,
@@ -414,8 +447,15 @@ mod tests {
         let first = Topology::allocate(&[4, 4], &CORES, Allocation::RoundRobin).unwrap();
         let second = first.next(&[(key(1, 2), Change::Begin(CoreId(1)))]);
         assert_eq!(second.version(), 2);
-        assert!(Arc::ptr_eq(&first.types[0].placements, &second.types[0].placements));
-        assert_eq!(first.placement(key(1, 2)).unwrap().moving_to, None, "the old one stays");
+        assert!(Arc::ptr_eq(
+            &first.types[0].placements,
+            &second.types[0].placements
+        ));
+        assert_eq!(
+            first.placement(key(1, 2)).unwrap().moving_to,
+            None,
+            "the old one stays"
+        );
         assert_eq!(second.route(key(1, 2)), Some(Route::Hold));
         let changed: Vec<_> = second.changes_since(&first).map(|(key, ..)| key).collect();
         assert_eq!(changed, [key(1, 2)]);

@@ -6,11 +6,11 @@ use super::elsewhere::Pool;
 use super::simulation::Simulation;
 use super::trace::Recorder;
 use super::world::{Core, Stalls, World};
-use crate::actor::model::Actor;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::Handle;
 use crate::actor::mailbox::Mailbox;
+use crate::actor::model::Actor;
 use crate::actor::mutant::Mutant;
 use crate::actor::reference::Region;
 use crate::base::ids::CoreId;
@@ -90,7 +90,10 @@ impl SimulationBuilder {
     }
 
     /// Registers an entity type.
-    pub fn entities<A: Actor, I: EntityId>(&mut self, entity: EntityType<A, I>) -> Region<I, A::Msg> {
+    pub fn entities<A: Actor, I: EntityId>(
+        &mut self,
+        entity: EntityType<A, I>,
+    ) -> Region<I, A::Msg> {
         self.regions.add(entity, self.seed)
     }
 
@@ -219,7 +222,12 @@ impl SimulationBuilder {
             stalls: self.stalls,
             now: 0,
         };
-        Simulation::new(seed, world, Handle::new(assembly.gate.clone()), assembly.runtime)
+        Simulation::new(
+            seed,
+            world,
+            Handle::new(assembly.gate.clone()),
+            assembly.runtime,
+        )
     }
 
     fn draw(&mut self) {

@@ -37,7 +37,10 @@ impl std::error::Error for SeedFailure {}
 ///
 /// # Errors
 /// If the scenario panicked, or the runs differ.
-pub fn check_seed(seed: u64, scenario: impl Fn(SimulationBuilder) -> Simulation) -> Result<Trace, SeedFailure> {
+pub fn check_seed(
+    seed: u64,
+    scenario: impl Fn(SimulationBuilder) -> Simulation,
+) -> Result<Trace, SeedFailure> {
     let run = || {
         catch_unwind(AssertUnwindSafe(|| {
             scenario(SimulationBuilder::new(seed)).trace().clone()
@@ -66,7 +69,10 @@ pub fn check_seeds(seeds: u64, scenario: impl Fn(SimulationBuilder) -> Simulatio
     };
     for seed in first..end {
         if let Err(failure) = check_seed(seed, &scenario) {
-            panic!("seed {seed} failed: {failure}\nreplay it with: {}", replay_line(seed));
+            panic!(
+                "seed {seed} failed: {failure}\nreplay it with: {}",
+                replay_line(seed)
+            );
         }
     }
 }
@@ -82,12 +88,19 @@ fn variable(name: &str) -> Option<u64> {
 /// The command that runs the test in whose thread this is called with one seed.
 fn replay_line(seed: u64) -> String {
     let thread = std::thread::current();
-    let test = thread.name().filter(|name| *name != "main").unwrap_or_default();
+    let test = thread
+        .name()
+        .filter(|name| *name != "main")
+        .unwrap_or_default();
     let program = std::env::args().next().unwrap_or_default();
     let stem = program.rsplit(['/', '\\']).next().unwrap_or_default();
     // Cargo puts a hash behind the name of a test binary.
     let target = match stem.rsplit_once('-') {
-        Some((target, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => target,
+        Some((target, hash))
+            if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            target
+        }
         _ => stem,
     };
     format!("CORECAST_SEED={seed} cargo test --test {target} -- --exact {test}")

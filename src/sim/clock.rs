@@ -83,7 +83,9 @@ pub(super) struct CoreTracer {
 
 impl Tracer for CoreTracer {
     fn record(&mut self, _turn: Time, event: TraceEvent) {
-        self.recorder.borrow_mut().record(self.core, self.time.nanos(), event);
+        self.recorder
+            .borrow_mut()
+            .record(self.core, self.time.nanos(), event);
         if matches!(event, TraceEvent::Deliver { .. }) {
             self.time.spend(self.time.costs.message);
         }

@@ -5,10 +5,10 @@ use super::elsewhere::Elsewhere;
 use super::trace::Trace;
 use super::world::{Step, World};
 use crate::actor::activation::drop_guarded;
-use crate::actor::model::Actor;
 use crate::actor::asks::DEFAULT_ASK_TIMEOUT;
 use crate::actor::control::Request;
 use crate::actor::handle::Handle;
+use crate::actor::model::Actor;
 use crate::actor::pending::{Completer, Pending, pending};
 use crate::actor::reference::{ActorRef, Destination};
 use crate::actor::refusal::{AskError, Refused, Rejection, SpawnError, Uncertainty};
@@ -171,7 +171,11 @@ impl Simulation {
     ///
     /// # Errors
     /// The message and the reason.
-    pub fn try_tell<D: Destination>(&mut self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
+    pub fn try_tell<D: Destination>(
+        &mut self,
+        to: D,
+        message: D::Msg,
+    ) -> Result<(), Refused<D::Msg>> {
         self.handle.try_tell(to, message)
     }
 
@@ -198,7 +202,8 @@ impl Simulation {
         make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
     ) -> Result<R, AskError> {
         let reply = self.handle.ask_within(within, to, make);
-        self.run_until(reply).unwrap_or(Err(Uncertainty::RuntimeGone.into()))
+        self.run_until(reply)
+            .unwrap_or(Err(Uncertainty::RuntimeGone.into()))
     }
 
     /// Asks for a shard to be moved; the result comes when it has arrived. If too many such calls wait to enter the
@@ -221,20 +226,30 @@ impl Simulation {
     /// The topology that the coordination core has published last.
     #[must_use]
     pub fn topology(&self) -> Arc<Topology> {
-        self.world.cores[self.world.cores.len() - 1].engine.topology().clone()
+        self.world.cores[self.world.cores.len() - 1]
+            .engine
+            .topology()
+            .clone()
     }
 
     /// The core to which a shard belongs.
     #[must_use]
     pub fn owner_of(&self, shard: ShardKey) -> Option<CoreId> {
-        self.topology().placement(shard).map(|placement| placement.owner)
+        self.topology()
+            .placement(shard)
+            .map(|placement| placement.owner)
     }
 
     /// A snapshot of every core, the coordination core last; it takes no virtual time.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            cores: self.world.cores.iter().map(|core| core.engine.stats()).collect(),
+            cores: self
+                .world
+                .cores
+                .iter()
+                .map(|core| core.engine.stats())
+                .collect(),
             refused_outside: self.handle.gate().refused(),
             topology_version: self.topology().version(),
         }
@@ -279,9 +294,9 @@ impl Simulation {
         loop {
             let (done, result) = pending(if_gone());
             let request = make(done);
-            let entered = self
-                .handle
-                .on_core(CoreId(number as u16), move |local| local.requests.push(request));
+            let entered = self.handle.on_core(CoreId(number as u16), move |local| {
+                local.requests.push(request)
+            });
             let refused = matches!(entered.try_take(), Ok(None));
             if !refused || self.world.cores[number].has_stopped() || !self.step() {
                 return result;

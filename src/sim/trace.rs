@@ -42,7 +42,11 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or_end = |event: &Option<String>| event.clone().unwrap_or_else(|| "(the run had ended)".to_owned());
+        let or_end = |event: &Option<String>| {
+            event
+                .clone()
+                .unwrap_or_else(|| "(the run had ended)".to_owned())
+        };
         write!(
             f,
             "event {}: first run: {}; second run: {}",
@@ -82,7 +86,13 @@ impl Trace {
         self.bytes
             .chunks_exact(RECORD)
             .filter(|record| record[0] == DELIVER)
-            .map(|record| (CoreId(small(record, 2)), large(record, 16), large(record, 24)))
+            .map(|record| {
+                (
+                    CoreId(small(record, 2)),
+                    large(record, 16),
+                    large(record, 24),
+                )
+            })
     }
 
     /// Where another trace first differs from this one.
@@ -110,7 +120,12 @@ impl Trace {
         let name = || self.names.get(&medium(record, 4)).copied().unwrap_or("?");
         let (a, b) = (large(record, 16), large(record, 24));
         let what = match record[0] {
-            DELIVER => format!("deliver {b:016x} to {} in cell {}.{}", name(), a >> 32, a & 0xffff_ffff),
+            DELIVER => format!(
+                "deliver {b:016x} to {} in cell {}.{}",
+                name(),
+                a >> 32,
+                a & 0xffff_ffff
+            ),
             FLUSH => format!("flush {b} messages to {} ({})", CoreId(a as u16), name()),
             TIMER => format!("timer {}", name()),
             WAKE => format!("wake {}", CoreId(a as u16)),
@@ -166,7 +181,11 @@ impl Recorder {
                 u64::from(to.slot()) << 32 | u64::from(to.generation()),
                 digest,
             ),
-            TraceEvent::Flush { to, class, messages } => {
+            TraceEvent::Flush {
+                to,
+                class,
+                messages,
+            } => {
                 let class = match class {
                     LaneClass::Control => "control",
                     LaneClass::Replies => "replies",

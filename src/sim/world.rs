@@ -119,12 +119,16 @@ impl World {
             .filter(|core| self.cores[*core].due().is_some_and(|at| at <= self.now))
             .collect();
         let work_is_due = work.is_some_and(|at| at <= self.now);
-        let chosen = self.rng.random_range(0..due.len() + usize::from(work_is_due));
+        let chosen = self
+            .rng
+            .random_range(0..due.len() + usize::from(work_is_due));
         match due.get(chosen) {
             Some(core) => self.turn(*core),
             None => {
                 if let Some(number) = self.pool.run_one(self.now) {
-                    self.recorder.borrow_mut().record_elsewhere(self.now, number);
+                    self.recorder
+                        .borrow_mut()
+                        .record_elsewhere(self.now, number);
                 }
             }
         }
@@ -145,7 +149,9 @@ impl World {
 
     fn hear_alarms(&mut self) {
         for core in &mut self.cores {
-            if core.alarm.0.swap(false, Ordering::AcqRel) && matches!(core.state, State::Asleep { .. }) {
+            if core.alarm.0.swap(false, Ordering::AcqRel)
+                && matches!(core.state, State::Asleep { .. })
+            {
                 let at = self.now.max(core.time.nanos()) + self.rng.random_range(0..WAKE_LATENCY);
                 core.state = State::Awake { at };
             }

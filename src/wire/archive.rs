@@ -9,8 +9,11 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 /// A value that can be archived, validated and read back. Derive `rkyv::{Archive, Serialize, Deserialize}` to get it.
 pub trait Archivable:
-    Archive<Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + Deserialize<Self, HighDeserializer<Error>>>
-    + for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>
+    Archive<
+        Archived: Portable
+                      + for<'a> CheckBytes<HighValidator<'a, Error>>
+                      + Deserialize<Self, HighDeserializer<Error>>,
+    > + for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>
     + Sized
 {
 }
@@ -55,7 +58,10 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_wrote_and_refuses_what_it_did_not() {
-        let sample = Sample { name: "an aircraft with a long name".into(), values: vec![1, 2, 3] };
+        let sample = Sample {
+            name: "an aircraft with a long name".into(),
+            values: vec![1, 2, 3],
+        };
         let bytes = to_bytes(&sample).unwrap();
         assert_eq!(from_bytes::<Sample>(&bytes).unwrap(), sample);
         let mut cut = bytes.clone();

@@ -35,7 +35,11 @@ impl FromStr for CoreSelection {
 
     fn from_str(text: &str) -> Result<CoreSelection, CoreSelectionError> {
         let text = text.trim();
-        let number = |digits: &str| digits.parse().map_err(|_| CoreSelectionError::Number(text.to_owned()));
+        let number = |digits: &str| {
+            digits
+                .parse()
+                .map_err(|_| CoreSelectionError::Number(text.to_owned()))
+        };
         if text.is_empty() {
             Err(CoreSelectionError::Empty)
         } else if text.eq_ignore_ascii_case("all") {

@@ -8,7 +8,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// The process may run on no CPU that can be named.
-    #[error("this process may run on no CPU; check its affinity mask (`taskset -p`) and its cpuset")]
+    #[error(
+        "this process may run on no CPU; check its affinity mask (`taskset -p`) and its cpuset"
+    )]
     NoCpus,
     /// The selection names no CPU.
     #[error(

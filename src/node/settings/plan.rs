@@ -128,7 +128,11 @@ fn select(selection: &CoreSelection, machine: &Machine) -> Result<Vec<usize>, Se
                     available: CpuList(&nodes).to_string(),
                 });
             };
-            let usable: Vec<usize> = cpus.iter().copied().filter(|cpu| machine.allows(*cpu)).collect();
+            let usable: Vec<usize> = cpus
+                .iter()
+                .copied()
+                .filter(|cpu| machine.allows(*cpu))
+                .collect();
             if usable.is_empty() {
                 return Err(SettingsError::NumaNodeNotAllowed {
                     node: *node,
@@ -169,7 +173,11 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    fn plan(cores: &str, coordination: Option<usize>, machine: &Machine) -> Result<Plan, SettingsError> {
+    fn plan(
+        cores: &str,
+        coordination: Option<usize>,
+        machine: &Machine,
+    ) -> Result<Plan, SettingsError> {
         let cores = cores.parse().expect("a selection");
         Settings {
             cores,

@@ -30,7 +30,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         "s" => 1_000_000_000,
         _ => return Err(fail("has an unknown unit")),
     };
-    let nanos = number.checked_mul(nanos_per_unit).ok_or_else(|| fail("is too large"))?;
+    let nanos = number
+        .checked_mul(nanos_per_unit)
+        .ok_or_else(|| fail("is too large"))?;
     Ok(Duration::from_nanos(nanos))
 }
 
@@ -83,7 +85,10 @@ fn split(text: &str) -> Result<(u64, &str), &'static str> {
         return Err("does not start with a whole number");
     }
     let (number, unit) = text.split_at(digits);
-    Ok((number.parse().map_err(|_| "is too large")?, unit.trim_start()))
+    Ok((
+        number.parse().map_err(|_| "is too large")?,
+        unit.trim_start(),
+    ))
 }
 
 #[cfg(test)]
@@ -103,7 +108,11 @@ mod tests {
             ("2ms", 2_000_000),
             ("10s", 10_000_000_000),
         ] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text:?}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_nanos(nanos)),
+                "{text:?}"
+            );
         }
     }
 

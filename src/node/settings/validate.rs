@@ -35,7 +35,11 @@ impl Settings {
                 self.budget_bytes,
                 "a core could queue no message",
             ),
-            ("mailbox (--mailbox)", self.mailbox, "no actor could receive anything"),
+            (
+                "mailbox (--mailbox)",
+                self.mailbox,
+                "no actor could receive anything",
+            ),
             (
                 "lane_batches (--lane-batches)",
                 self.lane_batches,
@@ -52,7 +56,11 @@ impl Settings {
                 "nothing could pass from core to core",
             ),
             ("asks", self.asks, "every ask would be rejected"),
-            ("turn_messages", self.turn_messages, "a turn could handle no message"),
+            (
+                "turn_messages",
+                self.turn_messages,
+                "a turn could handle no message",
+            ),
             (
                 "blocking_threads",
                 self.blocking_threads,
@@ -63,7 +71,11 @@ impl Settings {
                 self.blocking_queue,
                 "every blocking call would be refused",
             ),
-            ("ingress_jobs", self.ingress_jobs, "handles could reach no core"),
+            (
+                "ingress_jobs",
+                self.ingress_jobs,
+                "handles could reach no core",
+            ),
         ] {
             if value == 0 {
                 return Err(SettingsError::OutOfRange {
@@ -95,7 +107,11 @@ impl Settings {
 
     fn check_times(&self) -> Result<(), SettingsError> {
         for (setting, value, why) in [
-            ("turn_time", self.turn_time, "a turn could handle no message"),
+            (
+                "turn_time",
+                self.turn_time,
+                "a turn could handle no message",
+            ),
             (
                 "preempt",
                 self.preempt,
@@ -226,7 +242,9 @@ mod tests {
             ("ingress_jobs", |s| &mut s.ingress_jobs),
         ];
         for (name, field) in fields {
-            let error = with(|settings| *field(settings) = 0).validate().unwrap_err();
+            let error = with(|settings| *field(settings) = 0)
+                .validate()
+                .unwrap_err();
             assert!(
                 matches!(error, SettingsError::OutOfRange { setting, value: 0, .. } if setting.starts_with(name)),
                 "{name}: {error}"
@@ -237,7 +255,10 @@ mod tests {
     #[test]
     fn every_time_that_must_pass_does() {
         type Field = fn(&mut Settings) -> &mut Duration;
-        let fields: [(&str, Field); 2] = [("turn_time", |s| &mut s.turn_time), ("preempt", |s| &mut s.preempt)];
+        let fields: [(&str, Field); 2] = [
+            ("turn_time", |s| &mut s.turn_time),
+            ("preempt", |s| &mut s.preempt),
+        ];
         for (name, field) in fields {
             let error = with(|settings| *field(settings) = Duration::ZERO)
                 .validate()
@@ -248,8 +269,9 @@ mod tests {
             );
         }
         // These two mean something at zero: do not spin, do not drain.
-        let zero =
-            with(|settings| (settings.spin, settings.shutdown_deadline) = (Some(Duration::ZERO), Duration::ZERO));
+        let zero = with(|settings| {
+            (settings.spin, settings.shutdown_deadline) = (Some(Duration::ZERO), Duration::ZERO)
+        });
         assert_eq!(zero.validate(), Ok(()));
     }
 
@@ -297,7 +319,10 @@ mod tests {
         let settings = with(|s| (s.lane_batches, s.batch_messages) = (usize::MAX, 64));
         assert!(matches!(
             settings.validate(),
-            Err(SettingsError::SizesContradict { low: usize::MAX, .. })
+            Err(SettingsError::SizesContradict {
+                low: usize::MAX,
+                ..
+            })
         ));
     }
 
