@@ -81,11 +81,15 @@ impl Schedule {
             fraction_ns: 0.0,
             arrivals: match arrivals {
                 Arrivals::Fixed => Gaps::Fixed,
-                Arrivals::Poisson => Gaps::Poisson(seeded(seed, 0xA441_0000 + u64::from(share.driver))),
+                Arrivals::Poisson => {
+                    Gaps::Poisson(seeded(seed, 0xA441_0000 + u64::from(share.driver)))
+                }
             },
         };
         match arrivals {
-            Arrivals::Fixed => schedule.step(mean_gap_ns * f64::from(share.driver) / f64::from(share.drivers)),
+            Arrivals::Fixed => {
+                schedule.step(mean_gap_ns * f64::from(share.driver) / f64::from(share.drivers))
+            }
             Arrivals::Poisson => schedule.advance(),
         }
         schedule
@@ -139,7 +143,13 @@ impl Iterator for Schedule {
 mod tests {
     use super::*;
 
-    fn schedule(total_rate: f64, driver: u32, drivers: u32, arrivals: Arrivals, seed: u64) -> Schedule {
+    fn schedule(
+        total_rate: f64,
+        driver: u32,
+        drivers: u32,
+        arrivals: Arrivals,
+        seed: u64,
+    ) -> Schedule {
         Schedule::new(
             Share {
                 total_rate,
@@ -171,8 +181,13 @@ mod tests {
 
     #[test]
     fn poisson_gaps_have_the_mean_and_the_spread_of_an_exponential() {
-        let times: Vec<u64> = schedule(1e6, 0, 1, Arrivals::Poisson, 9).take(200_000).collect();
-        let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
+        let times: Vec<u64> = schedule(1e6, 0, 1, Arrivals::Poisson, 9)
+            .take(200_000)
+            .collect();
+        let gaps: Vec<f64> = times
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]) as f64)
+            .collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((990.0..1010.0).contains(&mean), "mean {mean}");

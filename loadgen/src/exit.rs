@@ -17,6 +17,8 @@ pub enum Outcome {
     Mismatch,
     /// The run could not be done: code 1.
     Failed,
+    /// The run was broken off by a signal: code 130.
+    Interrupted,
 }
 
 /// The code for a command line that makes no sense (`EX_USAGE`); 2, which is common for it, means malformed rows here.
@@ -24,7 +26,7 @@ pub const USAGE: u8 = 64;
 
 /// The paragraph of `--help` that explains the codes.
 pub const HELP: &str = "Exit codes: 0 clean, 1 the run failed, 2 malformed rows, 3 replay mismatch, 4 objective missed, \
-                        5 the generator lagged, 64 bad command line.";
+                        5 the generator lagged, 64 bad command line, 130 interrupted.";
 
 impl Outcome {
     /// The exit code.
@@ -37,6 +39,7 @@ impl Outcome {
             Outcome::Mismatch => 3,
             Outcome::SloMissed => 4,
             Outcome::InvalidRun => 5,
+            Outcome::Interrupted => 130,
         }
     }
 }

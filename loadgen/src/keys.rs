@@ -33,7 +33,9 @@ pub struct Keys {
 
 /// A distribution that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a key distribution: write uniform, or zipf:θ with θ above 0, for example zipf:0.99")]
+#[error(
+    "'{0}' is not a key distribution: write uniform, or zipf:θ with θ above 0, for example zipf:0.99"
+)]
 pub struct KeyDistributionError(String);
 
 impl FromStr for KeyDistribution {
@@ -75,7 +77,9 @@ impl Keys {
         assert!(entities > 0, "keys of no entities");
         let zipf = match distribution {
             KeyDistribution::Uniform => None,
-            KeyDistribution::Zipf { theta } => Some((Zipf::new(theta, entities), Scatter::new(entities))),
+            KeyDistribution::Zipf { theta } => {
+                Some((Zipf::new(theta, entities), Scatter::new(entities)))
+            }
         };
         Keys { entities, zipf }
     }
@@ -185,7 +189,11 @@ impl Scatter {
         let bits = u64::BITS - (n - 1).leading_zeros();
         Scatter {
             n,
-            mask: if bits == 64 { u64::MAX } else { (1 << bits) - 1 },
+            mask: if bits == 64 {
+                u64::MAX
+            } else {
+                (1 << bits) - 1
+            },
             shift: (bits / 2).max(1),
         }
     }
@@ -286,7 +294,10 @@ mod tests {
         for rank in 0..100 {
             parts[(scatter.key_of(rank) / 100_000) as usize] += 1;
         }
-        assert!(parts.iter().all(|&part| (2..=25).contains(&part)), "{parts:?}");
+        assert!(
+            parts.iter().all(|&part| (2..=25).contains(&part)),
+            "{parts:?}"
+        );
     }
 
     #[test]
@@ -302,7 +313,12 @@ mod tests {
 
     #[test]
     fn huge_ranges_and_exponents_stay_inside() {
-        for (theta, n) in [(0.000_1, u64::MAX), (40.0, u64::MAX), (40.0, 1), (1.0, 1 << 60)] {
+        for (theta, n) in [
+            (0.000_1, u64::MAX),
+            (40.0, u64::MAX),
+            (40.0, 1),
+            (1.0, 1 << 60),
+        ] {
             let keys = Keys::new(KeyDistribution::Zipf { theta }, n);
             let mut rng = seeded(5, 0);
             assert!((0..10_000).all(|_| keys.draw(&mut rng) < n));
@@ -312,7 +328,10 @@ mod tests {
     #[test]
     fn distributions_are_read_and_written() {
         assert_eq!("uniform".parse(), Ok(KeyDistribution::Uniform));
-        assert_eq!("zipf:0.99".parse(), Ok(KeyDistribution::Zipf { theta: 0.99 }));
+        assert_eq!(
+            "zipf:0.99".parse(),
+            Ok(KeyDistribution::Zipf { theta: 0.99 })
+        );
         assert_eq!(KeyDistribution::Zipf { theta: 1.0 }.to_string(), "zipf:1");
         for bad in [
             "", "zipf", "zipf:", "zipf:0", "zipf:-1", "zipf:inf", "zipf:NaN", "Uniform", "pareto:1",

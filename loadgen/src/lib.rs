@@ -8,5 +8,6 @@ pub mod measure;
 pub mod options;
 pub mod replay;
 pub mod report;
+pub mod run;
 pub mod saturation;
 pub mod units;

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use loadgen::exit;
 use loadgen::options::Cli;
+use loadgen::run;
 
 fn main() -> ExitCode {
     match Cli::job(std::env::args_os()) {
-        Ok(_job) => ExitCode::SUCCESS,
+        Ok(job) => run::run(&job).into(),
         Err(error) => {
             let _ = error.print();
             if error.use_stderr() {

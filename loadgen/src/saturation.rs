@@ -10,7 +10,7 @@ use crate::measure::PhaseSummary;
 const PRECISION: f64 = 1.03;
 /// Bounds the number of trials, whatever the system does.
 const MAX_TRIALS: u32 = 40;
-/// A trial has kept up when it completed at least this share of what it offered.
+/// A trial has kept up when it completed at least this share of what was due.
 const KEPT_UP: f64 = 0.99;
 
 /// The corrected p99 that `--find-saturation` still takes for sustained, in nanoseconds; its help text names it.
@@ -32,7 +32,10 @@ impl SaturationSearch {
     /// When the rate is not a finite number above 0.
     #[must_use]
     pub fn new(start_rate: f64) -> SaturationSearch {
-        assert!(start_rate > 0.0 && start_rate.is_finite(), "a rate of {start_rate}");
+        assert!(
+            start_rate > 0.0 && start_rate.is_finite(),
+            "a rate of {start_rate}"
+        );
         SaturationSearch {
             next: start_rate,
             best: None,
@@ -72,11 +75,13 @@ impl SaturationSearch {
     }
 }
 
-/// Whether a trial was sustained: the run is valid, it completed 99 % of what was offered, and its corrected p99 stayed
+/// Whether a trial was sustained: the run is valid, it completed 99 % of what was due, and its corrected p99 stayed
 /// within `p99_limit_ns`.
 #[must_use]
 pub fn sustained(trial: &PhaseSummary, p99_limit_ns: u64) -> bool {
-    let kept_up = trial.offered_rate.is_none_or(|offered| trial.rate >= KEPT_UP * offered);
+    // What was due by the schedule, whose gaps may be random, and not by the rate.
+    let due = trial.sent + trial.lag.never_attempted;
+    let kept_up = trial.completed as f64 >= KEPT_UP * due as f64;
     let fast = trial
         .corrected
         .as_ref()

@@ -34,7 +34,12 @@ fn split(text: &str) -> Option<(f64, &str)> {
 /// # Errors
 /// When the text is no number with such a suffix, or not above zero.
 pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
-    let refused = || UnitError::new(text, "a rate above zero per second: write 250000, 250k or 1.5M");
+    let refused = || {
+        UnitError::new(
+            text,
+            "a rate above zero per second: write 250000, 250k or 1.5M",
+        )
+    };
     let (number, unit) = split(text).ok_or_else(refused)?;
     let factor = match unit {
         "" => 1.0,
@@ -55,7 +60,12 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
 /// # Errors
 /// When the text is no number with such a unit, or longer than a week.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    let refused = || UnitError::new(text, "a duration up to a week: write 10s, 500ms, 250us or 2m");
+    let refused = || {
+        UnitError::new(
+            text,
+            "a duration up to a week: write 10s, 500ms, 250us or 2m",
+        )
+    };
     let (number, unit) = split(text).ok_or_else(refused)?;
     let seconds = number
         * match unit {
@@ -88,14 +98,20 @@ fn scaled(value: f64, units: &[(f64, &str)], smallest: &str) -> String {
     match units.iter().find(|(size, _)| value >= size * 0.9995) {
         Some((size, unit)) => format!("{} {unit}", three_digits(value / size)),
         None if value.fract() == 0.0 => format!("{value:.0} {smallest}").trim_end().to_owned(),
-        None => format!("{} {smallest}", three_digits(value)).trim_end().to_owned(),
+        None => format!("{} {smallest}", three_digits(value))
+            .trim_end()
+            .to_owned(),
     }
 }
 
 /// A rate per second with its suffix and without `/s`: `12.4 M`.
 #[must_use]
 pub fn rate(per_second: f64) -> String {
-    scaled(per_second.max(0.0), &[(1e9, "G"), (1e6, "M"), (1e3, "k")], "")
+    scaled(
+        per_second.max(0.0),
+        &[(1e9, "G"), (1e6, "M"), (1e3, "k")],
+        "",
+    )
 }
 
 /// A latency in nanoseconds: `240 ns`, `1.25 µs`, `12.0 ms`.
@@ -140,7 +156,10 @@ mod tests {
         assert_eq!(parse_rate("1.5M"), Ok(1_500_000.0));
         for bad in ["", "0", "-5", "k", "5 k", "5x", "1.2.3", "NaN", "inf"] {
             let error = parse_rate(bad).expect_err(bad).to_string();
-            assert!(error.contains(&format!("'{bad}'")) && error.contains("250k"), "{error}");
+            assert!(
+                error.contains(&format!("'{bad}'")) && error.contains("250k"),
+                "{error}"
+            );
         }
     }
 

@@ -13,7 +13,9 @@ fn job(line: &str) -> Result<Job, String> {
 }
 
 fn work(line: &str) -> Work {
-    job(line).unwrap_or_else(|error| panic!("{line}: {error}")).work
+    job(line)
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .work
 }
 
 #[test]
@@ -37,7 +39,11 @@ fn no_arguments_are_the_main_job_of_twenty_seconds() {
         arrivals: Arrivals::Poisson,
     };
     assert_eq!(pacings, [Pacing::Closed { in_flight: 256 }, open]);
-    let total: Duration = load.phases.iter().map(|phase| phase.warm_up + phase.duration).sum();
+    let total: Duration = load
+        .phases
+        .iter()
+        .map(|phase| phase.warm_up + phase.duration)
+        .sum();
     assert_eq!(total, Duration::from_secs(20));
 }
 
@@ -81,14 +87,21 @@ fn flags_reach_the_job() {
 #[test]
 fn pacing_flags_choose_the_phases() {
     let names = |line: &str| match work(line) {
-        Work::Load(load) => load.phases.iter().map(|phase| phase.name).collect::<Vec<_>>(),
+        Work::Load(load) => load
+            .phases
+            .iter()
+            .map(|phase| phase.name)
+            .collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
     assert_eq!(names("tell"), ["closed"]);
     assert_eq!(names("--closed 8"), ["closed"]);
     assert_eq!(names("ask --rate 10k"), ["open"]);
     assert_eq!(names("ask --rate 80%"), ["peak", "open"]);
-    assert_eq!(names("tell --find-saturation --arrivals fixed"), ["saturation"]);
+    assert_eq!(
+        names("tell --find-saturation --arrivals fixed"),
+        ["saturation"]
+    );
 }
 
 #[test]
@@ -109,7 +122,10 @@ fn other_scenarios_have_their_own_flags() {
     let Work::Replay(replay) = work("replay --input x.csv --key a --sum b") else {
         panic!("not a replay")
     };
-    assert_eq!((replay.sums, replay.key.as_str()), (vec!["b".to_owned()], "a"));
+    assert_eq!(
+        (replay.sums, replay.key.as_str()),
+        (vec!["b".to_owned()], "a")
+    );
 }
 
 #[test]
@@ -119,7 +135,10 @@ fn contradictions_and_bad_values_are_refused_with_the_reason() {
         ("--closed 5 --find-saturation", "cannot be used with"),
         ("--rate 1k --find-saturation", "cannot be used with"),
         ("--closed 5 --arrivals fixed", "cannot be used with"),
-        ("tell --arrivals fixed", "--arrivals belongs to an open loop"),
+        (
+            "tell --arrivals fixed",
+            "--arrivals belongs to an open loop",
+        ),
         ("--duration 3s tell", "cannot be used with"),
         ("tell --mix 20", "unexpected argument"),
         ("--mix 101", "from 0 to 100"),

@@ -24,13 +24,19 @@ fn row() -> impl Strategy<Value = Vec<u8>> {
         1 => Just("NA".to_owned()),
         1 => Just(String::new()),
     ];
-    let key = prop_oneof!["[a-d]", "\"[a-c,]{0,2}(\"\")?\"", Just("NA".to_owned()), "[a-d\"]{0,2}"];
+    let key = prop_oneof![
+        "[a-d]",
+        "\"[a-c,]{0,2}(\"\")?\"",
+        Just("NA".to_owned()),
+        "[a-d\"]{0,2}"
+    ];
     (key, number.clone(), number).prop_map(|(key, a, b)| format!("{key},{a},{b}\n").into_bytes())
 }
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let lines = prop_oneof![3 => row(), 1 => prop::collection::vec(piece(), 0..12).prop_map(|parts| parts.concat())];
-    prop::collection::vec(lines, 0..40).prop_map(|lines| [b"k,a,b\n".to_vec(), lines.concat()].concat())
+    prop::collection::vec(lines, 0..40)
+        .prop_map(|lines| [b"k,a,b\n".to_vec(), lines.concat()].concat())
 }
 
 proptest! {

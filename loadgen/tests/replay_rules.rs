@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use loadgen::replay::{Check, Checked, Columns, InputError, Line, MalformedLog, Oracle, Rows, Source, Tally, What};
+use loadgen::replay::{
+    Check, Checked, Columns, InputError, Line, MalformedLog, Oracle, Rows, Source, Tally, What,
+};
 use tempfile::TempDir;
 
 fn columns(key: &str, sums: &[&str]) -> Columns {
@@ -80,7 +82,12 @@ fn replay(text: &[u8], columns: &Columns) -> (Vec<String>, Vec<String>) {
         let checked = check(&source, columns, &replayed);
         assert_eq!(checked.to_string(), "", "the independent pass differs");
         assert_eq!(checked.report.mismatches, 0);
-        let malformed: Vec<String> = replayed.malformed.first().iter().map(ToString::to_string).collect();
+        let malformed: Vec<String> = replayed
+            .malformed
+            .first()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let entities = replayed.entities.iter().map(|(key, tally)| {
             let sums: Vec<String> = tally
                 .columns
@@ -92,13 +99,20 @@ fn replay(text: &[u8], columns: &Columns) -> (Vec<String>, Vec<String>) {
         results.push((malformed, entities.collect()));
     }
     let packed = results.pop().expect("two results");
-    assert_eq!(results.pop().as_ref(), Some(&packed), "plain and packed differ");
+    assert_eq!(
+        results.pop().as_ref(),
+        Some(&packed),
+        "plain and packed differ"
+    );
     packed
 }
 
 /// Replays lines under the header `k,a,b` with sums of `a` and `b`.
 fn replay_lines(lines: &str) -> (Vec<String>, Vec<String>) {
-    replay(format!("k,a,b\n{lines}").as_bytes(), &columns("k", &["a", "b"]))
+    replay(
+        format!("k,a,b\n{lines}").as_bytes(),
+        &columns("k", &["a", "b"]),
+    )
 }
 
 #[test]
@@ -124,7 +138,8 @@ fn the_header_is_line_one_and_malformed_rows_do_not_stop_the_rest() {
 
 #[test]
 fn quoted_fields_do_not_span_lines() {
-    let (malformed, entities) = replay_lines("\"x,1,1\n\"x,y\",1,\"2\"\n\"x\ny\",1,1\n\"a\"\"b\",1,1\n\"a\"b,1,1\n");
+    let (malformed, entities) =
+        replay_lines("\"x,1,1\n\"x,y\",1,\"2\"\n\"x\ny\",1,1\n\"a\"\"b\",1,1\n\"a\"b,1,1\n");
     assert_eq!(
         malformed,
         [
@@ -134,13 +149,19 @@ fn quoted_fields_do_not_span_lines() {
         ],
         "line 5 has a quote in the middle of a field, which is an ordinary character"
     );
-    assert_eq!(entities, ["a\"b 1 1/0 1/0", "x,y 1 1/0 2/0", "y\" 1 1/0 1/0"]);
+    assert_eq!(
+        entities,
+        ["a\"b 1 1/0 1/0", "x,y 1 1/0 2/0", "y\" 1 1/0 1/0"]
+    );
 }
 
 #[test]
 fn na_is_a_key_and_an_empty_key_is_malformed() {
     let (malformed, entities) = replay_lines("NA,1,1\n,1,1\n\"\",1,1\n");
-    assert_eq!(malformed, ["line 3: the key is empty", "line 4: the key is empty"]);
+    assert_eq!(
+        malformed,
+        ["line 3: the key is empty", "line 4: the key is empty"]
+    );
     assert_eq!(entities, ["NA 1 1/0 1/0"]);
 }
 
@@ -176,7 +197,10 @@ fn overflow_is_an_error_of_its_line() {
         malformed[0].starts_with("line 3: column 'a': '9223372036854775808' overflows"),
         "{malformed:?}"
     );
-    assert!(malformed[1].starts_with("line 4: column 'b'"), "{malformed:?}");
+    assert!(
+        malformed[1].starts_with("line 4: column 'b'"),
+        "{malformed:?}"
+    );
     assert_eq!(entities, ["x 2 18446744073709551614/0 2/0"]);
 }
 
@@ -184,11 +208,19 @@ fn overflow_is_an_error_of_its_line() {
 fn a_column_that_no_longer_fits_is_an_error_of_the_line_that_fills_it() {
     // At 18 decimals 128 bits hold 18 times the greatest value; signs do not help, as each entity might see one side.
     let mut text = String::from("x,0.000000000000000001,1\n");
-    (0..20).for_each(|row| text.push_str(&format!("k{row},{}9223372036854775807,1\n", ["", "-"][row % 2])));
+    (0..20).for_each(|row| {
+        text.push_str(&format!(
+            "k{row},{}9223372036854775807,1\n",
+            ["", "-"][row % 2]
+        ))
+    });
     text.push_str("k0,5,1\n");
     let (malformed, entities) = replay_lines(&text);
-    let overflow =
-        |line| format!("line {line}: column 'a': with this value the magnitudes of the column overflow 128 bits");
+    let overflow = |line| {
+        format!(
+            "line {line}: column 'a': with this value the magnitudes of the column overflow 128 bits"
+        )
+    };
     assert_eq!(malformed, [overflow(21), overflow(22)]);
     assert_eq!(entities.len(), 19);
     assert!(
@@ -269,14 +301,26 @@ fn inputs_that_cannot_be_read_are_clear_errors() {
             b"k,b\n1,2\n".to_vec(),
             "has no column 'a'; it has k, b",
         ),
-        ("no-key.csv", b"a,b\n1,2\n".to_vec(), "has no column 'k'; it has a, b"),
-        ("twice.csv", b"k,a,a\n1,2,3\n".to_vec(), "names the column 'a' twice"),
+        (
+            "no-key.csv",
+            b"a,b\n1,2\n".to_vec(),
+            "has no column 'k'; it has a, b",
+        ),
+        (
+            "twice.csv",
+            b"k,a,a\n1,2,3\n".to_vec(),
+            "names the column 'a' twice",
+        ),
         (
             "quote.csv",
             b"k,\"a\n1,2\n".to_vec(),
             "is malformed: a quote is not closed",
         ),
-        ("bytes.csv", b"k,a\xFF\n1,2\n".to_vec(), "is not valid UTF-8"),
+        (
+            "bytes.csv",
+            b"k,a\xFF\n1,2\n".to_vec(),
+            "is not valid UTF-8",
+        ),
         (
             "header.gz",
             gzip(b"k,a\n1,2\n")[..5].to_vec(),
@@ -285,7 +329,10 @@ fn inputs_that_cannot_be_read_are_clear_errors() {
     ];
     for (name, bytes, reason) in cases {
         let error = error(&file(&directory, name, &bytes), &ka);
-        assert!(error.contains(reason) && error.contains(name), "{name}: {error}");
+        assert!(
+            error.contains(reason) && error.contains(name),
+            "{name}: {error}"
+        );
     }
 }
 
@@ -299,7 +346,8 @@ fn a_truncated_gzip_file_ends_after_its_last_whole_line() {
     let path = file(&directory, "cut.gz", &packed[..packed.len() / 2]);
     let mut rows = 0_u64;
     let mut failure = None;
-    for line in Rows::open(&Source::File(path), &columns("k", &["a"])).expect("the header is whole") {
+    for line in Rows::open(&Source::File(path), &columns("k", &["a"])).expect("the header is whole")
+    {
         match line {
             Ok(Line::Row(row)) => rows = row.line - 1,
             Ok(Line::Malformed(malformed)) => panic!("a cut line was taken for a row: {malformed}"),
@@ -320,7 +368,10 @@ fn a_damaged_gzip_file_is_an_error() {
     let mut packed = gzip("k,a\nx,1\n".repeat(1000).as_bytes());
     let at = packed.len() - 6;
     packed[at] ^= 0x55;
-    let message = error(&file(&directory, "damaged.gz", &packed), &columns("k", &["a"]));
+    let message = error(
+        &file(&directory, "damaged.gz", &packed),
+        &columns("k", &["a"]),
+    );
     assert!(
         message.contains("cannot read") && message.contains("after line"),
         "{message}"
@@ -335,7 +386,12 @@ fn the_flights_that_ship_replay_cleanly() {
     assert_eq!(checked.to_string(), "");
     let report = &checked.report;
     assert_eq!(
-        (report.rows, report.entities, report.malformed, report.mismatches),
+        (
+            report.rows,
+            report.entities,
+            report.malformed,
+            report.mismatches
+        ),
         (336_776, 4_044, 0, 0)
     );
     assert_eq!(
@@ -352,7 +408,11 @@ fn the_flights_that_ship_replay_cleanly() {
 #[test]
 fn every_kind_of_difference_is_found_listed_up_to_the_bound_and_counted() {
     let directory = tempfile::tempdir().expect("a directory");
-    let source = Source::File(file(&directory, "x.csv", b"k,a\nw,1\nx,1\ny,1.5\nz,NA\nv,1\n,1\n"));
+    let source = Source::File(file(
+        &directory,
+        "x.csv",
+        b"k,a\nw,1\nx,1\ny,1.5\nz,NA\nv,1\n,1\n",
+    ));
     let columns = columns("k", &["a"]);
     let whole = fold(&source, &columns).expect("read");
     let damaged = |damage: &dyn Fn(&mut Replayed)| {
@@ -391,7 +451,10 @@ fn every_kind_of_difference_is_found_listed_up_to_the_bound_and_counted() {
 
     let oracle = Oracle::read(&source, &columns).expect("read");
     let bounded = Check::new(oracle, &columns, 2).finish(&whole.malformed);
-    assert_eq!((bounded.report.mismatches, bounded.differences.len()), (5, 2));
+    assert_eq!(
+        (bounded.report.mismatches, bounded.differences.len()),
+        (5, 2)
+    );
     assert!(
         bounded
             .differences

@@ -177,7 +177,12 @@ mod tests {
     fn messages_that_were_never_attempted_make_a_run_invalid() {
         let mut lag = lag(100, 0, 0);
         lag.never_attempted(2);
-        assert!(lag.summary().validity().to_string().contains("never attempted"));
+        assert!(
+            lag.summary()
+                .validity()
+                .to_string()
+                .contains("never attempted")
+        );
     }
 
     #[test]

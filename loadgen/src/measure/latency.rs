@@ -84,7 +84,8 @@ impl Latencies {
     /// Never: the bounds are constants that the histogram accepts.
     #[must_use]
     pub fn new() -> Latencies {
-        let histogram = Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS).expect("constant bounds are valid");
+        let histogram = Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS)
+            .expect("constant bounds are valid");
         Latencies {
             histogram,
             saturated: 0,
@@ -121,7 +122,9 @@ impl Latencies {
     /// The latency that the share `quantile` (0 to 1) of all stays within, in nanoseconds; never above the longest.
     #[must_use]
     pub fn at(&self, quantile: f64) -> u64 {
-        self.histogram.value_at_quantile(quantile).min(self.histogram.max())
+        self.histogram
+            .value_at_quantile(quantile)
+            .min(self.histogram.max())
     }
 
     /// The figures; `None` when nothing was recorded.
@@ -183,7 +186,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_within_the_precision() {
-        let summary = recorded((1..=100_000).map(|us| us * 1000)).summary().expect("recorded");
+        let summary = recorded((1..=100_000).map(|us| us * 1000))
+            .summary()
+            .expect("recorded");
         assert!(near(summary.p50_ns, 50_000_000), "{summary:?}");
         assert!(near(summary.p90_ns, 90_000_000), "{summary:?}");
         assert!(near(summary.p99_ns, 99_000_000), "{summary:?}");
@@ -194,7 +199,9 @@ mod tests {
 
     #[test]
     fn latencies_out_of_range_saturate_and_are_counted() {
-        let summary = recorded([0, 10, 61_000_000_000, u64::MAX]).summary().expect("recorded");
+        let summary = recorded([0, 10, 61_000_000_000, u64::MAX])
+            .summary()
+            .expect("recorded");
         assert_eq!((summary.count, summary.saturated), (4, 2));
         assert!(near(summary.max_ns, MAX_LATENCY_NS), "{summary:?}");
     }

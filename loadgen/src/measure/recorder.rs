@@ -112,11 +112,17 @@ impl Recorder {
     /// Records that a message was handled or answered at `now`.
     #[inline]
     pub fn completed(&mut self, stamps: Stamps, now: Time) {
+        self.latency(stamps, now);
+        self.completed_untimed(now, 1);
+    }
+
+    /// Records the latency of a message that was handled or answered at `now`, for those who count completions apart.
+    #[inline]
+    pub fn latency(&mut self, stamps: Stamps, now: Time) {
         if self.window.contains(stamps.intended) {
             self.corrected.record(now - stamps.intended);
             self.uncorrected.record(now - stamps.sent);
         }
-        self.completed_untimed(now, 1);
     }
 
     /// Records completions whose latency is not measured.
@@ -134,6 +140,13 @@ impl Recorder {
         if self.window.contains(now) {
             self.failed += 1;
         }
+    }
+
+    /// Ends the window early, when a run is broken off; nothing may be recorded afterwards. An end before the window's
+    /// start leaves a window of no length.
+    pub fn cut(&mut self, end: Time) {
+        self.window.end = end.clamp(self.window.start, self.window.end);
+        self.timeline.cut(self.window.duration());
     }
 
     /// Adds what another core recorded in the same window.
@@ -166,6 +179,12 @@ impl Recorder {
         self.completed
     }
 
+    /// Failures so far.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failed
+    }
+
     /// Sums up the phase. In a closed loop (no offered rate) there is nothing to correct, so only the uncorrected
     /// latencies are given.
     #[must_use]
@@ -188,7 +207,11 @@ impl Recorder {
             },
             corrected: self.corrected.summary().filter(|_| is_open),
             uncorrected: self.uncorrected.summary(),
-            corrected_curve: if is_open { self.corrected.curve() } else { Vec::new() },
+            corrected_curve: if is_open {
+                self.corrected.curve()
+            } else {
+                Vec::new()
+            },
             uncorrected_curve: self.uncorrected.curve(),
             timeline: self.timeline.summary(),
             validity: lag.validity(),
@@ -228,7 +251,11 @@ mod tests {
         let mut recorder = recorder();
         // Due every 10 ms, but the driver was stopped from 1.2 s to 1.7 s and then sent what had piled up.
         for due in (1000..2000).step_by(10) {
-            let sent = if (1200..1700).contains(&due) { 1700 } else { due };
+            let sent = if (1200..1700).contains(&due) {
+                1700
+            } else {
+                due
+            };
             let stamps = Stamps {
                 intended: at(due),
                 sent: at(sent),
@@ -266,7 +293,9 @@ mod tests {
         );
         let summary = recorder.summary(open());
         assert_eq!(summary.completed, 0, "neither completed inside the window");
-        let corrected = summary.corrected.expect("one was intended inside the window");
+        let corrected = summary
+            .corrected
+            .expect("one was intended inside the window");
         assert_eq!(corrected.count, 1);
         assert!(corrected.max_ns >= 3000 * MS);
     }
@@ -309,7 +338,10 @@ mod tests {
             all.merge(&one);
         }
         let summary = all.summary(open());
-        assert_eq!((summary.sent, summary.completed, summary.failed), (3, 15, 3));
+        assert_eq!(
+            (summary.sent, summary.completed, summary.failed),
+            (3, 15, 3)
+        );
         assert_eq!(summary.lag.lagging, 2);
         assert!(!summary.validity.is_valid());
         assert_eq!(summary.timeline.counts[1], 15);

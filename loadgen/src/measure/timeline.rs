@@ -29,7 +29,10 @@ impl Timeline {
     /// A timeline of a window as long as `duration`; a last interval that would be incomplete is left out.
     #[must_use]
     pub fn new(duration: Duration) -> Timeline {
-        let needed_ms = duration.as_millis().div_ceil(MAX_INTERVALS).max(SHORTEST.as_millis());
+        let needed_ms = duration
+            .as_millis()
+            .div_ceil(MAX_INTERVALS)
+            .max(SHORTEST.as_millis());
         // Whole steps of 100 ms keep the axis readable.
         let interval_ms = needed_ms.div_ceil(SHORTEST.as_millis()) * SHORTEST.as_millis();
         let intervals = usize::try_from(duration.as_millis() / interval_ms).unwrap_or(usize::MAX);
@@ -44,14 +47,27 @@ impl Timeline {
     #[inline]
     pub fn count(&mut self, since_start: Duration, completions: u64) {
         let at = since_start.as_nanos() / u128::from(self.interval_ns);
-        if let Some(count) = usize::try_from(at).ok().and_then(|at| self.counts.get_mut(at)) {
+        if let Some(count) = usize::try_from(at)
+            .ok()
+            .and_then(|at| self.counts.get_mut(at))
+        {
             *count += completions;
         }
     }
 
+    /// Ends the window early; an interval that is then incomplete is left out.
+    pub fn cut(&mut self, duration: Duration) {
+        let intervals = duration.as_nanos() / u128::from(self.interval_ns);
+        self.counts
+            .truncate(usize::try_from(intervals).unwrap_or(usize::MAX));
+    }
+
     /// Adds what another core counted in the same window.
     pub fn merge(&mut self, other: &Timeline) {
-        debug_assert_eq!(self.interval_ns, other.interval_ns, "timelines of different windows");
+        debug_assert_eq!(
+            self.interval_ns, other.interval_ns,
+            "timelines of different windows"
+        );
         self.counts
             .iter_mut()
             .zip(&other.counts)
@@ -73,7 +89,11 @@ impl TimelineSummary {
     pub fn rates(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         let interval_s = self.interval_ms as f64 / 1000.0;
         let middles = (0..self.counts.len()).map(move |at| (at as f64 + 0.5) * interval_s);
-        middles.zip(self.counts.iter().map(move |&count| count as f64 / interval_s))
+        middles.zip(
+            self.counts
+                .iter()
+                .map(move |&count| count as f64 / interval_s),
+        )
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
+use corecast::PinningArgs;
 
 use crate::keys::KeyDistribution;
 use crate::report::Slo;
@@ -16,10 +17,12 @@ const MAX_PAYLOAD_BYTES: u32 = 1 << 20;
 /// Entities are numbered, and each costs memory once active.
 const MAX_ENTITIES: u64 = 1_000_000_000;
 
-/// What every scenario takes. The runtime's own flags (`corecast::PinningArgs`) are flattened in here, so that they are
-/// the same for all.
+/// What every scenario takes.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
+    /// The runtime's own flags.
+    #[command(flatten)]
+    pub pinning: PinningArgs,
     /// Where the figures go and what they are held against.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -29,7 +32,12 @@ pub struct CommonArgs {
 #[derive(Args, Clone, Debug)]
 pub struct DriverArgs {
     /// Who sends: tasks on the runtime's own cores, or N threads outside of it
-    #[arg(long, value_name = "cores|threads:N", default_value = "cores", help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "cores|threads:N",
+        default_value = "cores",
+        help_heading = "Load"
+    )]
     pub drivers: Drivers,
 }
 
@@ -131,7 +139,9 @@ impl fmt::Display for Drivers {
 /// A measured time cannot be nothing.
 fn parse_measured(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
-        Ok(duration) if duration < Duration::from_millis(100) => Err("at least 100ms are needed".to_owned()),
+        Ok(duration) if duration < Duration::from_millis(100) => {
+            Err("at least 100ms are needed".to_owned())
+        }
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }

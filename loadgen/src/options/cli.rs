@@ -71,7 +71,12 @@ pub struct LoadArgs {
 #[derive(Args, Clone, Debug)]
 pub struct MixedArgs {
     /// Share of asks in percent, the rest are tells
-    #[arg(long, value_name = "PERCENT", default_value = "20", help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value = "20",
+        help_heading = "Load"
+    )]
     pub mix: Mix,
     /// The rest of the flags.
     #[command(flatten)]
@@ -129,7 +134,12 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FILE", help_heading = "Replay")]
     pub input: Option<PathBuf>,
     /// Column that names the entity
-    #[arg(long, value_name = "COLUMN", default_value = "tailnum", help_heading = "Replay")]
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "tailnum",
+        help_heading = "Replay"
+    )]
     pub key: String,
     /// Column of whole or decimal numbers to sum; repeatable
     #[arg(long, value_name = "COLUMN", default_values = ["distance", "air_time"], help_heading = "Replay")]
@@ -138,6 +148,13 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Replay",
           value_parser = value_parser!(u32).range(0..=100_000))]
     pub show: u32,
+    /// Shards moved from core to core per second while rows arrive, 0 for none; with one core there are none
+    #[arg(long, value_name = "N", default_value_t = 250, help_heading = "Replay",
+          value_parser = value_parser!(u32).range(0..=10_000))]
+    pub moves: u32,
+    /// Withhold the first N rows from their entities, to see the check find it
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    pub lose: u64,
     /// What every scenario takes.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -163,7 +180,12 @@ impl std::str::FromStr for Mix {
 
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} % tells, {} % asks", 100 - self.ask_percent, self.ask_percent)
+        write!(
+            f,
+            "{} % tells, {} % asks",
+            100 - self.ask_percent,
+            self.ask_percent
+        )
     }
 }
 
@@ -179,7 +201,8 @@ impl Cli {
         T: Into<std::ffi::OsString> + Clone,
     {
         let cli = Cli::try_parse_from(arguments)?;
-        Job::from_cli(cli)
-            .map_err(|contradiction| Cli::command().error(ErrorKind::ArgumentConflict, contradiction.to_string()))
+        Job::from_cli(cli).map_err(|contradiction| {
+            Cli::command().error(ErrorKind::ArgumentConflict, contradiction.to_string())
+        })
     }
 }

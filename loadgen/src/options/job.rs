@@ -112,6 +112,10 @@ pub struct Replay {
     pub sums: Vec<String>,
     /// How many malformed rows and differing entities are printed.
     pub show: usize,
+    /// Shards moved per second meanwhile.
+    pub moves_per_second: u32,
+    /// Rows that are withheld from their entities, for the check to find.
+    pub lose: u64,
 }
 
 /// One setting as it is reported.
@@ -165,11 +169,14 @@ impl Job {
             Some(Scenario::Ring(args)) => {
                 let phase = PhaseSpec {
                     name: "ring",
-                    pacing: Pacing::Closed { in_flight: args.tokens },
+                    pacing: Pacing::Closed {
+                        in_flight: args.tokens,
+                    },
                     warm_up: args.timing.warmup,
                     duration: args.timing.duration,
                 };
-                let (actors, tokens, payload_bytes) = (args.actors, args.tokens, args.message.payload);
+                let (actors, tokens, payload_bytes) =
+                    (args.actors, args.tokens, args.message.payload);
                 let work = Work::Ring(Ring {
                     actors,
                     tokens,
@@ -185,11 +192,14 @@ impl Job {
             Some(Scenario::FanOut(args)) => {
                 let phase = PhaseSpec {
                     name: "fan-out",
-                    pacing: Pacing::Closed { in_flight: args.rounds },
+                    pacing: Pacing::Closed {
+                        in_flight: args.rounds,
+                    },
                     warm_up: args.timing.warmup,
                     duration: args.timing.duration,
                 };
-                let (receivers, rounds, payload_bytes) = (args.receivers, args.rounds, args.message.payload);
+                let (receivers, rounds, payload_bytes) =
+                    (args.receivers, args.rounds, args.message.payload);
                 let work = Work::FanOut(FanOut {
                     receivers,
                     rounds,
@@ -286,7 +296,12 @@ fn mixed(name: &'static str, args: MixedArgs, usual: Pacing) -> Result<Job, Cont
     load(name, args.load, args.mix.ask_percent, usual)
 }
 
-fn load(name: &'static str, args: LoadArgs, ask_percent: u8, usual: Pacing) -> Result<Job, Contradiction> {
+fn load(
+    name: &'static str,
+    args: LoadArgs,
+    ask_percent: u8,
+    usual: Pacing,
+) -> Result<Job, Contradiction> {
     let phases = phases(&args, usual)?;
     let work = Work::Load(Load {
         name,
@@ -323,7 +338,8 @@ fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradictio
         } => vec![phase("open", pacing)],
         Pacing::Search { .. } => vec![phase("saturation", pacing)],
         Pacing::Open {
-            rate: Rate::OfPeak(_), ..
+            rate: Rate::OfPeak(_),
+            ..
         } => {
             vec![
                 phase(
@@ -341,7 +357,9 @@ fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradictio
 fn pacing_of(args: &PacingArgs, usual: Pacing) -> Result<Pacing, Contradiction> {
     let pacing = args.pacing(usual);
     match pacing {
-        Pacing::Closed { .. } if args.arrivals.is_some() => Err(Contradiction::ArrivalsWithoutOpenLoop),
+        Pacing::Closed { .. } if args.arrivals.is_some() => {
+            Err(Contradiction::ArrivalsWithoutOpenLoop)
+        }
         _ => Ok(pacing),
     }
 }
@@ -355,6 +373,8 @@ fn replay(args: ReplayArgs) -> Result<Job, Contradiction> {
         key: args.key,
         sums: args.sum,
         show: args.show as usize,
+        moves_per_second: args.moves,
+        lose: args.lose,
     });
     Ok(Job {
         work,

@@ -5,7 +5,9 @@ mod cli;
 mod job;
 mod pacing;
 
-pub use args::{CommonArgs, DriverArgs, Drivers, MessageArgs, OutputArgs, PopulationArgs, TimingArgs};
+pub use args::{
+    CommonArgs, DriverArgs, Drivers, MessageArgs, OutputArgs, PopulationArgs, TimingArgs,
+};
 pub use cli::{Cli, FanOutArgs, LoadArgs, Mix, MixedArgs, ReplayArgs, RingArgs, Scenario};
 pub use job::{FanOut, Job, Load, PhaseSpec, Replay, Ring, Setting, Traffic, Work};
 pub use pacing::{Pacing, PacingArgs, Rate};

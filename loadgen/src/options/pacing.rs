@@ -32,7 +32,8 @@ pub struct PacingArgs {
     #[arg(long, value_name = "N", conflicts_with = "find_saturation", help_heading = "Pacing",
           value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub closed: Option<u32>,
-    /// Find the highest open-loop rate that is sustained: 99 % completed with a corrected p99 of at most 10 ms
+    /// Find the highest open-loop rate that is sustained: 99 % completed with a corrected p99 of at most 10 ms. Each trial
+    /// takes a quarter of --warmup and --duration
     #[arg(long, help_heading = "Pacing")]
     pub find_saturation: bool,
 }
@@ -107,7 +108,9 @@ impl fmt::Display for Rate {
 impl fmt::Display for Pacing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Pacing::Closed { in_flight } => write!(f, "closed loop, {in_flight} in flight per driver"),
+            Pacing::Closed { in_flight } => {
+                write!(f, "closed loop, {in_flight} in flight per driver")
+            }
             Pacing::Open { rate, arrivals } => write!(f, "open loop, {rate}, {arrivals}"),
             Pacing::Search { arrivals } => write!(f, "search for saturation, {arrivals}"),
         }
@@ -123,7 +126,10 @@ impl PacingArgs {
             (None, Some(in_flight), _) => Pacing::Closed { in_flight },
             (None, None, true) => Pacing::Search { arrivals },
             (None, None, false) => match default {
-                Pacing::Open { rate, arrivals: usual } => Pacing::Open {
+                Pacing::Open {
+                    rate,
+                    arrivals: usual,
+                } => Pacing::Open {
                     rate,
                     arrivals: self.arrivals.unwrap_or(usual),
                 },

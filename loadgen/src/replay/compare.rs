@@ -89,7 +89,9 @@ impl Check {
         self.totals_overflowed |= self.actual.merge(actual).is_err();
         let what = match self.oracle.entities.remove(key) {
             Some(expected) => first_difference(&self.columns, actual, &expected),
-            None => Some(What::Unexpected { actual: actual.rows }),
+            None => Some(What::Unexpected {
+                actual: actual.rows,
+            }),
         };
         if let Some(what) = what {
             self.differs(key, what);
@@ -171,13 +173,26 @@ fn first_difference(columns: &Columns, actual: &Tally, expected: &Expected) -> O
             expected.columns.len(),
         ));
     }
-    let pairs = columns.sums.iter().zip(&actual.columns).zip(&expected.columns);
+    let pairs = columns
+        .sums
+        .iter()
+        .zip(&actual.columns)
+        .zip(&expected.columns);
     for ((name, column), (sum, missing)) in pairs {
         if column.missing != *missing {
-            return Some(figure(format!("missing values of {name}"), column.missing, missing));
+            return Some(figure(
+                format!("missing values of {name}"),
+                column.missing,
+                missing,
+            ));
         }
-        let (found, wanted) = (plain(column.sum.mantissa, usize::from(column.sum.scale)), sum.total());
-        let wanted = wanted.map_or("overflow".to_owned(), |(units, decimals)| plain(units, decimals));
+        let (found, wanted) = (
+            plain(column.sum.mantissa, usize::from(column.sum.scale)),
+            sum.total(),
+        );
+        let wanted = wanted.map_or("overflow".to_owned(), |(units, decimals)| {
+            plain(units, decimals)
+        });
         if found != wanted {
             return Some(figure(format!("sum of {name}"), found, wanted));
         }

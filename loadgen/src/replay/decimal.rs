@@ -16,7 +16,17 @@ pub struct Decimal {
 }
 
 /// An exact sum of [`Decimal`]s: `mantissa × 10^-scale`, at the widest scale among them, 128 bits wide.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct Sum {
     /// The sum in units of `10^-scale`.
     pub mantissa: i128,
@@ -31,7 +41,9 @@ pub enum DecimalError {
     #[error("is not a whole or decimal number")]
     NotANumber,
     /// It does not fit.
-    #[error("overflows: at most 64 bits of digits, and {MAX_SCALE} digits behind the point, are exact")]
+    #[error(
+        "overflows: at most 64 bits of digits, and {MAX_SCALE} digits behind the point, are exact"
+    )]
     Overflow,
 }
 
@@ -62,19 +74,31 @@ impl Decimal {
             return Err(DecimalError::NotANumber);
         }
         let fraction = fraction.unwrap_or_default();
-        let significant = fraction.iter().rposition(|&byte| byte != b'0').map_or(0, |at| at + 1);
+        let significant = fraction
+            .iter()
+            .rposition(|&byte| byte != b'0')
+            .map_or(0, |at| at + 1);
         let scale = u8::try_from(significant)
             .ok()
             .filter(|&scale| scale <= MAX_SCALE)
             .ok_or(DecimalError::Overflow)?;
         // Towards the negative, which has the one value more.
-        let mantissa = whole
-            .iter()
-            .chain(&fraction[..significant])
-            .try_fold(0_i64, |mantissa, byte| {
-                mantissa.checked_mul(10)?.checked_sub(i64::from(byte - b'0'))
-            });
-        let mantissa = mantissa.and_then(|m| if is_negative { Some(m) } else { m.checked_neg() });
+        let mantissa =
+            whole
+                .iter()
+                .chain(&fraction[..significant])
+                .try_fold(0_i64, |mantissa, byte| {
+                    mantissa
+                        .checked_mul(10)?
+                        .checked_sub(i64::from(byte - b'0'))
+                });
+        let mantissa = mantissa.and_then(|m| {
+            if is_negative {
+                Some(m)
+            } else {
+                m.checked_neg()
+            }
+        });
         mantissa
             .map(|mantissa| Decimal { mantissa, scale })
             .ok_or(DecimalError::Overflow)
@@ -104,7 +128,10 @@ impl Decimal {
 
 impl Sum {
     /// Nothing added yet.
-    pub const ZERO: Sum = Sum { mantissa: 0, scale: 0 };
+    pub const ZERO: Sum = Sum {
+        mantissa: 0,
+        scale: 0,
+    };
 
     /// This sum and one value more.
     ///
@@ -159,7 +186,11 @@ impl fmt::Display for Sum {
         let sum = self.reduced();
         let sign = if sum.mantissa < 0 { "-" } else { "" };
         let scale = usize::from(sum.scale);
-        let digits = format!("{:0>width$}", sum.mantissa.unsigned_abs(), width = scale + 1);
+        let digits = format!(
+            "{:0>width$}",
+            sum.mantissa.unsigned_abs(),
+            width = scale + 1
+        );
         let (whole, fraction) = digits.split_at(digits.len() - scale);
         if fraction.is_empty() {
             write!(f, "{sign}{whole}")
@@ -206,7 +237,8 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "", "-", "+", ".", "1.", ".5", "1e5", "1,5", " 1", "1 ", "--1", "1.2.3", "0x1", "NaN", "inf", "٣", "1_0",
+            "", "-", "+", ".", "1.", ".5", "1e5", "1,5", " 1", "1 ", "--1", "1.2.3", "0x1", "NaN",
+            "inf", "٣", "1_0",
         ] {
             assert_eq!(parsed(text), Err(DecimalError::NotANumber), "{text:?}");
         }
@@ -227,7 +259,8 @@ mod tests {
     #[test]
     fn sums_are_exact_where_floating_point_is_not() {
         let sum = (0..10).fold(Sum::ZERO, |sum, _| {
-            sum.plus(Decimal::parse("0.1").expect("fits")).expect("fits")
+            sum.plus(Decimal::parse("0.1").expect("fits"))
+                .expect("fits")
         });
         assert_eq!(sum.to_string(), "1");
         let wide = sum
@@ -242,8 +275,14 @@ mod tests {
             mantissa: i128::MAX,
             scale: 0,
         };
-        assert_eq!(full.plus(Decimal::parse("1").expect("fits")), Err(SumOverflow));
-        assert_eq!(full.plus(Decimal::parse("0.1").expect("fits")), Err(SumOverflow));
+        assert_eq!(
+            full.plus(Decimal::parse("1").expect("fits")),
+            Err(SumOverflow)
+        );
+        assert_eq!(
+            full.plus(Decimal::parse("0.1").expect("fits")),
+            Err(SumOverflow)
+        );
         assert_eq!(full.plus(Decimal::parse("0").expect("fits")), Ok(full));
     }
 

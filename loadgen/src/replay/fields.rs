@@ -77,7 +77,10 @@ mod tests {
             (" 'a',x", &[" 'a'", "x"]),
         ];
         for (line, expected) in cases {
-            let expected: Vec<String> = expected.iter().map(|field| field.replace('\'', "\"")).collect();
+            let expected: Vec<String> = expected
+                .iter()
+                .map(|field| field.replace('\'', "\""))
+                .collect();
             assert_eq!(fields(&line.replace('\'', "\"")), Ok(expected), "{line}");
         }
     }
@@ -85,10 +88,18 @@ mod tests {
     #[test]
     fn errors_are_named() {
         for line in ["a,'b", "'", "a,'b'',c", "'''"] {
-            assert_eq!(fields(&line.replace('\'', "\"")), Err(Reason::UnclosedQuote), "{line}");
+            assert_eq!(
+                fields(&line.replace('\'', "\"")),
+                Err(Reason::UnclosedQuote),
+                "{line}"
+            );
         }
         for line in ["'a'b,c", "'a' ,c"] {
-            assert_eq!(fields(&line.replace('\'', "\"")), Err(Reason::TextAfterQuote), "{line}");
+            assert_eq!(
+                fields(&line.replace('\'', "\"")),
+                Err(Reason::TextAfterQuote),
+                "{line}"
+            );
         }
     }
 }

@@ -62,7 +62,11 @@ impl Reason {
     /// A bad value, with as much of it as fits on a line.
     pub(super) fn value(column: &str, text: &str, error: DecimalError) -> Reason {
         const SHOWN: usize = 40;
-        let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        let mut shown: String = text
+            .chars()
+            .take(SHOWN)
+            .flat_map(char::escape_debug)
+            .collect();
         if text.chars().nth(SHOWN).is_some() {
             shown.push('…');
         }
@@ -123,7 +127,9 @@ impl MalformedLog {
 /// One line for each row that was kept, and one for the rest.
 impl fmt::Display for MalformedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.first.iter().try_for_each(|malformed| writeln!(f, "{malformed}"))?;
+        self.first
+            .iter()
+            .try_for_each(|malformed| writeln!(f, "{malformed}"))?;
         match self.count - self.first.len() as u64 {
             0 => Ok(()),
             rest => writeln!(f, "and {rest} more malformed rows"),
@@ -154,7 +160,10 @@ mod tests {
     #[test]
     fn long_and_unprintable_values_are_shown_shortened() {
         let reason = Reason::value("a", &"\u{7}".repeat(100), DecimalError::NotANumber).to_string();
-        assert!(reason.contains("…' is not a whole") && reason.len() < 300, "{reason}");
+        assert!(
+            reason.contains("…' is not a whole") && reason.len() < 300,
+            "{reason}"
+        );
         assert!(!reason.contains('\u{7}'));
     }
 }

@@ -86,7 +86,9 @@ impl Oracle {
         let header = header.and_then(|line| cut(line.strip_prefix('\u{FEFF}').unwrap_or(&line)));
         let header = header.ok_or_else(|| bad_header("is malformed"))?;
         let place = |name: &String| {
-            let found: Vec<usize> = (0..header.len()).filter(|&at| header[at] == *name).collect();
+            let found: Vec<usize> = (0..header.len())
+                .filter(|&at| header[at] == *name)
+                .collect();
             match found[..] {
                 [at] => Ok(at),
                 [] => Err(InputError::NoColumn {
@@ -103,7 +105,9 @@ impl Oracle {
         let mut oracle = Oracle::default();
         let mut magnitudes = vec![ExpectedSum::default(); sums.len()];
         let mut number = 1;
-        while let Some(line) = next_line(&mut input).map_err(|error| source.failed(error, number))? {
+        while let Some(line) =
+            next_line(&mut input).map_err(|error| source.failed(error, number))?
+        {
             number += 1;
             let row = line
                 .and_then(|line| cut(&line))
@@ -119,7 +123,13 @@ impl Oracle {
     }
 
     /// Adds a row, or returns `None` when it is malformed.
-    fn fold(&mut self, fields: &[String], key: usize, sums: &[usize], all: &mut [ExpectedSum]) -> Option<()> {
+    fn fold(
+        &mut self,
+        fields: &[String],
+        key: usize,
+        sums: &[usize],
+        all: &mut [ExpectedSum],
+    ) -> Option<()> {
         if fields[key].is_empty() {
             return None;
         }
@@ -127,7 +137,11 @@ impl Oracle {
         for &at in sums {
             let text = fields[at].as_str();
             let is_missing = text.is_empty() || text == "NA";
-            values.push(if is_missing { None } else { Some(number(text)?) });
+            values.push(if is_missing {
+                None
+            } else {
+                Some(number(text)?)
+            });
         }
         let mut widened = all.to_vec();
         for (sum, value) in widened.iter_mut().zip(&values) {
@@ -141,10 +155,13 @@ impl Oracle {
         }
         all.clone_from_slice(&widened);
         self.rows += 1;
-        let entity = self.entities.entry(fields[key].clone()).or_insert_with(|| Expected {
-            rows: 0,
-            columns: vec![(ExpectedSum::default(), 0); sums.len()],
-        });
+        let entity = self
+            .entities
+            .entry(fields[key].clone())
+            .or_insert_with(|| Expected {
+                rows: 0,
+                columns: vec![(ExpectedSum::default(), 0); sums.len()],
+            });
         entity.rows += 1;
         for ((sum, missing), value) in entity.columns.iter_mut().zip(values) {
             match value {
@@ -220,7 +237,12 @@ fn number(text: &str) -> Option<(i64, usize)> {
     let mut parts = unsigned.split('.');
     let whole = parts.next()?;
     let decimals = parts.next();
-    if parts.next().is_some() || [Some(whole), decimals].into_iter().flatten().any(str::is_empty) {
+    if parts.next().is_some()
+        || [Some(whole), decimals]
+            .into_iter()
+            .flatten()
+            .any(str::is_empty)
+    {
         return None;
     }
     if unsigned.chars().any(|c| c != '.' && !c.is_ascii_digit()) {

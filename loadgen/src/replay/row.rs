@@ -23,7 +23,10 @@ pub struct Values(Store);
 
 #[derive(Clone, Debug)]
 enum Store {
-    Inline { len: u8, values: [Option<Decimal>; INLINE] },
+    Inline {
+        len: u8,
+        values: [Option<Decimal>; INLINE],
+    },
     Boxed(Box<[Option<Decimal>]>),
 }
 

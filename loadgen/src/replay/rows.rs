@@ -89,14 +89,20 @@ impl Iterator for Rows {
                     magnitudes: &mut self.magnitudes,
                     values: &mut self.values,
                 };
-                let row = line.bytes.ok_or(Reason::TooLong).and_then(|bytes| reader.read(bytes));
+                let row = line
+                    .bytes
+                    .ok_or(Reason::TooLong)
+                    .and_then(|bytes| reader.read(bytes));
                 Some(Ok(match row {
                     Ok(key) => Line::Row(Row {
                         line: number,
                         key,
                         values: Values::from(&self.values[..]),
                     }),
-                    Err(reason) => Line::Malformed(Malformed { line: number, reason }),
+                    Err(reason) => Line::Malformed(Malformed {
+                        line: number,
+                        reason,
+                    }),
                 }))
             }
             Err(error) => {
@@ -135,7 +141,9 @@ impl RowReader<'_> {
         for ((name, &at), value) in columns().zip(self.values.iter_mut()) {
             *value = match fields[at].as_ref() {
                 "" | "NA" => None,
-                text => Some(Decimal::parse(text).map_err(|error| Reason::value(name, text, error))?),
+                text => {
+                    Some(Decimal::parse(text).map_err(|error| Reason::value(name, text, error))?)
+                }
             };
         }
         let grown = |(sum, value): (&Sum, &Option<Decimal>)| match value {
@@ -143,7 +151,9 @@ impl RowReader<'_> {
             Some(value) => sum.plus_sum(value.magnitude()),
         };
         for ((name, _), pair) in columns().zip(self.magnitudes.iter().zip(self.values.iter())) {
-            grown(pair).map_err(|_| Reason::ColumnOverflow { column: name.clone() })?;
+            grown(pair).map_err(|_| Reason::ColumnOverflow {
+                column: name.clone(),
+            })?;
         }
         for (sum, value) in self.magnitudes.iter_mut().zip(self.values.iter()) {
             *sum = grown((sum, value)).unwrap_or(*sum);
@@ -153,7 +163,11 @@ impl RowReader<'_> {
 }
 
 impl Layout {
-    fn read(source: &Source, lines: &mut Lines<Box<dyn BufRead>>, columns: &Columns) -> Result<Layout, InputError> {
+    fn read(
+        source: &Source,
+        lines: &mut Lines<Box<dyn BufRead>>,
+        columns: &Columns,
+    ) -> Result<Layout, InputError> {
         let bad = |reason: Reason| InputError::Header {
             input: source.to_string(),
             reason: match reason {
@@ -192,7 +206,9 @@ fn position(source: &Source, names: &[Cow<'_, str>], column: &str) -> Result<usi
         (Some(at), None) => Ok(at),
         (Some(_), Some(_)) => Err(InputError::Header {
             input: source.to_string(),
-            reason: format!("names the column '{column}' twice, so it is unclear which one is meant"),
+            reason: format!(
+                "names the column '{column}' twice, so it is unclear which one is meant"
+            ),
         }),
         (None, _) => Err(InputError::NoColumn {
             input: source.to_string(),

@@ -124,7 +124,10 @@ impl Source {
         let is_gzip = magic == GZIP_MAGIC;
         let whole = Cursor::new(magic).chain(packed);
         let mut lines: Box<dyn BufRead> = if is_gzip {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(whole)))
+            Box::new(BufReader::with_capacity(
+                BUFFER_BYTES,
+                MultiGzDecoder::new(whole),
+            ))
         } else {
             Box::new(whole)
         };

@@ -5,7 +5,18 @@ use serde::{Deserialize, Serialize};
 use super::decimal::{Decimal, Sum, SumOverflow};
 
 /// The fold of an entity's rows. Its fields are plain, so that it can be captured and moved.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct Tally {
     /// Rows received, those with missing values too.
     pub rows: u64,
@@ -14,7 +25,19 @@ pub struct Tally {
 }
 
 /// The fold of one column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct ColumnTally {
     /// The exact sum of the values that are there.
     pub sum: Sum,
@@ -83,10 +106,17 @@ mod tests {
         tally.add(&[value("-0.25"), value("7")]).expect("fits");
         assert_eq!(tally.rows, 2);
         assert_eq!(
-            tally.columns.iter().map(|c| c.sum.to_string()).collect::<Vec<_>>(),
+            tally
+                .columns
+                .iter()
+                .map(|c| c.sum.to_string())
+                .collect::<Vec<_>>(),
             ["1.25", "7"]
         );
-        assert_eq!(tally.columns.iter().map(|c| c.missing).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(
+            tally.columns.iter().map(|c| c.missing).collect::<Vec<_>>(),
+            [0, 1]
+        );
     }
 
     #[test]

@@ -44,7 +44,11 @@ impl Comparison {
             caveats: caveats(before, after),
         };
         for phase in &after.phases {
-            match before.phases.iter().find(|earlier| earlier.name == phase.name) {
+            match before
+                .phases
+                .iter()
+                .find(|earlier| earlier.name == phase.name)
+            {
                 Some(earlier) => comparison.figures.extend(figures(earlier, phase)),
                 None => comparison
                     .caveats
@@ -66,7 +70,11 @@ fn figures(before: &PhaseSummary, after: &PhaseSummary) -> Vec<Figure> {
     let mut figures = vec![figure("rate", before.rate, after.rate, true)];
     if let (Some(before), Some(after)) = (before.latency(), after.latency()) {
         let pairs = before.figures().into_iter().zip(after.figures());
-        figures.extend(pairs.map(|((name, before), (_, after))| figure(name, before as f64, after as f64, false)));
+        figures.extend(
+            pairs.map(|((name, before), (_, after))| {
+                figure(name, before as f64, after as f64, false)
+            }),
+        );
     }
     figures
         .into_iter()
@@ -92,10 +100,17 @@ fn caveats(before: &Report, after: &Report) -> Vec<String> {
         &after.machine.cpus.to_string(),
     );
     differ("kernel", &before.machine.kernel, &after.machine.kernel);
-    differ("cores", &format!("{:?}", before.cores), &format!("{:?}", after.cores));
+    differ(
+        "cores",
+        &format!("{:?}", before.cores),
+        &format!("{:?}", after.cores),
+    );
     differ("seed", &before.seed.to_string(), &after.seed.to_string());
     for setting in &after.settings {
-        let earlier = before.settings.iter().find(|earlier| earlier.name == setting.name);
+        let earlier = before
+            .settings
+            .iter()
+            .find(|earlier| earlier.name == setting.name);
         differ(
             &setting.name,
             earlier.map_or("not given", |earlier| &earlier.value),
@@ -110,7 +125,11 @@ fn caveats(before: &Report, after: &Report) -> Vec<String> {
         differ(&earlier.name, &earlier.value, "not given");
     }
     for (which, report) in [("the baseline", before), ("this run", after)] {
-        for phase in report.phases.iter().filter(|phase| !phase.validity.is_valid()) {
+        for phase in report
+            .phases
+            .iter()
+            .filter(|phase| !phase.validity.is_valid())
+        {
             caveats.push(format!("phase '{}' of {which} is invalid", phase.name));
         }
     }
@@ -128,7 +147,12 @@ mod tests {
         let report = samples::main_job();
         let comparison = Comparison::new(&report, &report);
         assert_eq!(comparison.figures.len(), 14);
-        assert!(comparison.figures.iter().all(|figure| figure.ratio() == Some(1.0)));
+        assert!(
+            comparison
+                .figures
+                .iter()
+                .all(|figure| figure.ratio() == Some(1.0))
+        );
         assert_eq!(comparison.caveats, Vec::<String>::new());
     }
 

@@ -17,14 +17,20 @@ use crate::options::OutputArgs;
 ///
 /// # Errors
 /// [`ReportError::File`] for the first file that cannot be written.
-pub fn write_files(report: &Report, recorders: &[Recorder], output: &OutputArgs) -> Result<(), ReportError> {
+pub fn write_files(
+    report: &Report,
+    recorders: &[Recorder],
+    output: &OutputArgs,
+) -> Result<(), ReportError> {
     if let Some(path) = &output.json {
         write_json(report, path)?;
     }
     if let Some(path) = &output.html {
         write_with(path, |out| out.write_all(page(report).as_bytes()))?;
     }
-    let Some(path) = &output.hgrm else { return Ok(()) };
+    let Some(path) = &output.hgrm else {
+        return Ok(());
+    };
     for (at, (phase, recorder)) in report.phases.iter().zip(recorders).enumerate() {
         let is_open = phase.offered_rate.is_some();
         let main = if is_open {
@@ -49,7 +55,10 @@ fn write_latencies(path: &Path, latencies: &Latencies) -> Result<(), ReportError
     write_with(path, |out| write_hgrm(latencies, out))
 }
 
-fn write_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), ReportError> {
+fn write_with(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), ReportError> {
     let failed = |source| ReportError::File {
         action: "write",
         path: path.to_owned(),
@@ -85,7 +94,13 @@ mod tests {
         write_files(&report, &recorders, &output).expect("written");
         let mut names: Vec<String> = std::fs::read_dir(directory.path())
             .expect("listed")
-            .map(|entry| entry.expect("listed").file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry
+                    .expect("listed")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .collect();
         names.sort();
         assert_eq!(
@@ -106,9 +121,12 @@ mod tests {
             html: Some("/proc/nowhere/run.html".into()),
             ..OutputArgs::default()
         };
-        let error = write_files(&samples::main_job(), &[], &output).expect_err("nothing can be written there");
+        let error = write_files(&samples::main_job(), &[], &output)
+            .expect_err("nothing can be written there");
         assert!(
-            error.to_string().contains("cannot write '/proc/nowhere/run.html'"),
+            error
+                .to_string()
+                .contains("cannot write '/proc/nowhere/run.html'"),
             "{error}"
         );
     }

@@ -37,11 +37,21 @@ pub fn write_hgrm(latencies: &Latencies, out: &mut impl Write) -> io::Result<()>
         }
     }
     let (mean, stdev) = (histogram.mean() / UNIT_NS, histogram.stdev() / UNIT_NS);
-    writeln!(out, "#[Mean    = {mean:12.3}, StdDeviation   = {stdev:12.3}]")?;
+    writeln!(
+        out,
+        "#[Mean    = {mean:12.3}, StdDeviation   = {stdev:12.3}]"
+    )?;
     let max = histogram.max() as f64 / UNIT_NS;
-    writeln!(out, "#[Max     = {max:12.3}, Total count    = {:12}]", histogram.len())?;
+    writeln!(
+        out,
+        "#[Max     = {max:12.3}, Total count    = {:12}]",
+        histogram.len()
+    )?;
     let (buckets, sub_buckets) = buckets(histogram.sigfig(), histogram.high());
-    writeln!(out, "#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]")
+    writeln!(
+        out,
+        "#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]"
+    )
 }
 
 /// The file beside `path` for another distribution of the same run: `run.hgrm` and `peak` give `run.peak.hgrm`.
@@ -83,13 +93,30 @@ mod tests {
         (1..=1000).for_each(|us| latencies.record(Duration::from_micros(us)));
         let text = text(&latencies);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "       Value     Percentile TotalCount 1/(1-Percentile)");
+        assert_eq!(
+            lines[0],
+            "       Value     Percentile TotalCount 1/(1-Percentile)"
+        );
         assert_eq!(lines[1], "");
-        assert_eq!(lines[2], "       1.000 0.000000000000          1           1.00");
+        assert_eq!(
+            lines[2],
+            "       1.000 0.000000000000          1           1.00"
+        );
         let (rows, footer) = lines[2..].split_at(lines.len() - 5);
-        assert!(footer[0].starts_with("#[Mean    =      500."), "{}", footer[0]);
-        assert!(footer[1].ends_with("Total count    =         1000]"), "{}", footer[1]);
-        assert_eq!(footer[2], "#[Buckets =           26, SubBuckets     =         2048]");
+        assert!(
+            footer[0].starts_with("#[Mean    =      500."),
+            "{}",
+            footer[0]
+        );
+        assert!(
+            footer[1].ends_with("Total count    =         1000]"),
+            "{}",
+            footer[1]
+        );
+        assert_eq!(
+            footer[2],
+            "#[Buckets =           26, SubBuckets     =         2048]"
+        );
         let last: Vec<&str> = rows.last().expect("rows").split_whitespace().collect();
         assert_eq!(
             last[1..],
@@ -119,6 +146,9 @@ mod tests {
             hgrm_path(Path::new("/a/run.hgrm"), "peak"),
             Path::new("/a/run.peak.hgrm")
         );
-        assert_eq!(hgrm_path(Path::new("run"), "peak"), Path::new("run.peak.hgrm"));
+        assert_eq!(
+            hgrm_path(Path::new("run"), "peak"),
+            Path::new("run.peak.hgrm")
+        );
     }
 }

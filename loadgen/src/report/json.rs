@@ -55,7 +55,9 @@ pub fn write_json(report: &Report, path: &Path) -> Result<(), ReportError> {
     };
     let mut out = BufWriter::new(File::create(path).map_err(failed)?);
     serde_json::to_writer_pretty(&mut out, report).map_err(|error| failed(error.into()))?;
-    out.write_all(b"\n").and_then(|()| out.flush()).map_err(failed)
+    out.write_all(b"\n")
+        .and_then(|()| out.flush())
+        .map_err(failed)
 }
 
 /// Reads a report of this version.

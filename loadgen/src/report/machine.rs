@@ -27,9 +27,13 @@ impl Machine {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Machine {
-            cpu_model: value_of(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
+            cpu_model: value_of(&cpuinfo, "model name")
+                .unwrap_or("unknown")
+                .to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-            memory_bytes: value_of(&meminfo, "MemTotal").and_then(kibibytes).unwrap_or(0),
+            memory_bytes: value_of(&meminfo, "MemTotal")
+                .and_then(kibibytes)
+                .unwrap_or(0),
             kernel: match release.trim() {
                 "" => "unknown".to_owned(),
                 release => format!("Linux {release}"),
@@ -48,7 +52,13 @@ pub fn commit() -> Option<String> {
 }
 
 fn described(directory: &Path) -> Option<String> {
-    let arguments = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    let arguments = [
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ];
     let output = Command::new("git")
         .arg("-C")
         .arg(directory)
@@ -68,7 +78,11 @@ fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn kibibytes(text: &str) -> Option<u64> {
-    text.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    text.strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -134,16 +134,23 @@ impl Report {
     pub fn outcome(&self) -> Outcome {
         let replay = self.replay.as_ref();
         let outcomes = [
-            (self.slos.iter().any(|verdict| !verdict.is_met), Outcome::SloMissed),
             (
-                self.headline().is_some_and(|phase| !phase.validity.is_valid()),
+                self.slos.iter().any(|verdict| !verdict.is_met),
+                Outcome::SloMissed,
+            ),
+            (
+                self.headline()
+                    .is_some_and(|phase| !phase.validity.is_valid()),
                 Outcome::InvalidRun,
             ),
             (
                 replay.is_some_and(|replay| replay.malformed > 0),
                 Outcome::MalformedRows,
             ),
-            (replay.is_some_and(|replay| replay.mismatches > 0), Outcome::Mismatch),
+            (
+                replay.is_some_and(|replay| replay.mismatches > 0),
+                Outcome::Mismatch,
+            ),
         ];
         outcomes
             .into_iter()
@@ -213,14 +220,16 @@ pub(crate) mod samples {
             driver: 0,
             drivers: 1,
         };
-        for due in Schedule::new(share, Arrivals::Poisson, 3).take_while(|&due| due < 8_000_000_000) {
+        for due in Schedule::new(share, Arrivals::Poisson, 3).take_while(|&due| due < 8_000_000_000)
+        {
             let stalled = with_stall && (5_000_000_000..5_002_500_000).contains(&due);
             let sent = if stalled { 5_002_500_000 } else { due };
             let stamps = Stamps {
                 intended: Time::from_nanos(due),
                 sent: Time::from_nanos(sent),
             };
-            let latency = typical_ns * (0.6 - unit(&mut rng).ln() * 0.5 + unit(&mut rng).powi(600) * 60.0);
+            let latency =
+                typical_ns * (0.6 - unit(&mut rng).ln() * 0.5 + unit(&mut rng).powi(600) * 60.0);
             recorder.sent(stamps, stalled);
             recorder.completed(stamps, Time::from_nanos(sent + latency as u64));
         }
@@ -239,7 +248,9 @@ mod tests {
         assert_eq!(report.outcome(), Outcome::Clean);
         report.judge(&["max<1ns".parse().expect("an objective")]);
         assert_eq!(report.outcome(), Outcome::SloMissed);
-        report.phases[1].validity = Validity::Invalid { reason: "lag".into() };
+        report.phases[1].validity = Validity::Invalid {
+            reason: "lag".into(),
+        };
         assert_eq!(report.outcome(), Outcome::InvalidRun);
         report.replay = Some(ReplayReport {
             malformed: 1,

@@ -56,7 +56,9 @@ impl<W: Write> Progress<W> {
     /// run began.
     pub fn update(&mut self, now: Duration, status: &Status) {
         let pause = if self.is_terminal { REWRITE } else { PLAIN };
-        let is_due = self.shown_at.is_none_or(|shown| now.saturating_sub(shown) >= pause);
+        let is_due = self
+            .shown_at
+            .is_none_or(|shown| now.saturating_sub(shown) >= pause);
         if !is_due && self.phase == status.phase {
             return;
         }
@@ -111,7 +113,9 @@ fn line(status: &Status) -> String {
     let rest = match (status.is_warming_up, status.latency_ns) {
         (true, _) => "warming up".to_owned(),
         (false, None) => String::new(),
-        (false, Some((p50, p99))) => format!("p50 {}  p99 {}", units::latency(p50), units::latency(p99)),
+        (false, Some((p50, p99))) => {
+            format!("p50 {}  p99 {}", units::latency(p50), units::latency(p99))
+        }
     };
     let phase: String = status.phase.chars().take(10).collect();
     let line: String = format!("{phase:<10} {time} {rate}  {rest}")
@@ -154,7 +158,10 @@ mod tests {
             "the one after 50 ms is too early: {text:?}"
         );
         assert!(text.contains("[━━━━━━━━········]  5.0/10 s"), "{text:?}");
-        assert!(text.contains("1.24 M/s  p50 1.25 µs  p99 240 µs"), "{text:?}");
+        assert!(
+            text.contains("1.24 M/s  p50 1.25 µs  p99 240 µs"),
+            "{text:?}"
+        );
         assert!(text.ends_with("\r\x1b[2K"), "{text:?}");
     }
 

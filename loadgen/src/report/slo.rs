@@ -69,7 +69,9 @@ pub struct SloVerdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SloError {
     /// It has no comparison, or a wrong one for its figure.
-    #[error("'{0}' is not an objective: write for example p99<1ms, p99.9<=250us, max<10ms or rate>1M")]
+    #[error(
+        "'{0}' is not an objective: write for example p99<1ms, p99.9<=250us, max<10ms or rate>1M"
+    )]
     Form(String),
     /// The figure is unknown.
     #[error("'{0}' cannot be an objective: p50, p90, p99, p99.9, p99.99, max, mean and rate can")]
@@ -115,7 +117,11 @@ impl FromStr for Slo {
         } else {
             units::parse_duration(limit)?.as_nanos() as f64
         };
-        Ok(Slo { quantity, bound, limit })
+        Ok(Slo {
+            quantity,
+            bound,
+            limit,
+        })
     }
 }
 
@@ -157,7 +163,8 @@ impl Slo {
         let Some(value) = self.measured(report) else {
             return verdict("not measured".to_owned(), false);
         };
-        let is_valid = self.quantity == Quantity::Rate || report.headline().is_some_and(|p| p.validity.is_valid());
+        let is_valid = self.quantity == Quantity::Rate
+            || report.headline().is_some_and(|p| p.validity.is_valid());
         if !is_valid {
             return verdict(format!("{} in an invalid run", self.show(value)), false);
         }
@@ -172,7 +179,9 @@ impl Slo {
 
     fn measured(&self, report: &Report) -> Option<f64> {
         if self.quantity == Quantity::Rate {
-            return report.saturation_rate.or(report.fastest().map(|phase| phase.rate));
+            return report
+                .saturation_rate
+                .or(report.fastest().map(|phase| phase.rate));
         }
         let latency: &LatencySummary = report.headline()?.latency()?;
         Some(match self.quantity {
@@ -236,7 +245,8 @@ mod tests {
             })
         );
         for bad in [
-            "", "p99", "p99=1ms", "p99>1ms", "rate<1M", "p98<1ms", "p99<", "p99<1M", "rate>1ms", "p99<<1ms",
+            "", "p99", "p99=1ms", "p99>1ms", "rate<1M", "p98<1ms", "p99<", "p99<1M", "rate>1ms",
+            "p99<<1ms",
         ] {
             assert!(slo(bad).is_err(), "{bad}");
         }
@@ -257,7 +267,8 @@ mod tests {
         let mut report = samples::main_job();
         let latency = report.phases[1].corrected.as_mut().expect("an open loop");
         latency.p99_ns = 1_000_000;
-        let met = |report: &Report, text: &str| text.parse::<Slo>().expect(text).verdict(report).is_met;
+        let met =
+            |report: &Report, text: &str| text.parse::<Slo>().expect(text).verdict(report).is_met;
         assert!(!met(&report, "p99<1ms"));
         assert!(met(&report, "p99<=1ms"));
         report.phases[0].rate = 1e6;
@@ -272,9 +283,14 @@ mod tests {
         let mut report = samples::main_job();
         let slo: Slo = "p99<1s".parse().expect("an objective");
         assert!(slo.verdict(&report).is_met);
-        report.phases[1].validity = Validity::Invalid { reason: "lag".into() };
+        report.phases[1].validity = Validity::Invalid {
+            reason: "lag".into(),
+        };
         let verdict = slo.verdict(&report);
-        assert!(!verdict.is_met && verdict.measured.contains("invalid"), "{verdict:?}");
+        assert!(
+            !verdict.is_met && verdict.measured.contains("invalid"),
+            "{verdict:?}"
+        );
         report.phases.clear();
         assert!(!slo.verdict(&report).is_met);
     }

@@ -25,7 +25,11 @@ pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     replay(report, out)?;
-    for phase in report.phases.iter().filter(|phase| !phase.validity.is_valid()) {
+    for phase in report
+        .phases
+        .iter()
+        .filter(|phase| !phase.validity.is_valid())
+    {
         writeln!(out, "\nPhase '{}' is {}", phase.name, phase.validity)?;
     }
     if !report.slos.is_empty() {
@@ -33,7 +37,11 @@ pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
     for verdict in &report.slos {
         let word = if verdict.is_met { "met   " } else { "MISSED" };
-        writeln!(out, "  {word}  {}  (measured {})", verdict.objective, verdict.measured)?;
+        writeln!(
+            out,
+            "  {word}  {}  (measured {})",
+            verdict.objective, verdict.measured
+        )?;
     }
     Ok(())
 }
@@ -52,7 +60,13 @@ pub fn write_comparison(comparison: &Comparison, out: &mut impl Write) -> io::Re
         };
         let ratio = figure.ratio();
         // Within 2 % nothing can be said.
-        let verdict = match ratio.map(|ratio| if figure.more_is_better { ratio } else { 1.0 / ratio }) {
+        let verdict = match ratio.map(|ratio| {
+            if figure.more_is_better {
+                ratio
+            } else {
+                1.0 / ratio
+            }
+        }) {
             Some(gain) if gain > 1.02 => "better",
             Some(gain) if gain < 1.0 / 1.02 => "worse",
             _ => "",
@@ -124,21 +138,31 @@ fn throughput(report: &Report, out: &mut impl Write) -> io::Result<()> {
     rows.extend(report.phases.iter().map(|phase| {
         [
             phase.name.clone(),
-            phase
-                .offered_rate
-                .map_or("closed".to_owned(), |offered| format!("{}/s", rate(offered))),
+            phase.offered_rate.map_or("closed".to_owned(), |offered| {
+                format!("{}/s", rate(offered))
+            }),
             format!("{}/s", rate(phase.rate)),
             grouped(phase.completed),
             grouped(phase.failed),
             grouped(phase.lag.held_back),
-            if phase.validity.is_valid() { "valid" } else { "INVALID" }.to_owned(),
+            if phase.validity.is_valid() {
+                "valid"
+            } else {
+                "INVALID"
+            }
+            .to_owned(),
         ]
     }));
     write_rows(&rows, 1, out)
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let mut rows = vec![["phase", "from", "p50", "p90", "p99", "p99.9", "p99.99", "max"].map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "phase", "from", "p50", "p90", "p99", "p99.9", "p99.99", "max",
+        ]
+        .map(str::to_owned),
+    ];
     for phase in &report.phases {
         rows.extend(kinds(phase).map(|(kind, summary)| latency_row(phase, kind, summary)));
     }
@@ -168,18 +192,32 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
 
 /// The kinds of latency that a phase has, with the words for where they are measured from.
 pub(super) fn kinds(phase: &PhaseSummary) -> impl Iterator<Item = (&'static str, &LatencySummary)> {
-    let corrected = phase.corrected.as_ref().map(|latency| ("intended", latency));
+    let corrected = phase
+        .corrected
+        .as_ref()
+        .map(|latency| ("intended", latency));
     let uncorrected = phase.uncorrected.as_ref().map(|latency| ("sent", latency));
     corrected.into_iter().chain(uncorrected)
 }
 
 fn latency_row(phase: &PhaseSummary, kind: &str, summary: &LatencySummary) -> [String; 8] {
     let [p50, p90, p99, p999, p9999, max] = summary.figures().map(|(_, ns)| latency(ns));
-    [phase.name.clone(), kind.to_owned(), p50, p90, p99, p999, p9999, max]
+    [
+        phase.name.clone(),
+        kind.to_owned(),
+        p50,
+        p90,
+        p99,
+        p999,
+        p9999,
+        max,
+    ]
 }
 
 fn replay(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let Some(replay) = &report.replay else { return Ok(()) };
+    let Some(replay) = &report.replay else {
+        return Ok(());
+    };
     writeln!(out, "\nReplay")?;
     let (rows, entities) = (grouped(replay.rows), grouped(replay.entities));
     writeln!(
@@ -189,7 +227,13 @@ fn replay(report: &Report, out: &mut impl Write) -> io::Result<()> {
     )?;
     let mut table = vec![["column", "sum", "missing"].map(str::to_owned)];
     let columns = replay.columns.iter();
-    table.extend(columns.map(|column| [column.name.clone(), column.sum.clone(), grouped(column.missing)]));
+    table.extend(columns.map(|column| {
+        [
+            column.name.clone(),
+            column.sum.clone(),
+            grouped(column.missing),
+        ]
+    }));
     write_rows(&table, 1, out)?;
     match replay.mismatches {
         0 => writeln!(out, "  every entity agrees with the independent pass"),
@@ -202,7 +246,11 @@ fn replay(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Writes aligned columns: the first `left` to the left, the others to the right.
-fn write_rows<const N: usize>(rows: &[[String; N]], left: usize, out: &mut impl Write) -> io::Result<()> {
+fn write_rows<const N: usize>(
+    rows: &[[String; N]],
+    left: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -257,7 +305,12 @@ mod tests {
             "a header, one line for the peak, two for the open loop:\n{text}"
         );
         let width = latency_lines[0].chars().count();
-        assert!(latency_lines.iter().all(|line| line.chars().count() == width), "{text}");
+        assert!(
+            latency_lines
+                .iter()
+                .all(|line| line.chars().count() == width),
+            "{text}"
+        );
         for part in [
             "MISSED  p99 < 1 ns",
             "met     rate > 1",
@@ -322,13 +375,19 @@ mod tests {
         let text = String::from_utf8(out).expect("text");
         let line = |figure: &str| {
             let mut lines = text.lines().filter(|line| line.contains("peak"));
-            lines.find(|line| line.contains(figure)).unwrap_or_default().to_owned()
+            lines
+                .find(|line| line.contains(figure))
+                .unwrap_or_default()
+                .to_owned()
         };
         assert!(
             line("rate").contains("1.50") && line("rate").contains("better"),
             "{text}"
         );
-        assert!(line("p50").contains("2.00") && line("p50").contains("worse"), "{text}");
+        assert!(
+            line("p50").contains("2.00") && line("p50").contains("worse"),
+            "{text}"
+        );
         assert!(line("p90").trim_end().ends_with("1.00"), "{text}");
     }
 }

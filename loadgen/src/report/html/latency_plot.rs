@@ -51,7 +51,9 @@ pub(super) fn latency_plot(phases: &[PhaseSummary]) -> Option<String> {
     for &tick in &ticks {
         plot.y_tick(
             y.px(tick),
-            &units::latency(tick.round() as u64).replace(".00", "").replace(".0", ""),
+            &units::latency(tick.round() as u64)
+                .replace(".00", "")
+                .replace(".0", ""),
         );
     }
     for (distance, label) in PERCENTILES.iter().filter(|(distance, _)| *distance <= last) {
@@ -67,7 +69,11 @@ pub(super) fn latency_plot(phases: &[PhaseSummary]) -> Option<String> {
                 "from the intended send (corrected)",
             ),
         ];
-        for (curve, stroke, kind) in kinds.into_iter().rev().filter(|(curve, ..)| !curve.is_empty()) {
+        for (curve, stroke, kind) in kinds
+            .into_iter()
+            .rev()
+            .filter(|(curve, ..)| !curve.is_empty())
+        {
             let points: Vec<_> = curve.iter().map(|point| place(point, last, x, y)).collect();
             plot.curve(&points, series, stroke, &format!("{}: {kind}", phase.name));
         }
@@ -78,7 +84,15 @@ pub(super) fn latency_plot(phases: &[PhaseSummary]) -> Option<String> {
         };
         for (quantile, name) in DOTS {
             if let Some(point) = main.iter().find(|point| point.quantile >= quantile - 1e-9) {
-                let at = place(&CurvePoint { quantile, ns: point.ns }, last, x, y);
+                let at = place(
+                    &CurvePoint {
+                        quantile,
+                        ns: point.ns,
+                    },
+                    last,
+                    x,
+                    y,
+                );
                 plot.dot(
                     at,
                     series,

@@ -49,7 +49,11 @@ fn headline(report: &Report) -> String {
     if let Some(replay) = &report.replay {
         let result = match replay.mismatches {
             0 => "every entity agrees".to_owned(),
-            count => format!("{} of {} entities differ", grouped(count), grouped(replay.entities)),
+            count => format!(
+                "{} of {} entities differ",
+                grouped(count),
+                grouped(replay.entities)
+            ),
         };
         return format!("{} rows replayed, {result}", grouped(replay.rows));
     }
@@ -63,7 +67,11 @@ fn headline(report: &Report) -> String {
     match tail {
         None => format!("{} messages/s", rate(best)),
         Some(tail) if last.name == fastest.name => format!("{} messages/s with {tail}", rate(best)),
-        Some(tail) => format!("{} messages/s at the peak, {tail} at {}/s", rate(best), rate(last.rate)),
+        Some(tail) => format!(
+            "{} messages/s at the peak, {tail} at {}/s",
+            rate(best),
+            rate(last.rate)
+        ),
     }
 }
 
@@ -155,7 +163,9 @@ fn figures(report: &Report) -> String {
     for phase in &report.phases {
         let offered = phase
             .offered_rate
-            .map_or("closed loop".to_owned(), |offered| format!("{}/s", rate(offered)));
+            .map_or("closed loop".to_owned(), |offered| {
+                format!("{}/s", rate(offered))
+            });
         let first = [
             phase.name.clone(),
             offered,
@@ -165,7 +175,9 @@ fn figures(report: &Report) -> String {
         let mut rows: Vec<Vec<String>> = kinds(phase)
             .map(|(kind, summary)| {
                 let values = summary.figures().map(|(_, ns)| latency(ns));
-                std::iter::once(format!("{kind} time")).chain(values).collect()
+                std::iter::once(format!("{kind} time"))
+                    .chain(values)
+                    .collect()
             })
             .collect();
         if rows.is_empty() {
@@ -176,8 +188,16 @@ fn figures(report: &Report) -> String {
             );
         }
         for (at, row) in rows.iter().enumerate() {
-            let first = if at == 0 { first.clone() } else { Default::default() };
-            html += if at == 0 { "<tr>" } else { "<tr class=\"more\">" };
+            let first = if at == 0 {
+                first.clone()
+            } else {
+                Default::default()
+            };
+            html += if at == 0 {
+                "<tr>"
+            } else {
+                "<tr class=\"more\">"
+            };
             for (column, cell) in first.iter().chain(row).enumerate() {
                 let class = match column {
                     0 => "",
@@ -210,7 +230,8 @@ fn replay(replay: &ReplayReport) -> String {
     }
     pairs(
         "Replay",
-        rows.iter().map(|(name, value)| (name.as_str(), value.clone())),
+        rows.iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
     )
 }
 
@@ -255,16 +276,25 @@ fn facts(report: &Report) -> String {
             .iter()
             .map(|setting| (setting.name.as_str(), setting.value.clone())),
     );
-    html += &pairs("Machine", facts.into_iter().filter(|(_, value)| !value.is_empty()));
+    html += &pairs(
+        "Machine",
+        facts.into_iter().filter(|(_, value)| !value.is_empty()),
+    );
     html += "</div>\n<footer>Latency is measured from the intended send time, which corrects it for coordinated omission; \
              the time from the actual send stands beside it.</footer>\n";
     html
 }
 
 fn pairs<'a>(title: &str, pairs: impl Iterator<Item = (&'a str, String)>) -> String {
-    let mut html = format!("<section class=\"card\">\n<h2>{title}</h2>\n<table class=\"pairs\">\n<tbody>\n");
+    let mut html =
+        format!("<section class=\"card\">\n<h2>{title}</h2>\n<table class=\"pairs\">\n<tbody>\n");
     for (name, value) in pairs {
-        let _ = writeln!(html, "<tr><th>{}</th><td>{}</td></tr>", Escaped(name), Escaped(&value));
+        let _ = writeln!(
+            html,
+            "<tr><th>{}</th><td>{}</td></tr>",
+            Escaped(name),
+            Escaped(&value)
+        );
     }
     html + "</tbody>\n</table>\n</section>\n"
 }
@@ -285,7 +315,11 @@ mod tests {
             .skip(1)
             .map(|rest| &rest[..rest.find('>').expect("a closed tag")])
         {
-            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default();
+            let name = tag
+                .trim_start_matches('/')
+                .split([' ', '/'])
+                .next()
+                .unwrap_or_default();
             if tag.starts_with('/') {
                 let innermost = open.pop();
                 // `<head>` was opened before the cut.
@@ -340,7 +374,11 @@ mod tests {
 
     #[test]
     fn names_from_outside_cannot_break_the_page() {
-        let mut report = Report::begun_now("replay", 0, vec![Setting::new("input", "<script>alert(1)</script>")]);
+        let mut report = Report::begun_now(
+            "replay",
+            0,
+            vec![Setting::new("input", "<script>alert(1)</script>")],
+        );
         report.replay = Some(ReplayReport {
             rows: 3,
             ..ReplayReport::default()

@@ -95,10 +95,18 @@ impl Plot {
     }
 
     /// A curve through points in pixels, with its entry in the legend.
-    pub(super) fn curve(&mut self, points: &[(f64, f64)], series: usize, stroke: Stroke, name: &str) {
+    pub(super) fn curve(
+        &mut self,
+        points: &[(f64, f64)],
+        series: usize,
+        stroke: Stroke,
+        name: &str,
+    ) {
         let path = path(points);
         let (colour, class) = (series % COLOURS, stroke.class());
-        self.put(format_args!("<path class=\"curve s{colour} {class}\" d=\"{path}\"/>"));
+        self.put(format_args!(
+            "<path class=\"curve s{colour} {class}\" d=\"{path}\"/>"
+        ));
         let _ = write!(
             self.legend,
             "<li><svg viewBox=\"0 0 28 10\" width=\"28\" height=\"10\" aria-hidden=\"true\"><path class=\"curve \

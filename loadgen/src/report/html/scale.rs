@@ -61,13 +61,24 @@ pub(super) fn linear_ticks(high: f64, wanted: u32) -> Vec<f64> {
 /// small. The first is at or below `low`, the last at or above `high`.
 pub(super) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (high / low).log10();
-    let mantissas: &[f64] = if decades <= 3.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let mantissas: &[f64] = if decades <= 3.2 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
     let first_power = low.log10().floor() as i32;
     let last_power = high.log10().ceil() as i32;
     let all: Vec<f64> = (first_power..=last_power)
-        .flat_map(|power| mantissas.iter().map(move |mantissa| mantissa * 10_f64.powi(power)))
+        .flat_map(|power| {
+            mantissas
+                .iter()
+                .map(move |mantissa| mantissa * 10_f64.powi(power))
+        })
         .collect();
-    let first = all.iter().rposition(|&tick| tick <= low * 1.000_001).unwrap_or(0);
+    let first = all
+        .iter()
+        .rposition(|&tick| tick <= low * 1.000_001)
+        .unwrap_or(0);
     let last = all
         .iter()
         .position(|&tick| tick >= high * 0.999_999)
@@ -83,7 +94,10 @@ mod tests {
     #[test]
     fn ticks_are_round() {
         assert_eq!(linear_ticks(12.0, 6), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
-        assert_eq!(log_ticks(300.0, 4000.0), [200.0, 500.0, 1000.0, 2000.0, 5000.0]);
+        assert_eq!(
+            log_ticks(300.0, 4000.0),
+            [200.0, 500.0, 1000.0, 2000.0, 5000.0]
+        );
         assert_eq!(log_ticks(30.0, 4e6), [10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7]);
         assert_eq!(log_ticks(1000.0, 1000.0), [1000.0, 2000.0]);
     }

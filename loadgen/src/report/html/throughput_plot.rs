@@ -10,8 +10,14 @@ pub(super) fn throughput_plot(phases: &[PhaseSummary]) -> Option<String> {
         .iter()
         .flat_map(|phase| phase.timeline.rates().map(|(_, rate)| rate))
         .max_by(f64::total_cmp)?;
-    let offered = phases.iter().filter_map(|phase| phase.offered_rate).fold(0.0, f64::max);
-    let longest = phases.iter().map(|phase| phase.duration_s).fold(0.0, f64::max);
+    let offered = phases
+        .iter()
+        .filter_map(|phase| phase.offered_rate)
+        .fold(0.0, f64::max);
+    let longest = phases
+        .iter()
+        .map(|phase| phase.duration_s)
+        .fold(0.0, f64::max);
     let y_ticks = linear_ticks(highest.max(offered).max(1.0), 5);
     let x_ticks = linear_ticks(longest.max(0.1), 10);
 
@@ -22,7 +28,10 @@ pub(super) fn throughput_plot(phases: &[PhaseSummary]) -> Option<String> {
         plot.y_tick(y.px(tick), &rate_label(tick));
     }
     for &tick in x_ticks.iter().filter(|&&tick| tick <= longest * 1.000_001) {
-        plot.x_tick(x.px(tick), &format!("{} s", (tick * 1000.0).round() / 1000.0));
+        plot.x_tick(
+            x.px(tick),
+            &format!("{} s", (tick * 1000.0).round() / 1000.0),
+        );
     }
     plot.x_axis("measured time of each phase");
     for (series, phase) in phases.iter().enumerate() {
@@ -44,7 +53,12 @@ pub(super) fn throughput_plot(phases: &[PhaseSummary]) -> Option<String> {
         if let Some(offered) = phase.offered_rate {
             let level = y.px(offered);
             let ends = [(x.px(0.0), level), (x.px(phase.duration_s), level)];
-            plot.curve(&ends, series, Stroke::Dotted, &format!("{}: offered", phase.name));
+            plot.curve(
+                &ends,
+                series,
+                Stroke::Dotted,
+                &format!("{}: offered", phase.name),
+            );
         }
     }
     Some(plot.finish())

@@ -1,0 +1,31 @@
+//! Why a run could not be done.
+
+use corecast::{AskError, CoreId, SpawnError, StartError};
+
+use crate::replay::InputError;
+use crate::report::ReportError;
+
+/// Why a run could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RunError {
+    #[error("the runtime did not start: {0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Input(#[from] InputError),
+    #[error("{0}")]
+    Report(#[from] ReportError),
+    #[error("cannot listen to signals: {0}")]
+    Signals(std::io::Error),
+    #[error("cannot write the report: {0}")]
+    Print(std::io::Error),
+    #[error("cannot start the thread of a driver: {0}")]
+    Thread(std::io::Error),
+    #[error("an actor of the run could not be started: {0}")]
+    Spawn(#[from] SpawnError),
+    #[error("{0} does not answer; see the log for what holds it")]
+    CoreGone(CoreId),
+    #[error("{what} did not come back: {why}")]
+    Lost { what: String, why: AskError },
+    #[error("{0} messages were neither handled nor dropped within {patience:?}", patience = super::stage::PATIENCE)]
+    Stuck(u64),
+}

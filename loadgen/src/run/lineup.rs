@@ -1,0 +1,225 @@
+//! The drivers of a phase: who they are, where they sit, and running them from the beginning to the end.
+
+use std::marker::PhantomData;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use corecast::base::rng::seeded;
+use corecast::{CoreId, Mailbox, Time};
+
+use super::driver::{Driver, Post, ToDriver};
+use super::error::RunError;
+use super::generator::{Generator, Pace, Source};
+use super::ledger::DriverId;
+use super::outside::Outside;
+use super::payload::Payload;
+use super::stage::{LEAD, Phase, PhaseSetup, Show, Stage};
+use super::targets::Targets;
+use crate::arrivals::{Arrivals, Schedule, Share};
+use crate::measure::Recorder;
+use crate::options::Drivers;
+
+/// In an open loop a driver has at most so many messages in flight; what is due beyond that is held back.
+const OPEN_IN_FLIGHT: u64 = 65_536;
+/// The stream of random numbers of the first driver; each next one has the next.
+const STREAM: u64 = 0xD21E_0000;
+
+/// Where a driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    Core(CoreId),
+    Thread,
+}
+
+/// Everything that phases have in common.
+#[derive(Debug)]
+pub(super) struct Lineup<P, T> {
+    pub(super) targets: T,
+    pub(super) seats: Vec<Seat>,
+    pub(super) payload_bytes: u32,
+    pub(super) seed: u64,
+    pub(super) payload: PhantomData<fn(P)>,
+}
+
+/// One phase for a line-up.
+pub(super) struct Act<'a, S> {
+    pub(super) name: &'a str,
+    /// The source of each driver.
+    pub(super) source: S,
+    pub(super) ask_percent: u8,
+    pub(super) pace: ActPace,
+    pub(super) warm_up: Duration,
+    pub(super) duration: Duration,
+    /// Whether it ends with its source and not with its time.
+    pub(super) is_finite: bool,
+}
+
+/// How an act is paced.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ActPace {
+    Closed { in_flight: u64 },
+    Open { total_rate: f64, arrivals: Arrivals },
+}
+
+/// How an act went.
+#[derive(Debug)]
+pub(super) struct Performed {
+    pub(super) recorder: Recorder,
+    pub(super) is_interrupted: bool,
+    /// From the beginning to the end, warm-up included.
+    pub(super) elapsed: Duration,
+}
+
+/// The seats that the flag asks for.
+pub(super) fn seats(drivers: Drivers, stage: &Stage) -> Vec<Seat> {
+    match drivers {
+        Drivers::Cores => stage.handle.core_ids().map(Seat::Core).collect(),
+        Drivers::Threads(threads) => vec![Seat::Thread; threads as usize],
+    }
+}
+
+impl<P: Payload, T: Targets<P>> Lineup<P, T> {
+    /// Runs one phase.
+    pub(super) fn perform<S: Fn(usize) -> Source>(
+        &self,
+        stage: &mut Stage,
+        act: &Act<'_, S>,
+    ) -> Result<Performed, RunError> {
+        let threads = self
+            .seats
+            .iter()
+            .filter(|seat| **seat == Seat::Thread)
+            .count();
+        let setup = PhaseSetup {
+            drivers: self.seats.len(),
+            threads,
+            // Finite work begins with its first message.
+            lead: if act.is_finite { Duration::ZERO } else { LEAD },
+            warm_up: act.warm_up,
+            duration: act.duration,
+        };
+        let mut phase = stage.begin(setup)?;
+        let mut running = Vec::new();
+        for (number, seat) in self.seats.iter().enumerate() {
+            let generator = self.generator(number, stage, &phase, act);
+            let post = Post {
+                id: DriverId(number as u16),
+                phase: phase.id,
+                board: phase.board.clone(),
+                clock: stage.clock,
+                payload_bytes: self.payload_bytes,
+                finished: phase.finished.clone(),
+            };
+            match seat {
+                Seat::Core(core) => self.seat_inside(*core, stage, post, generator)?,
+                Seat::Thread => running.push(self.seat_outside(stage, &phase, post, generator)?),
+            }
+        }
+        let total = (!act.is_finite).then_some(act.warm_up + act.duration);
+        let cut = stage.watch(
+            &mut phase,
+            Show {
+                name: act.name,
+                total,
+            },
+            Phase::wait_for_drivers,
+        );
+        let elapsed = stage.clock.now() - phase.begin;
+        let mut recorder = stage.end(&phase, cut)?;
+        for thread in running {
+            if let Ok(mut outside) = thread.join() {
+                outside.cut(cut.unwrap_or(Time::MAX));
+                recorder.merge(&outside);
+            }
+        }
+        Ok(Performed {
+            recorder,
+            is_interrupted: cut.is_some(),
+            elapsed,
+        })
+    }
+
+    fn generator<S: Fn(usize) -> Source>(
+        &self,
+        number: usize,
+        stage: &Stage,
+        phase: &Phase,
+        act: &Act<'_, S>,
+    ) -> Generator {
+        let drivers = self.seats.len();
+        // All that is in flight may be meant for one core, and that is to have room for it.
+        let share = stage.settings.budget_messages as u64 / 2 / drivers as u64;
+        let pace = match act.pace {
+            ActPace::Closed { in_flight } => Pace::Closed { in_flight },
+            ActPace::Open {
+                total_rate,
+                arrivals,
+            } => Pace::Open {
+                schedule: Schedule::new(
+                    Share {
+                        total_rate,
+                        driver: number as u32,
+                        drivers: drivers as u32,
+                    },
+                    arrivals,
+                    self.seed,
+                ),
+                begin: phase.begin,
+                in_flight: OPEN_IN_FLIGHT.min(share).max(1),
+            },
+        };
+        let rng = seeded(self.seed, STREAM + number as u64);
+        Generator::new(
+            (act.source)(number),
+            rng,
+            act.ask_percent,
+            pace,
+            phase.window,
+        )
+    }
+
+    fn seat_inside(
+        &self,
+        core: CoreId,
+        stage: &Stage,
+        post: Post,
+        generator: Generator,
+    ) -> Result<(), RunError> {
+        let targets = self.targets.clone();
+        // Only answers come in, and room for each is reserved when it is asked for.
+        let spawned = stage
+            .handle
+            .spawn_with(core, Mailbox::unbounded(), move || Driver {
+                post,
+                targets,
+                generator,
+                answered: 0,
+                payload: PhantomData::<fn(P)>,
+            });
+        let driver = spawned.wait()?;
+        stage.handle.tell(driver, ToDriver::Go);
+        Ok(())
+    }
+
+    fn seat_outside(
+        &self,
+        stage: &Stage,
+        phase: &Phase,
+        post: Post,
+        generator: Generator,
+    ) -> Result<JoinHandle<Recorder>, RunError> {
+        let number = usize::from(post.id.0);
+        let outside = Outside {
+            post,
+            handle: stage.handle.clone(),
+            targets: self.targets.clone(),
+            generator,
+            row: stage.cores() + number,
+        };
+        let window = phase.window;
+        std::thread::Builder::new()
+            .name(format!("driver-{number}"))
+            .spawn(move || outside.run::<P>(window))
+            .map_err(RunError::Thread)
+    }
+}

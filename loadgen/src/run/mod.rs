@@ -1,0 +1,28 @@
+//! Running a job: the runtime, drivers inside and outside of its cores, the books, and one file for each scenario.
+
+mod board;
+mod clock;
+mod driver;
+mod entity;
+mod error;
+mod fan_out;
+mod feeder;
+mod generator;
+mod interrupt;
+mod ledger;
+mod lineup;
+mod load;
+mod memory;
+mod mover;
+mod outside;
+mod payload;
+mod replay;
+mod ring;
+mod session;
+mod settings;
+mod spawning;
+mod stage;
+mod tally_entity;
+mod targets;
+
+pub use session::run;
