@@ -7,7 +7,8 @@
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use corecast::{
-    Actor, ActorRef, AskError, Context, CoreId, EntityType, Fault, Handle, Next, Region, ReplyTo, Runtime, Scope,
+    Actor, ActorRef, AskError, Context, CoreId, EntityType, Fault, Handle, Next, Region, ReplyTo,
+    Runtime, Scope,
 };
 use crossbeam_channel::bounded;
 use std::time::{Duration, Instant};
@@ -28,9 +29,22 @@ struct Scale {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"))
+        .collect();
     let quick = std::env::args().any(|word| word == "--quick");
-    let scale = if quick { Scale { runs: 1, divisor: 20 } } else { Scale { runs: 5, divisor: 1 } };
+    let scale = if quick {
+        Scale {
+            runs: 1,
+            divisor: 20,
+        }
+    } else {
+        Scale {
+            runs: 5,
+            divisor: 1,
+        }
+    };
     println!("{:<34} {:>12} {:>12} {:>12}", "row", "median", "min", "max");
     let row = |name: &str, unit: &str, measure: &mut dyn FnMut() -> f64| {
         if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
@@ -38,22 +52,52 @@ fn main() {
         }
         let mut values: Vec<f64> = (0..scale.runs).map(|_| measure()).collect();
         values.sort_by(f64::total_cmp);
-        let (median, min, max) = (values[values.len() / 2], values[0], values[values.len() - 1]);
+        let (median, min, max) = (
+            values[values.len() / 2],
+            values[0],
+            values[values.len() - 1],
+        );
         println!("{name:<34} {median:>12.2} {min:>12.2} {max:>12.2} {unit}");
     };
     let n = |full: u64| full / scale.divisor;
-    row("tell, 1 to 1, one core", "M messages/s", &mut || tell(1, n(10_000_000)));
-    row("tell, 1 to 1000, one core", "M messages/s", &mut || tell(1_000, n(10_000_000)));
-    row("ring of 100, one core", "M hops/s", &mut || ring(n(10_000_000)));
-    row("spawn + tell + ask + stop, one core", "M actors/s", &mut || spawn(n(1_000_000)));
-    row("raw: batched channel, 64 B", "M messages/s", &mut || raw_channel(n(50_000_000)));
-    row("tell, core to core, 64 B", "M messages/s", &mut || tell_across(n(10_000_000)));
-    row("raw: polling round trip", "µs median", &mut || raw_polling(n(1_000_000)));
-    row("ask, core to core, hot", "µs median", &mut || ask_across(n(500_000), HOT, Duration::ZERO));
-    row("raw: eventfd round trip", "µs median", &mut || raw_eventfd(n(2_000).max(200)));
-    row("ask, core to core, parked", "µs median", &mut || ask_across(n(2_000).max(200), Duration::ZERO, PAUSE));
-    row("entity activation, one core", "M entities/s", &mut || entities(n(1_000_000)).0);
-    row("idle entity beyond its state", "bytes", &mut || entities(1_000_000).1);
+    row("tell, 1 to 1, one core", "M messages/s", &mut || {
+        tell(1, n(10_000_000))
+    });
+    row("tell, 1 to 1000, one core", "M messages/s", &mut || {
+        tell(1_000, n(10_000_000))
+    });
+    row("ring of 100, one core", "M hops/s", &mut || {
+        ring(n(10_000_000))
+    });
+    row(
+        "spawn + tell + ask + stop, one core",
+        "M actors/s",
+        &mut || spawn(n(1_000_000)),
+    );
+    row("raw: batched channel, 64 B", "M messages/s", &mut || {
+        raw_channel(n(50_000_000))
+    });
+    row("tell, core to core, 64 B", "M messages/s", &mut || {
+        tell_across(n(10_000_000))
+    });
+    row("raw: polling round trip", "µs median", &mut || {
+        raw_polling(n(1_000_000))
+    });
+    row("ask, core to core, hot", "µs median", &mut || {
+        ask_across(n(500_000), HOT, Duration::ZERO)
+    });
+    row("raw: eventfd round trip", "µs median", &mut || {
+        raw_eventfd(n(2_000).max(200))
+    });
+    row("ask, core to core, parked", "µs median", &mut || {
+        ask_across(n(2_000).max(200), Duration::ZERO, PAUSE)
+    });
+    row("entity activation, one core", "M entities/s", &mut || {
+        entities(n(1_000_000)).0
+    });
+    row("idle entity beyond its state", "bytes", &mut || {
+        entities(1_000_000).1
+    });
 }
 
 fn one_core() -> Runtime {
@@ -62,7 +106,11 @@ fn one_core() -> Runtime {
 
 fn start(cores: &str, spin: Duration) -> Runtime {
     let cores = cores.parse().expect("a list of CPUs");
-    Runtime::builder().cores(cores).spin(spin).start().expect("the runtime starts")
+    Runtime::builder()
+        .cores(cores)
+        .spin(spin)
+        .start()
+        .expect("the runtime starts")
 }
 
 struct Counter {
@@ -122,7 +170,14 @@ struct Driver {
 impl Driver {
     fn new(counters: Vec<ActorRef<Count>>, messages: u64) -> Self {
         let expected = messages / counters.len() as u64;
-        Driver { counters, next: 0, left: messages, expected, started: Instant::now(), done: None }
+        Driver {
+            counters,
+            next: 0,
+            left: messages,
+            expected,
+            started: Instant::now(),
+            done: None,
+        }
     }
 }
 
@@ -151,7 +206,10 @@ impl Actor for Driver {
             }
             Drive::Confirmed => {}
             Drive::Counted(total) => {
-                assert_eq!(total?, self.expected, "every message must have been counted");
+                assert_eq!(
+                    total?, self.expected,
+                    "every message must have been counted"
+                );
                 if let Some(done) = self.done.take() {
                     ctx.reply(done, self.started.elapsed());
                 }
@@ -166,11 +224,20 @@ fn millions(messages: u64, took: Duration) -> f64 {
 }
 
 fn counter(handle: &Handle, core: CoreId) -> ActorRef<Count> {
-    handle.spawn_on(core, || Counter { total: 0, confirm: None }).wait().expect("a counter")
+    handle
+        .spawn_on(core, || Counter {
+            total: 0,
+            confirm: None,
+        })
+        .wait()
+        .expect("a counter")
 }
 
 fn run(handle: &Handle, driver: ActorRef<Drive>) -> Duration {
-    handle.ask_within(Duration::from_secs(120), driver, Drive::Start).wait().expect("the driver answers")
+    handle
+        .ask_within(Duration::from_secs(120), driver, Drive::Start)
+        .wait()
+        .expect("the driver answers")
 }
 
 fn tell(counters: usize, messages: u64) -> f64 {
@@ -178,7 +245,10 @@ fn tell(counters: usize, messages: u64) -> f64 {
     let handle = runtime.handle();
     let counters: Vec<_> = (0..counters).map(|_| counter(&handle, CoreId(0))).collect();
     let messages = messages / counters.len() as u64 * counters.len() as u64;
-    let driver = handle.spawn(move || Driver::new(counters, messages)).wait().expect("a driver");
+    let driver = handle
+        .spawn(move || Driver::new(counters, messages))
+        .wait()
+        .expect("a driver");
     millions(messages, run(&handle, driver))
 }
 
@@ -220,8 +290,17 @@ fn ring(hops: u64) -> f64 {
     let hops = hops / 100 * 100;
     let runtime = one_core();
     let handle = runtime.handle();
-    let nodes: Vec<_> =
-        (0..100).map(|_| handle.spawn(|| Node { next: None, done: None }).wait().expect("a node")).collect();
+    let nodes: Vec<_> = (0..100)
+        .map(|_| {
+            handle
+                .spawn(|| Node {
+                    next: None,
+                    done: None,
+                })
+                .wait()
+                .expect("a node")
+        })
+        .collect();
     for (index, node) in nodes.iter().enumerate() {
         handle.tell(*node, Token::Join(nodes[(index + 1) % nodes.len()]));
     }
@@ -234,7 +313,10 @@ fn ring(hops: u64) -> f64 {
             done.await.map(|()| started.elapsed())
         })
         .wait();
-    millions(hops, took.expect("the ring runs").expect("the token comes round"))
+    millions(
+        hops,
+        took.expect("the ring runs").expect("the token comes round"),
+    )
 }
 
 /// Spawns a counter, tells it, asks it, stops it, and does it again.
@@ -247,7 +329,10 @@ struct Spawner {
 
 impl Spawner {
     fn next(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
-        let counter = ctx.spawn_actor(|| Counter { total: 0, confirm: None })?;
+        let counter = ctx.spawn_actor(|| Counter {
+            total: 0,
+            confirm: None,
+        })?;
         ctx.tell(counter, Count::One);
         ctx.ask(counter, Count::Get, Drive::Counted);
         self.current = Some(counter);
@@ -287,7 +372,12 @@ fn spawn(actors: u64) -> f64 {
     let runtime = one_core();
     let handle = runtime.handle();
     let spawner = handle
-        .spawn(move || Spawner { left: actors, current: None, started: Instant::now(), done: None })
+        .spawn(move || Spawner {
+            left: actors,
+            current: None,
+            started: Instant::now(),
+            done: None,
+        })
         .wait()
         .expect("a spawner");
     millions(actors, run(&handle, spawner))
@@ -416,7 +506,10 @@ fn raw_channel(messages: u64) -> f64 {
             batch = refused.into_inner();
         }
     }
-    assert_eq!(receiver.join().expect("the receiver"), batches * BATCH as u64);
+    assert_eq!(
+        receiver.join().expect("the receiver"),
+        batches * BATCH as u64
+    );
     millions(messages, started.elapsed())
 }
 
@@ -446,7 +539,10 @@ fn raw_polling(trips: u64) -> f64 {
 fn raw_eventfd(trips: u64) -> f64 {
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{read, write};
-    let (there, back) = (eventfd(0, EventfdFlags::empty()), eventfd(0, EventfdFlags::empty()));
+    let (there, back) = (
+        eventfd(0, EventfdFlags::empty()),
+        eventfd(0, EventfdFlags::empty()),
+    );
     let (there, back) = (there.expect("an eventfd"), back.expect("an eventfd"));
     let one = 1_u64.to_ne_bytes();
     std::thread::scope(|scope| {
@@ -482,13 +578,19 @@ impl Actor for Idle {
 
 fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
     pages * rustix::param::page_size() as u64
 }
 
 /// Activates entities with 16-byte ids: millions a second, and resident bytes of each beyond its state.
 fn entities(count: u64) -> (f64, f64) {
-    let mut builder = Runtime::builder().cores("0".parse().expect("a CPU")).spin(HOT);
+    let mut builder = Runtime::builder()
+        .cores("0".parse().expect("a CPU"))
+        .spin(HOT);
     let region: Region<u128, u64> = builder.entities(EntityType::send("idle", |_: &u128| Idle(0)));
     let runtime = builder.start().expect("the runtime starts");
     let before = resident_bytes();
@@ -503,10 +605,15 @@ fn entities(count: u64) -> (f64, f64) {
         }
         started.elapsed()
     };
-    let took = runtime.handle().run_on(CoreId(0), activate).wait().expect("the entities start");
+    let took = runtime
+        .handle()
+        .run_on(CoreId(0), activate)
+        .wait()
+        .expect("the entities start");
     let stats = runtime.handle().stats().wait();
     assert_eq!(stats.cores[0].regions[0].active as u64, count);
     assert_eq!(stats.cores[0].handled, count);
-    let bytes = (resident_bytes().saturating_sub(before)) as f64 / count as f64 - size_of::<Idle>() as f64;
+    let bytes =
+        (resident_bytes().saturating_sub(before)) as f64 / count as f64 - size_of::<Idle>() as f64;
     (millions(count, took), bytes)
 }

@@ -20,8 +20,15 @@ fn entries(of: &str) -> usize {
 #[test]
 fn a_runtime_that_has_ended_leaves_nothing_behind() {
     let run = |explicitly: bool| {
-        let runtime = Runtime::builder().cores("0".parse().unwrap()).start().unwrap();
-        let sum = runtime.handle().spawn_on(CoreId(0), || Sum(0)).wait().unwrap();
+        let runtime = Runtime::builder()
+            .cores("0".parse().unwrap())
+            .start()
+            .unwrap();
+        let sum = runtime
+            .handle()
+            .spawn_on(CoreId(0), || Sum(0))
+            .wait()
+            .unwrap();
         runtime.handle().tell(sum, 1);
         if explicitly {
             assert!(runtime.shutdown().drained);
@@ -32,5 +39,9 @@ fn a_runtime_that_has_ended_leaves_nothing_behind() {
     for round in 0..6 {
         run(round % 2 == 0);
     }
-    assert_eq!((entries("/proc/self/fd"), entries("/proc/self/task")), before, "descriptors, threads");
+    assert_eq!(
+        (entries("/proc/self/fd"), entries("/proc/self/task")),
+        before,
+        "descriptors, threads"
+    );
 }

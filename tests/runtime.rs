@@ -1,8 +1,8 @@
 //! The runtime on real cores: starting, sending, asking, stopping.
 
 use corecast::{
-    Actor, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next, Rejection, ReplyTo, Runtime,
-    RuntimeBuilder, Scope, Uncertainty,
+    Actor, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next, Rejection,
+    ReplyTo, Runtime, RuntimeBuilder, Scope, Uncertainty,
 };
 use std::time::Duration;
 
@@ -67,7 +67,15 @@ fn a_failing_actor_stops_alone() {
         let victim = handle.spawn(Counter::default).wait().unwrap();
         handle.send(victim, failure).wait().unwrap();
         let after = handle.ask(victim, Count::Get).wait();
-        assert!(matches!(after, Err(AskError::Rejected(Rejection::NoSuchActor | Rejection::Stopped))), "{after:?}");
+        assert!(
+            matches!(
+                after,
+                Err(AskError::Rejected(
+                    Rejection::NoSuchActor | Rejection::Stopped
+                ))
+            ),
+            "{after:?}"
+        );
         assert_eq!(handle.ask(bystander, Count::Get).wait(), Ok(0));
     }
     let stats = handle.stats().wait();
@@ -77,7 +85,8 @@ fn a_failing_actor_stops_alone() {
 #[test]
 fn entities_start_with_their_first_message_and_move_under_load() {
     let mut builder = two_cores().balancer(None);
-    let counters = builder.entities(EntityType::send("counter", |_: &u64| Counter::default()).num_shards(16));
+    let counters =
+        builder.entities(EntityType::send("counter", |_: &u64| Counter::default()).num_shards(16));
     let runtime = builder.start().unwrap();
     let handle = runtime.handle();
     for round in 0..20_u64 {
@@ -90,10 +99,21 @@ fn entities_start_with_their_first_message_and_move_under_load() {
         }
     }
     for id in 0..1_000 {
-        assert_eq!(handle.ask(counters.entity(&id), Count::Get).wait(), Ok(20), "entity {id}");
+        assert_eq!(
+            handle.ask(counters.entity(&id), Count::Get).wait(),
+            Ok(20),
+            "entity {id}"
+        );
     }
     let stats = handle.stats().wait();
-    assert_eq!(stats.cores.iter().map(|core| core.dead_letters_total()).sum::<u64>(), 0);
+    assert_eq!(
+        stats
+            .cores
+            .iter()
+            .map(|core| core.dead_letters_total())
+            .sum::<u64>(),
+        0
+    );
     assert!(runtime.shutdown().drained);
 }
 
@@ -113,7 +133,10 @@ impl AsyncActor for Patient {
 fn asynchronous_code_on_a_core_asks_and_sleeps() {
     let runtime = two_cores().start().unwrap();
     let handle = runtime.handle();
-    let patient = handle.spawn_on(CoreId(1), || Awaiting::new(Patient)).wait().unwrap();
+    let patient = handle
+        .spawn_on(CoreId(1), || Awaiting::new(Patient))
+        .wait()
+        .unwrap();
     let answer = handle
         .run_on(CoreId(0), move |scope| async move {
             let first = scope.ask(patient, |reply_to| reply_to);
@@ -142,13 +165,21 @@ fn a_handler_that_holds_its_core_is_counted_with_its_type() {
     let runtime = two_cores().start().unwrap();
     let handle = runtime.handle();
     let slow = handle.spawn_on(CoreId(0), || Slow).wait().unwrap();
-    for busy in [Duration::from_millis(20), Duration::from_micros(10), Duration::from_millis(20)] {
+    for busy in [
+        Duration::from_millis(20),
+        Duration::from_micros(10),
+        Duration::from_millis(20),
+    ] {
         handle.send(slow, busy).wait().unwrap();
         // The answer comes from the same core, so the handler has ended.
         handle.core_stats(CoreId(0)).wait().unwrap();
     }
     let stats = handle.core_stats(CoreId(0)).wait().unwrap();
-    let slow = stats.types.iter().find(|kind| kind.name.ends_with("::Slow")).unwrap();
+    let slow = stats
+        .types
+        .iter()
+        .find(|kind| kind.name.ends_with("::Slow"))
+        .unwrap();
     // More than two if the machine kept the thread from running meanwhile.
     assert!(slow.stalls >= 2 && stats.stalls >= 2, "{slow:?}");
     assert!(slow.longest >= Duration::from_millis(19), "{slow:?}");
@@ -168,7 +199,10 @@ impl AsyncActor for Stuck {
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -180,7 +214,10 @@ fn with_all_mailboxes_full_memory_stays_flat() {
     let stuck: Vec<_> = (0..ACTORS)
         .map(|number| {
             let core = CoreId((number % 2) as u16);
-            handle.spawn_on(core, || Awaiting::new(Stuck)).wait().unwrap()
+            handle
+                .spawn_on(core, || Awaiting::new(Stuck))
+                .wait()
+                .unwrap()
         })
         .collect();
     let fill = |rounds: u64| {
@@ -204,11 +241,25 @@ fn with_all_mailboxes_full_memory_stays_flat() {
     fill(3_000);
     let before = resident_kib();
     let stats = handle.stats().wait();
-    assert_eq!(stats.cores.iter().map(|core| core.queued_messages as u64).sum::<u64>(), ACTORS * 1_000);
+    assert_eq!(
+        stats
+            .cores
+            .iter()
+            .map(|core| core.queued_messages as u64)
+            .sum::<u64>(),
+        ACTORS * 1_000
+    );
     let refused_here = fill(20_000);
-    assert_eq!(refused_here, 20_000 * ACTORS / 2, "calls on the receiver's core are refused at once");
+    assert_eq!(
+        refused_here,
+        20_000 * ACTORS / 2,
+        "calls on the receiver's core are refused at once"
+    );
     let grown = resident_kib().saturating_sub(before);
-    assert!(grown < 4_096, "{grown} KiB more after two million further messages");
+    assert!(
+        grown < 4_096,
+        "{grown} KiB more after two million further messages"
+    );
     assert!(!runtime.shutdown_within(Duration::ZERO).drained);
 }
 
@@ -230,15 +281,27 @@ impl Actor for Shy {
 fn idle_entities_are_passivated_and_start_again() {
     let mut builder = two_cores();
     let shy = builder.entities(
-        EntityType::send("shy", |_: &String| Shy(0)).num_shards(4).passivate_after(Duration::from_millis(20)),
+        EntityType::send("shy", |_: &String| Shy(0))
+            .num_shards(4)
+            .passivate_after(Duration::from_millis(20)),
     );
     let runtime = builder.start().unwrap();
     let handle = runtime.handle();
     for round in 1..=3 {
-        assert_eq!(handle.ask(shy.entity("ann"), Count::Get).wait(), Ok(1), "round {round}");
+        assert_eq!(
+            handle.ask(shy.entity("ann"), Count::Get).wait(),
+            Ok(1),
+            "round {round}"
+        );
         loop {
             let stats = handle.stats().wait();
-            if stats.cores.iter().map(|core| core.passivations).sum::<u64>() == round {
+            if stats
+                .cores
+                .iter()
+                .map(|core| core.passivations)
+                .sum::<u64>()
+                == round
+            {
                 break;
             }
             std::thread::yield_now();

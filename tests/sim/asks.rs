@@ -5,7 +5,9 @@
 use corecast::base::ids::CoreId;
 use corecast::base::rng::seeded;
 use corecast::sim::{Simulation, check_seeds};
-use corecast::{Actor, ActorRef, AskError, Context, Fault, Mailbox, Next, Rejection, ReplyTo, Uncertainty};
+use corecast::{
+    Actor, ActorRef, AskError, Context, Fault, Mailbox, Next, Rejection, ReplyTo, Uncertainty,
+};
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -59,7 +61,10 @@ impl Actor for Asked {
                     0 => ctx.reply(reply, number),
                     1 => drop(reply),
                     2 => return Err(Fault::new("on purpose")),
-                    3 => return self.receive(Msg::Late(reply, Duration::from_millis(number % 40)), ctx),
+                    3 => {
+                        return self
+                            .receive(Msg::Late(reply, Duration::from_millis(number % 40)), ctx);
+                    }
                     _ => {
                         ctx.reply(reply, number);
                         return Ok(Next::Stop);
@@ -85,14 +90,20 @@ const REJECTED: fn(Rejection) -> Result<u64, AskError> = |why| Err(AskError::Rej
 fn every_outcome_is_the_right_one() {
     check_seeds(30, |builder| {
         let asker_core = (builder.seed() % 2) as u16;
-        let mut sim = builder.cores(2).stalls(50, Duration::from_millis(1)).start();
+        let mut sim = builder
+            .cores(2)
+            .stalls(50, Duration::from_millis(1))
+            .start();
         // From outside through both cores, so that half of the seeds cross a lane.
         let handle = sim.handle().through(CoreId(asker_core)).unwrap();
         let actor = asked(&mut sim, 0);
         let answered = handle.ask(actor, Msg::Answer);
         assert_eq!(sim.run_until(answered).unwrap(), Ok(42));
         let dropped = handle.ask(actor, Msg::DropIt);
-        assert_eq!(sim.run_until(dropped).unwrap(), UNKNOWN(Uncertainty::DroppedUnanswered));
+        assert_eq!(
+            sim.run_until(dropped).unwrap(),
+            UNKNOWN(Uncertainty::DroppedUnanswered)
+        );
 
         let before = sim.now();
         let late = handle.ask_within(Duration::from_millis(20), actor, |reply| {
@@ -117,7 +128,8 @@ fn every_outcome_is_the_right_one() {
             );
             let behind = sim.run_until(behind).unwrap();
             assert!(
-                behind == REJECTED(Rejection::Stopped) || behind == REJECTED(Rejection::NoSuchActor),
+                behind == REJECTED(Rejection::Stopped)
+                    || behind == REJECTED(Rejection::NoSuchActor),
                 "{failed}: {behind:?}"
             );
         }
@@ -126,9 +138,15 @@ fn every_outcome_is_the_right_one() {
         handle.tell(stopping, Msg::Nap(Duration::from_millis(5)));
         handle.tell(stopping, Msg::Stop);
         let waiting = handle.ask(stopping, Msg::Answer);
-        assert_eq!(sim.run_until(waiting).unwrap(), REJECTED(Rejection::Stopped));
+        assert_eq!(
+            sim.run_until(waiting).unwrap(),
+            REJECTED(Rejection::Stopped)
+        );
         let gone = handle.ask(stopping, Msg::Answer);
-        assert_eq!(sim.run_until(gone).unwrap(), REJECTED(Rejection::NoSuchActor));
+        assert_eq!(
+            sim.run_until(gone).unwrap(),
+            REJECTED(Rejection::NoSuchActor)
+        );
 
         let narrow = handle.spawn_with(CoreId(1), Mailbox::bounded(1), || Asked {
             handled: Arc::default(),
@@ -138,9 +156,19 @@ fn every_outcome_is_the_right_one() {
         sim.run_until_idle();
         let fits = handle.ask(narrow, Msg::Answer);
         let full = handle.ask(narrow, Msg::Answer);
-        assert_eq!(sim.run_until(full).unwrap(), REJECTED(Rejection::MailboxFull));
+        assert_eq!(
+            sim.run_until(full).unwrap(),
+            REJECTED(Rejection::MailboxFull)
+        );
         assert_eq!(sim.run_until(fits).unwrap(), Ok(42));
-        assert_eq!(sim.stats().cores.iter().map(|core| core.open_asks).sum::<usize>(), 0);
+        assert_eq!(
+            sim.stats()
+                .cores
+                .iter()
+                .map(|core| core.open_asks)
+                .sum::<usize>(),
+            0
+        );
         sim
     });
 }
@@ -156,14 +184,19 @@ fn what_an_outcome_claims_is_true() {
         let mut rng = seeded(seed, 50);
         let mut asks = BTreeMap::new();
         let mut actors: Vec<ActorRef<Msg>> = Vec::new();
-        let handles: Vec<_> = (0..3).map(|core| sim.handle().through(CoreId(core)).unwrap()).collect();
+        let handles: Vec<_> = (0..3)
+            .map(|core| sim.handle().through(CoreId(core)).unwrap())
+            .collect();
         for number in 0..150_u64 {
             if actors.len() < 3 || rng.random_ratio(1, 6) {
                 let handled = handled.clone();
                 let mailbox = Mailbox::bounded(rng.random_range(1..5));
                 // The way in may be as narrow as everything else.
                 sim.run_until_idle();
-                let spawned = handles[0].spawn_with(CoreId(rng.random_range(0..3)), mailbox, move || Asked { handled });
+                let spawned =
+                    handles[0].spawn_with(CoreId(rng.random_range(0..3)), mailbox, move || Asked {
+                        handled,
+                    });
                 actors.push(sim.run_until(spawned).unwrap().unwrap());
                 actors = actors.split_off(actors.len().saturating_sub(4));
             }
@@ -184,16 +217,30 @@ fn what_an_outcome_claims_is_true() {
         let mut kinds = BTreeSet::new();
         for (number, ask) in asks {
             let outcome = ask.try_take().expect("every ask ends");
-            kinds.insert(format!("{outcome:?}").split('(').next().unwrap_or_default().to_owned());
+            kinds.insert(
+                format!("{outcome:?}")
+                    .split('(')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
             match outcome {
                 Ok(_) => assert!(handled.contains(&number) && number % 5 != 1 && number % 5 != 2),
-                Err(AskError::Rejected(why)) => assert!(!handled.contains(&number), "{number} was {why} and handled"),
+                Err(AskError::Rejected(why)) => {
+                    assert!(!handled.contains(&number), "{number} was {why} and handled")
+                }
                 Err(AskError::Unknown(Uncertainty::DroppedUnanswered)) => {
-                    assert!(handled.contains(&number) && matches!(number % 5, 1 | 3), "{number}");
+                    assert!(
+                        handled.contains(&number) && matches!(number % 5, 1 | 3),
+                        "{number}"
+                    );
                 }
                 Err(AskError::Unknown(Uncertainty::HandlerFailed)) => {
                     // Of the messages of one activation the runtime does not tell which handler let go.
-                    assert!(handled.contains(&number) && matches!(number % 5, 1 | 2), "{number}");
+                    assert!(
+                        handled.contains(&number) && matches!(number % 5, 1 | 2),
+                        "{number}"
+                    );
                 }
                 Err(AskError::Unknown(Uncertainty::Timeout)) => {}
                 Err(other) => panic!("{number}: {other}"),

@@ -36,7 +36,8 @@ fn owners(sim: &Simulation, region: &Region<u64, ()>, entities: u64) -> BTreeMap
 fn hot_shards_spread_and_then_stay() {
     const ENTITIES: u64 = 16;
     check_seeds(2, |mut builder| {
-        let region = builder.entities(EntityType::send("busy", |id: &u64| Busy { id: *id }).num_shards(64));
+        let region =
+            builder.entities(EntityType::send("busy", |id: &u64| Busy { id: *id }).num_shards(64));
         // A message keeps its core for 120 us on average: the first core has more to do than it can.
         let mut sim = builder
             .cores(2)
@@ -55,7 +56,10 @@ fn hot_shards_spread_and_then_stay() {
         let handled: Vec<u64> = (0..2)
             .map(|core| after.cores[core].handled - before.cores[core].handled)
             .collect();
-        let (low, high) = (handled[0].min(handled[1]) as f64, handled[0].max(handled[1]) as f64);
+        let (low, high) = (
+            handled[0].min(handled[1]) as f64,
+            handled[0].max(handled[1]) as f64,
+        );
         assert!(low / high > 0.7, "after 10 s the cores handle {handled:?}");
         assert!(spread.values().any(|core| *core == CoreId(1)));
 

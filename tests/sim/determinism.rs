@@ -24,7 +24,11 @@ fn one_seed_is_one_run_and_another_seed_another() {
         assert!(trace.len() > 500, "{}", trace.len());
         orders.insert(trace.deliveries().collect::<Vec<_>>());
     }
-    assert_eq!(orders.len(), 10, "some seeds gave the same order of deliveries");
+    assert_eq!(
+        orders.len(),
+        10,
+        "some seeds gave the same order of deliveries"
+    );
 }
 
 /// With the same bounds and the same messages, the order still depends on the seed.
@@ -102,7 +106,10 @@ fn what_the_seed_does_not_decide_is_noticed() {
         match check_seed(1, leaking(leak)) {
             Err(SeedFailure::Differs(difference)) => {
                 let text = difference.to_string();
-                assert!(text.contains("first run: ") && text.contains("deliver"), "{text}");
+                assert!(
+                    text.contains("first run: ") && text.contains("deliver"),
+                    "{text}"
+                );
             }
             other => panic!("the leak was not noticed: {other:?}"),
         }
@@ -125,7 +132,12 @@ fn virtual_time_passes_without_anybody_waiting() {
     let before = sim.now();
     sim.run_for(Duration::from_millis(7));
     assert_eq!(sim.now() - before, Duration::from_millis(7));
-    assert!(sim.stats().cores.iter().all(|core| core.tasks == 0 && core.timers == 0));
+    assert!(
+        sim.stats()
+            .cores
+            .iter()
+            .all(|core| core.tasks == 0 && core.timers == 0)
+    );
 }
 
 /// Blocking calls and foreign executors are part of the simulation.
@@ -154,7 +166,9 @@ fn work_elsewhere_is_decided_by_the_seed_too() {
                             nap.await;
                             number
                         };
-                        ctx.spawn_on(&self.executor.clone(), work, |done| Msg::Done(done.unwrap()));
+                        ctx.spawn_on(&self.executor.clone(), work, |done| {
+                            Msg::Done(done.unwrap())
+                        });
                     }
                     ctx.spawn_blocking(
                         || panic!("on purpose"),
@@ -175,7 +189,9 @@ fn work_elsewhere_is_decided_by_the_seed_too() {
             let mut sim = builder.start();
             let echo = sim.spawn(CoreId(1), || Echo).unwrap();
             let executor = sim.elsewhere();
-            let asker = sim.spawn(CoreId(0), move || Asker { executor, echo }).unwrap();
+            let asker = sim
+                .spawn(CoreId(0), move || Asker { executor, echo })
+                .unwrap();
             sim.tell(asker, Msg::Start);
             assert!(sim.run_until_idle());
             sim.run_for(Duration::from_millis(50));

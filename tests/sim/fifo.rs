@@ -127,7 +127,9 @@ async fn sending(scope: Scope, from: u32, plan: Plan) {
             plan.took(from, to, number);
         }
         if rng.random_ratio(1, 5) {
-            scope.sleep(Duration::from_micros(rng.random_range(0..300))).await;
+            scope
+                .sleep(Duration::from_micros(rng.random_range(0..300)))
+                .await;
         }
     }
 }
@@ -136,7 +138,11 @@ fn scenario(builder: SimulationBuilder) -> (Simulation, u64) {
     let seed = builder.seed();
     let cores = 1 + (seed % 4) as u16;
     let mailbox = Mailbox::unbounded().policy(Policy::Backpressure);
-    let mut sim = builder.cores(usize::from(cores)).mailbox(mailbox).swarm().start();
+    let mut sim = builder
+        .cores(usize::from(cores))
+        .mailbox(mailbox)
+        .swarm()
+        .start();
     let got = Log::default();
     let mut receivers = Vec::new();
     for me in 0..usize::from(cores) * 2 {
@@ -164,8 +170,15 @@ fn scenario(builder: SimulationBuilder) -> (Simulation, u64) {
             plan: actor_plan,
         }));
         let future_plan = plan.clone();
-        drop(handle.run_on(CoreId(core), move |scope| sending(scope, 100 + from, future_plan)));
-        outside.push((200 + from, handle.through(CoreId(core)).unwrap(), 0_u64, Vec::new()));
+        drop(handle.run_on(CoreId(core), move |scope| {
+            sending(scope, 100 + from, future_plan)
+        }));
+        outside.push((
+            200 + from,
+            handle.through(CoreId(core)).unwrap(),
+            0_u64,
+            Vec::new(),
+        ));
     }
     let mut rng = seeded(seed, 7);
     for _ in 0..30 {
@@ -197,7 +210,10 @@ fn scenario(builder: SimulationBuilder) -> (Simulation, u64) {
             }
         }
     }
-    let (accepted, got) = (plan.accepted.lock().unwrap().clone(), got.lock().unwrap().clone());
+    let (accepted, got) = (
+        plan.accepted.lock().unwrap().clone(),
+        got.lock().unwrap().clone(),
+    );
     assert!(accepted.values().map(Vec::len).sum::<usize>() > 20);
     for (pair, numbers) in &accepted {
         assert!(numbers.is_sorted(), "{pair:?}");

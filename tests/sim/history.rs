@@ -110,7 +110,10 @@ pub fn judge(events: &[Event], keeps: impl Fn(u16) -> Keeps) -> Result<(), Strin
                 count,
             } => {
                 if targets.get(&op) != Some(&at) {
-                    return Err(format!("{at:?} handled {op:?}, sent to {:?}", targets.get(&op)));
+                    return Err(format!(
+                        "{at:?} handled {op:?}, sent to {:?}",
+                        targets.get(&op)
+                    ));
                 }
                 if !alive.contains(&at) {
                     return Err(format!("{at:?} handled {op:?} before its start hook ran"));
@@ -121,7 +124,9 @@ pub fn judge(events: &[Event], keeps: impl Fn(u16) -> Keeps) -> Result<(), Strin
                 if let Some(last) = last_of.insert((op.0, at), op.1)
                     && last >= op.1
                 {
-                    return Err(format!("{at:?} handled {op:?} after {last} of the same sender"));
+                    return Err(format!(
+                        "{at:?} handled {op:?} after {last} of the same sender"
+                    ));
                 }
                 let before = counts.insert(at, count).unwrap_or(0);
                 let fresh = keeps(at.0) == Keeps::Nothing && count == 1;
@@ -145,7 +150,9 @@ pub fn judge(events: &[Event], keeps: impl Fn(u16) -> Keeps) -> Result<(), Strin
             }
             Event::Resumed { op } | Event::Brought { op } => {
                 if !open[usize::from(matches!(event, Event::Brought { .. }))].remove(&op) {
-                    return Err(format!("{event:?} came without having been asked for, or twice"));
+                    return Err(format!(
+                        "{event:?} came without having been asked for, or twice"
+                    ));
                 }
             }
             Event::Started { at } => {
@@ -168,16 +175,22 @@ pub fn judge(events: &[Event], keeps: impl Fn(u16) -> Keeps) -> Result<(), Strin
                 return Err(format!("{op:?} to {to:?} was accepted and lost"));
             }
             Some(Outcome::Refused | Outcome::Failed(AskError::Rejected(_))) if was_handled => {
-                return Err(format!("{op:?} to {to:?} was refused and handled all the same"));
+                return Err(format!(
+                    "{op:?} to {to:?} was refused and handled all the same"
+                ));
             }
             _ => {}
         }
     }
     if let Some(op) = open[0].first() {
-        return Err(format!("the handler of {op:?} was suspended and never went on"));
+        return Err(format!(
+            "the handler of {op:?} was suspended and never went on"
+        ));
     }
     if let Some(op) = open[1].first() {
-        return Err(format!("the result that was asked for at {op:?} never came"));
+        return Err(format!(
+            "the result that was asked for at {op:?} never came"
+        ));
     }
     Ok(())
 }
@@ -191,7 +204,10 @@ fn the_judge_notices_mistakes() {
         entity_type: EntityTypeId(0),
         shard: ShardId(0),
     };
-    let called = |seq| Event::Called { op: (1, seq), to: at };
+    let called = |seq| Event::Called {
+        op: (1, seq),
+        to: at,
+    };
     let accepted = |seq| Event::Ended {
         op: (1, seq),
         outcome: Outcome::Accepted,
@@ -224,23 +240,48 @@ fn the_judge_notices_mistakes() {
         ("never ended", vec![called(1), handled(1, 1, 1, 0)]),
         (
             "twice",
-            vec![called(1), accepted(1), handled(1, 1, 1, 0), handled(1, 2, 1, 0)],
+            vec![
+                called(1),
+                accepted(1),
+                handled(1, 1, 1, 0),
+                handled(1, 2, 1, 0),
+            ],
         ),
         (
             "after 2",
-            vec![called(1), called(2), handled(2, 1, 1, 0), handled(1, 2, 1, 0)],
+            vec![
+                called(1),
+                called(2),
+                handled(2, 1, 1, 0),
+                handled(1, 2, 1, 0),
+            ],
         ),
         (
             "lost its state",
-            vec![called(1), called(2), handled(1, 1, 1, 0), handled(2, 1, 1, 0)],
+            vec![
+                called(1),
+                called(2),
+                handled(1, 1, 1, 0),
+                handled(2, 1, 1, 0),
+            ],
         ),
         (
             "both ran",
-            vec![called(1), called(2), handled(1, 1, 1, 0), handled(2, 2, 1, 1)],
+            vec![
+                called(1),
+                called(2),
+                handled(1, 1, 1, 0),
+                handled(2, 2, 1, 1),
+            ],
         ),
         (
             "ran under epoch-1",
-            vec![called(1), called(2), handled(1, 1, 2, 0), handled(2, 2, 1, 0)],
+            vec![
+                called(1),
+                called(2),
+                handled(1, 1, 2, 0),
+                handled(2, 2, 1, 0),
+            ],
         ),
         ("never went on", vec![Event::Suspended { op: (1, 1) }]),
         ("never came", vec![Event::Deferred { op: (1, 1) }]),

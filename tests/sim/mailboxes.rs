@@ -63,11 +63,35 @@ fn two_places_and_five_tells() {
             (0, Policy::DropNew, [0, 1], 3, None),
             (0, Policy::Reject, [0, 1], 3, None),
             (0, Policy::Backpressure, [0, 1], 3, None),
-            (0, Policy::DropOldest, [3, 4], 0, Some((Rejection::Evicted, 3))),
+            (
+                0,
+                Policy::DropOldest,
+                [3, 4],
+                0,
+                Some((Rejection::Evicted, 3)),
+            ),
             // From another core the call succeeds, and what overflows is a dead letter.
-            (1, Policy::DropNew, [0, 1], 0, Some((Rejection::MailboxFull, 3))),
-            (1, Policy::Reject, [0, 1], 0, Some((Rejection::MailboxFull, 3))),
-            (1, Policy::DropOldest, [3, 4], 0, Some((Rejection::Evicted, 3))),
+            (
+                1,
+                Policy::DropNew,
+                [0, 1],
+                0,
+                Some((Rejection::MailboxFull, 3)),
+            ),
+            (
+                1,
+                Policy::Reject,
+                [0, 1],
+                0,
+                Some((Rejection::MailboxFull, 3)),
+            ),
+            (
+                1,
+                Policy::DropOldest,
+                [3, 4],
+                0,
+                Some((Rejection::Evicted, 3)),
+            ),
         ] {
             let before = letters(&sim);
             let (actor, got) = napping(&mut sim, Mailbox::bounded(2).policy(policy));
@@ -79,7 +103,10 @@ fn two_places_and_five_tells() {
             assert_eq!(*got.lock().unwrap(), kept, "{policy:?} from core {core}");
             let mut expected = before;
             if let Some((why, count)) = dead {
-                expected[Rejection::ALL.iter().position(|known| *known == why).unwrap()] += count;
+                expected[Rejection::ALL
+                    .iter()
+                    .position(|known| *known == why)
+                    .unwrap()] += count;
             }
             assert_eq!(letters(&sim), expected, "{policy:?} from core {core}");
         }
@@ -109,7 +136,9 @@ fn awaited_sends_wait_in_order_and_their_number_is_bounded() {
         let mailbox = Mailbox::bounded(2).policy(Policy::Backpressure).waiters(3);
         let (actor, got) = napping(&mut sim, mailbox);
         let handle = sim.handle().through(CoreId(through)).unwrap();
-        let sends: Vec<_> = (0..8).map(|number| handle.send(actor, Msg::Keep(number))).collect();
+        let sends: Vec<_> = (0..8)
+            .map(|number| handle.send(actor, Msg::Keep(number)))
+            .collect();
         // Two have room, three wait, three are refused.
         assert!(sim.run_until_idle());
         let full = Err(AskError::Rejected(Rejection::MailboxFull));
@@ -166,7 +195,9 @@ fn a_core_queues_no_more_than_its_budget() {
                 ..Bounds::default()
             })
             .start();
-        let keepers: Vec<_> = (0..20).map(|_| napping(&mut sim, Mailbox::bounded(100)).0).collect();
+        let keepers: Vec<_> = (0..20)
+            .map(|_| napping(&mut sim, Mailbox::bounded(100)).0)
+            .collect();
         let mut accepted = 0;
         for keeper in keepers {
             let refused = sim.handle().run_on(CoreId(0), move |scope| async move {

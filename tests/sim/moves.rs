@@ -9,7 +9,11 @@ use corecast::sim::{Simulation, SimulationBuilder, check_seeds};
 use std::cell::Cell;
 
 pub fn keeps(kind: u16) -> Keeps {
-    if kind == 2 { Keeps::Nothing } else { Keeps::State }
+    if kind == 2 {
+        Keeps::Nothing
+    } else {
+        Keeps::State
+    }
 }
 
 /// One run; the number of moves that succeeded.
@@ -28,7 +32,12 @@ pub fn scenario(mut builder: SimulationBuilder, load: Load) -> (Simulation, usiz
         .filter(|event| matches!(event, Event::Handled { .. }))
         .count();
     assert!(handled > 0, "nothing was handled");
-    let letters: u64 = sim.stats().cores.iter().map(|core| core.dead_letters_total()).sum();
+    let letters: u64 = sim
+        .stats()
+        .cores
+        .iter()
+        .map(|core| core.dead_letters_total())
+        .sum();
     assert_eq!(
         letters,
         0,

@@ -4,7 +4,9 @@
 
 use corecast::base::ids::CoreId;
 use corecast::sim::{Simulation, check_seeds};
-use corecast::{Actor, ActorRef, Context, EntityType, Fault, Next, Rejection, ReplyTo, SpawnError, TaskError};
+use corecast::{
+    Actor, ActorRef, Context, EntityType, Fault, Next, Rejection, ReplyTo, SpawnError, TaskError,
+};
 use std::time::Duration;
 
 /// Where a victim panics.
@@ -101,7 +103,9 @@ impl Actor for Victim {
                 let nap = ctx.sleep(Duration::from_millis(1));
                 ctx.suspend(nap, |_, (), _| panic!("on purpose"));
             }
-            Where::SuspendedFuture => ctx.suspend(async { panic!("on purpose") }, |_, (), _| Ok(Next::Continue)),
+            Where::SuspendedFuture => ctx.suspend(async { panic!("on purpose") }, |_, (), _| {
+                Ok(Next::Continue)
+            }),
         }
         Ok(Next::Continue)
     }
@@ -151,7 +155,11 @@ fn only_the_one_who_panics_is_affected() {
             (Where::SuspendedFuture, false, true),
         ] {
             let victim = sim.spawn(CoreId(0), move || Victim(place)).unwrap();
-            let asked = if sim.seed().is_multiple_of(2) { echo } else { far_echo };
+            let asked = if sim.seed().is_multiple_of(2) {
+                echo
+            } else {
+                far_echo
+            };
             sim.tell(victim, Msg::Go(asked));
             assert!(sim.run_until_idle());
             sim.run_for(Duration::from_millis(20));
@@ -160,7 +168,10 @@ fn only_the_one_who_panics_is_affected() {
             let counted: u64 = sim.stats().cores.iter().map(|core| core.faults).sum();
             assert_eq!(counted, faults, "{place:?}");
             pings += 1;
-            assert!(sim.ask(echo, Ping).is_ok_and(|count| count >= pings), "{place:?}");
+            assert!(
+                sim.ask(echo, Ping).is_ok_and(|count| count >= pings),
+                "{place:?}"
+            );
             assert!(is_alive(&mut sim, neighbour), "{place:?}");
         }
         // Of all messages, these were dropped: to the one that never started, and behind the stop.
@@ -184,17 +195,31 @@ fn a_factory_that_panics_starts_nothing() {
         }));
         let mut sim = builder.start();
         let failed = sim.spawn(CoreId(0), || -> Victim { panic!("on purpose") });
-        assert!(matches!(failed, Err(SpawnError::FactoryPanicked { panic, .. }) if panic == "on purpose"));
+        assert!(
+            matches!(failed, Err(SpawnError::FactoryPanicked { panic, .. }) if panic == "on purpose")
+        );
         assert_eq!(
             sim.ask(bad.entity(&7), Msg::Alive),
             Err(corecast::AskError::Rejected(Rejection::StartFailed))
         );
         assert_eq!(sim.ask(bad.entity(&8), Msg::Alive), Ok(true));
-        assert_eq!(sim.ask(bad.entity(&7), Msg::Alive), Err(Rejection::StartFailed.into()));
-        let gone = sim.handle().run_on(CoreId(1), |_| async { panic!("on purpose") });
+        assert_eq!(
+            sim.ask(bad.entity(&7), Msg::Alive),
+            Err(Rejection::StartFailed.into())
+        );
+        let gone = sim
+            .handle()
+            .run_on(CoreId(1), |_| async { panic!("on purpose") });
         let gone: Result<(), _> = sim.run_until(gone).unwrap();
         assert_eq!(gone, Err(TaskError::Panicked("on purpose".to_owned())));
-        assert_eq!(sim.stats().cores.iter().map(|core| core.actors).sum::<usize>(), 1);
+        assert_eq!(
+            sim.stats()
+                .cores
+                .iter()
+                .map(|core| core.actors)
+                .sum::<usize>(),
+            1
+        );
         sim
     });
 }
@@ -205,10 +230,15 @@ fn bombs_left_at_the_end_do_no_harm() {
     check_seeds(10, |builder| {
         let mut sim = builder.cores(2).start();
         let victims: Vec<_> = (0..2)
-            .map(|core| sim.spawn(CoreId(core), || Victim(Where::DropOfActor)).unwrap())
+            .map(|core| {
+                sim.spawn(CoreId(core), || Victim(Where::DropOfActor))
+                    .unwrap()
+            })
             .collect();
         for victim in victims {
-            let napping = sim.spawn(CoreId(1), || Victim(Where::AfterSuspension)).unwrap();
+            let napping = sim
+                .spawn(CoreId(1), || Victim(Where::AfterSuspension))
+                .unwrap();
             sim.tell(victim, Msg::Carry(Bomb));
             sim.tell(napping, Msg::Carry(Bomb));
         }

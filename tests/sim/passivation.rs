@@ -79,9 +79,15 @@ fn no_message_is_lost_under_load() {
         let seed = builder.seed();
         let history = History::default();
         let (idle, cap) = (Duration::from_millis(1 + seed % 4), (seed % 5) as usize);
-        let region = builder.entities(entities(&history).passivate_after(idle).max_active_per_core(cap));
+        let region = builder.entities(
+            entities(&history)
+                .passivate_after(idle)
+                .max_active_per_core(cap),
+        );
         let mut sim = builder.cores(2).swarm().start();
-        let handles: Vec<_> = (0..2).map(|core| sim.handle().through(CoreId(core)).unwrap()).collect();
+        let handles: Vec<_> = (0..2)
+            .map(|core| sim.handle().through(CoreId(core)).unwrap())
+            .collect();
         let mut rng = seeded(seed, 60);
         let mut sends = Vec::new();
         for number in 1..300_u64 {
@@ -100,7 +106,9 @@ fn no_message_is_lost_under_load() {
         assert!(sim.run_until_idle());
         for (op, send) in sends {
             let outcome = send.try_take().expect("every send ends");
-            let outcome = outcome.map_or_else(crate::history::Outcome::Failed, |()| crate::history::Outcome::Accepted);
+            let outcome = outcome.map_or_else(crate::history::Outcome::Failed, |()| {
+                crate::history::Outcome::Accepted
+            });
             history.note(Event::Ended { op, outcome });
         }
         if let Err(mistake) = judge(&history.events(), |_| Keeps::Nothing) {
@@ -124,7 +132,8 @@ fn exactly_the_least_recently_used_one_goes() {
         let seed = builder.seed();
         let history = History::default();
         let cap = 1 + (seed % 6) as usize;
-        let region: Region<u64, (u32, u64)> = builder.entities(entities(&history).max_active_per_core(cap));
+        let region: Region<u64, (u32, u64)> =
+            builder.entities(entities(&history).max_active_per_core(cap));
         let mut sim = builder.cores(1).start();
         let mut rng = seeded(seed, 61);
         let mut used: Vec<u64> = Vec::new();
@@ -162,7 +171,8 @@ fn alive(history: &History) -> BTreeMap<u64, ()> {
 fn idle_entities_go_in_time() {
     check_seeds(10, |mut builder| {
         let history = History::default();
-        let region = builder.entities(entities(&history).passivate_after(Duration::from_millis(100)));
+        let region =
+            builder.entities(entities(&history).passivate_after(Duration::from_millis(100)));
         let mut sim = builder.cores(1).start();
         sim.tell(region.entity_ref(1), (0, 1));
         sim.run_for(Duration::from_millis(60));
@@ -171,7 +181,11 @@ fn idle_entities_go_in_time() {
         assert_eq!(alive(&history).len(), 2);
         sim.tell(region.entity_ref(1), (0, 3));
         sim.run_for(Duration::from_millis(55));
-        assert_eq!(alive(&history).len(), 2, "1 was used meanwhile, and 2 has time left");
+        assert_eq!(
+            alive(&history).len(),
+            2,
+            "1 was used meanwhile, and 2 has time left"
+        );
         sim.run_for(Duration::from_millis(20));
         assert_eq!(alive(&history).into_keys().collect::<Vec<_>>(), [1]);
         sim.run_for(Duration::from_millis(60));

@@ -18,9 +18,13 @@ fn assert_found(mutant: Mutant, signs: &[&str]) {
         slow: false,
     };
     for seed in 0..SEEDS {
-        match check_seed(seed, |builder| moves::scenario(builder.mutant(mutant), load).0) {
+        match check_seed(seed, |builder| {
+            moves::scenario(builder.mutant(mutant), load).0
+        }) {
             Ok(_) => {}
-            Err(SeedFailure::Panicked(text)) if signs.iter().any(|sign| text.contains(sign)) => return,
+            Err(SeedFailure::Panicked(text)) if signs.iter().any(|sign| text.contains(sign)) => {
+                return;
+            }
             Err(other) => panic!("seed {seed} found something else than {mutant:?}: {other}"),
         }
     }
@@ -41,7 +45,11 @@ fn held_messages_that_are_released_in_reverse() {
 fn mailboxes_that_stay_behind() {
     assert_found(
         Mutant::ShipDropsMailbox,
-        &["was accepted and lost", "Unknown(DroppedUnanswered)", "never came"],
+        &[
+            "was accepted and lost",
+            "Unknown(DroppedUnanswered)",
+            "never came",
+        ],
     );
 }
 

@@ -5,7 +5,9 @@
 use corecast::base::ids::CoreId;
 use corecast::base::rng::seeded;
 use corecast::sim::{Closing, Simulation, check_seeds};
-use corecast::{Actor, AskError, Context, EntityRef, EntityType, Fault, Mailbox, Next, Region, ReplyTo};
+use corecast::{
+    Actor, AskError, Context, EntityRef, EntityType, Fault, Mailbox, Next, Region, ReplyTo,
+};
 use rand::RngExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +55,8 @@ impl Actor for Hopper {
         match msg {
             Msg::Hop(0) => {}
             Msg::Hop(left) => {
-                let to: EntityRef<u64, Msg> = self.region.entity_ref((self.id * 7 + u64::from(left)) % 20);
+                let to: EntityRef<u64, Msg> =
+                    self.region.entity_ref((self.id * 7 + u64::from(left)) % 20);
                 if ctx.try_tell(to, Msg::Hop(left - 1)).is_ok() {
                     add(&self.tally.accepted);
                 }
@@ -106,7 +109,10 @@ fn run(mut builder: corecast::sim::SimulationBuilder, within: Duration) -> Run {
             add(&tally.accepted);
         }
         if rng.random_ratio(1, 10) {
-            drop(sim.start_move(region.shard_of(&id), CoreId(rng.random_range(0..handle.cores() as u16))));
+            drop(sim.start_move(
+                region.shard_of(&id),
+                CoreId(rng.random_range(0..handle.cores() as u16)),
+            ));
         }
         if rng.random_ratio(1, 8) {
             sim.run_for(Duration::from_micros(rng.random_range(0..100)));
@@ -151,7 +157,12 @@ fn check(run: Run) -> Simulation {
         tally,
         asks,
     } = run;
-    let dead: u64 = closing.stats.cores.iter().map(|core| core.dead_letters_total()).sum();
+    let dead: u64 = closing
+        .stats
+        .cores
+        .iter()
+        .map(|core| core.dead_letters_total())
+        .sum();
     // An ask is accepted like a tell, unless it was rejected; what was rejected further on was counted as well.
     let answered = asks.iter().filter(|ask| ask.is_ok()).count() as u64;
     let hops = get(&tally.handled) - answered;

@@ -5,7 +5,8 @@ use corecast::base::ids::CoreId;
 use corecast::base::rng::{Rng, seeded};
 use corecast::sim::{Simulation, SimulationBuilder};
 use corecast::{
-    Actor, AskError, Capture, Context, EntityType, Fault, Handle, Mailbox, Next, Pending, Region, ReplyTo, Scope,
+    Actor, AskError, Capture, Context, EntityType, Fault, Handle, Mailbox, Next, Pending, Region,
+    ReplyTo, Scope,
 };
 use rand::RngExt;
 use std::time::Duration;
@@ -114,12 +115,17 @@ impl Capture for Ledger {
 }
 
 /// The three kinds, in the order of their registration.
-pub fn kinds(builder: &mut SimulationBuilder, history: &History, shards: u32) -> Vec<Region<u64, Msg>> {
+pub fn kinds(
+    builder: &mut SimulationBuilder,
+    history: &History,
+    shards: u32,
+) -> Vec<Region<u64, Msg>> {
     let factory = |number: u16| {
         let history = history.clone();
         move |id: &u64| Ledger::new((number, *id), &history)
     };
-    let finish = |entity: EntityType<Ledger, u64>| entity.num_shards(shards).mailbox(Mailbox::unbounded());
+    let finish =
+        |entity: EntityType<Ledger, u64>| entity.num_shards(shards).mailbox(Mailbox::unbounded());
     vec![
         builder.entities(finish(EntityType::send("sent", factory(0)))),
         builder.entities(finish(EntityType::captured("captured", factory(1)))),
@@ -140,7 +146,13 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub fn new(seed: u64, number: u32, regions: &[Region<u64, Msg>], entities: u64, history: &History) -> Sender {
+    pub fn new(
+        seed: u64,
+        number: u32,
+        regions: &[Region<u64, Msg>],
+        entities: u64,
+        history: &History,
+    ) -> Sender {
         Sender {
             number,
             next: 0,
@@ -221,7 +233,14 @@ impl Actor for Driver {
             self.left -= 1;
             let (op, to, how) = self.sender.call();
             if self.sender.rng.random_ratio(2, 3) {
-                let told = told(&ctx.try_tell(to, Msg::Do { op, how, reply: None }));
+                let told = told(&ctx.try_tell(
+                    to,
+                    Msg::Do {
+                        op,
+                        how,
+                        reply: None,
+                    },
+                ));
                 self.sender.ended(op, told);
             } else {
                 ctx.ask(
@@ -236,7 +255,9 @@ impl Actor for Driver {
             }
         }
         if self.left > 0 {
-            let nap = ctx.sleep(Duration::from_micros(self.sender.rng.random_range(0..3_000)));
+            let nap = ctx.sleep(Duration::from_micros(
+                self.sender.rng.random_range(0..3_000),
+            ));
             ctx.spawn(nap, |_| Drive::Go);
         }
         Ok(Next::Continue)
@@ -248,8 +269,26 @@ pub async fn drive(scope: Scope, mut sender: Sender, messages: u32) {
     for _ in 0..messages {
         let (op, to, how) = sender.call();
         let outcome = match sender.rng.random_range(0..3) {
-            0 => told(&scope.try_tell(to, Msg::Do { op, how, reply: None })),
-            1 => sent(scope.send(to, Msg::Do { op, how, reply: None }).await),
+            0 => told(&scope.try_tell(
+                to,
+                Msg::Do {
+                    op,
+                    how,
+                    reply: None,
+                },
+            )),
+            1 => sent(
+                scope
+                    .send(
+                        to,
+                        Msg::Do {
+                            op,
+                            how,
+                            reply: None,
+                        },
+                    )
+                    .await,
+            ),
             _ => asked(
                 scope
                     .ask(to, |reply| Msg::Do {
@@ -290,8 +329,17 @@ impl Outsider {
     pub fn call(&mut self) {
         let (op, to, how) = self.sender.call();
         if self.sender.rng.random_ratio(1, 2) {
-            self.sends
-                .push((op, self.handle.send(to, Msg::Do { op, how, reply: None })));
+            self.sends.push((
+                op,
+                self.handle.send(
+                    to,
+                    Msg::Do {
+                        op,
+                        how,
+                        reply: None,
+                    },
+                ),
+            ));
         } else {
             self.asks.push((
                 op,
@@ -330,7 +378,12 @@ pub struct Load {
 }
 
 /// Runs the workload with moves all the time until everything has come to rest; returns how many moves succeeded.
-pub fn run(sim: &mut Simulation, regions: &[Region<u64, Msg>], history: &History, load: Load) -> usize {
+pub fn run(
+    sim: &mut Simulation,
+    regions: &[Region<u64, Msg>],
+    history: &History,
+    load: Load,
+) -> usize {
     let seed = sim.seed();
     let handle = sim.handle();
     let cores = handle.cores() as u16;
@@ -343,7 +396,10 @@ pub fn run(sim: &mut Simulation, regions: &[Region<u64, Msg>], history: &History
     for core in 0..cores {
         let inside = sender(u32::from(core));
         let left = load.messages;
-        drop(handle.spawn_on(CoreId(core), move || Driver { sender: inside, left }));
+        drop(handle.spawn_on(CoreId(core), move || Driver {
+            sender: inside,
+            left,
+        }));
         let future = sender(100 + u32::from(core));
         drop(handle.run_on(CoreId(core), move |scope| drive(scope, future, left)));
         let through = handle.through(CoreId(core)).unwrap();
@@ -369,7 +425,12 @@ pub fn run(sim: &mut Simulation, regions: &[Region<u64, Msg>], history: &History
     // Until naps, slow handlers and asks are over.
     for _ in 0..400 {
         assert!(sim.run_until_idle(), "the node does not come to rest");
-        if sim.stats().cores.iter().all(|core| core.open_asks + core.tasks == 0) {
+        if sim
+            .stats()
+            .cores
+            .iter()
+            .all(|core| core.open_asks + core.tasks == 0)
+        {
             break;
         }
         sim.run_for(Duration::from_millis(50));

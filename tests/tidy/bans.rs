@@ -51,7 +51,11 @@ fn check_paths(file: &SourceFile) -> Vec<Finding> {
     let lines: Vec<&str> = file.text.lines().collect();
     let mut findings = Vec::new();
     for path in named_paths(&tokens(&file.text)) {
-        let names = |banned: &[&str]| path.segments.windows(banned.len()).any(|part| part == banned);
+        let names = |banned: &[&str]| {
+            path.segments
+                .windows(banned.len())
+                .any(|part| part == banned)
+        };
         let mut found = |what| {
             findings.push(Finding {
                 path: file.path.clone(),
@@ -60,8 +64,13 @@ fn check_paths(file: &SourceFile) -> Vec<Finding> {
             })
         };
         // One finding for a path, however many bans it breaks.
-        if let Some((banned, instead)) = IO_ONLY.iter().find(|(banned, _)| !does_io && names(banned)) {
-            found(format!("`{}` is for `io/` and binaries; {instead}", banned.join("::")));
+        if let Some((banned, instead)) =
+            IO_ONLY.iter().find(|(banned, _)| !does_io && names(banned))
+        {
+            found(format!(
+                "`{}` is for `io/` and binaries; {instead}",
+                banned.join("::")
+            ));
         }
         let unordered = UNORDERED.iter().find(|map| names(&["collections", map]));
         if let Some(map) = unordered
@@ -77,7 +86,12 @@ fn check_paths(file: &SourceFile) -> Vec<Finding> {
 }
 
 fn check_unsafe(file: &SourceFile) -> Vec<Finding> {
-    if !file.is_crate_source() || file.text.lines().any(|line| gives_reason(line, UNSAFE_REASON)) {
+    if !file.is_crate_source()
+        || file
+            .text
+            .lines()
+            .any(|line| gives_reason(line, UNSAFE_REASON))
+    {
         return Vec::new();
     }
     let uses = all_tokens(&file.text)
@@ -144,7 +158,11 @@ mod tests {
     #[test]
     fn each_ban_is_found_in_the_library() {
         for text in PLANTED {
-            assert_eq!(lines("src/engine/a.rs", &format!("//! A.\n{text}")), [2], "{text}");
+            assert_eq!(
+                lines("src/engine/a.rs", &format!("//! A.\n{text}")),
+                [2],
+                "{text}"
+            );
         }
     }
 
@@ -161,9 +179,11 @@ mod tests {
                 .iter()
                 .any(|(_, (other, _))| banned.windows(other.len()).any(|part| part == *other));
             let planted = PLANTED.iter().any(|text| {
-                named_paths(&tokens(text))
-                    .iter()
-                    .any(|path| path.segments.windows(banned.len()).any(|part| part == *banned))
+                named_paths(&tokens(text)).iter().any(|path| {
+                    path.segments
+                        .windows(banned.len())
+                        .any(|part| part == *banned)
+                })
             });
             assert!(
                 planted || covered || banned == &["thread", "sleep_until"],
@@ -228,14 +248,20 @@ mod tests {
         ] {
             assert_eq!(lines("src/engine/a.rs", text), [], "{text}");
         }
-        assert_eq!(lines("loadgen/src/a.rs", "use std::collections::HashMap;"), []);
+        assert_eq!(
+            lines("loadgen/src/a.rs", "use std::collections::HashMap;"),
+            []
+        );
     }
 
     #[test]
     fn unsafe_needs_a_measurement() {
         for path in ["src/engine/a.rs", "src/io/a.rs", "loadgen/src/a.rs"] {
             assert_eq!(
-                lines(path, "//! A.\nfn f() { unsafe { g() } }\nunsafe impl Send for A {}"),
+                lines(
+                    path,
+                    "//! A.\nfn f() { unsafe { g() } }\nunsafe impl Send for A {}"
+                ),
                 [2, 3],
                 "{path}"
             );
@@ -254,7 +280,11 @@ mod tests {
                 [],
                 "{path}"
             );
-            assert_eq!(lines(path, "#![forbid(unsafe_code)] // no unsafe"), [], "{path}");
+            assert_eq!(
+                lines(path, "#![forbid(unsafe_code)] // no unsafe"),
+                [],
+                "{path}"
+            );
         }
     }
 }

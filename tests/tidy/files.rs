@@ -39,7 +39,11 @@ impl SourceFile {
 /// Reads every text file below `root` that `.gitignore` does not name; what is not UTF-8 is not text.
 pub(crate) fn read_repository(root: &Path) -> Vec<SourceFile> {
     let ignored = fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
-    let ignored: Vec<&str> = ignored.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let ignored: Vec<&str> = ignored
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     let mut files = Vec::new();
     read_directory(root, "", &ignored, &mut files);
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -47,7 +51,8 @@ pub(crate) fn read_repository(root: &Path) -> Vec<SourceFile> {
 }
 
 fn read_directory(directory: &Path, prefix: &str, ignored: &[&str], files: &mut Vec<SourceFile>) {
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     for entry in entries {
         let entry = entry.expect("a directory entry");
         let path = format!("{prefix}{}", entry.file_name().to_string_lossy());

@@ -100,7 +100,12 @@ fn target_of(path: &NamedPath, module: &[String]) -> Option<String> {
         rest = &rest[1..];
     }
     absolute.extend(rest);
-    Some(absolute.first().map(|name| (*name).clone()).unwrap_or_default())
+    Some(
+        absolute
+            .first()
+            .map(|name| (*name).clone())
+            .unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]
@@ -163,16 +168,37 @@ mod tests {
         ] {
             let found = findings("src/actor/cell.rs", text);
             assert_eq!(found.len(), 1, "{text}: {found:?}");
-            assert!(found[0].1.contains("`actor` names `engine`"), "{text}: {found:?}");
+            assert!(
+                found[0].1.contains("`actor` names `engine`"),
+                "{text}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn the_root_hides_no_layer() {
-        assert_found("src/actor/cell.rs", "use crate::Runtime;", 1, "goes through the root");
-        assert_found("src/actor/cell.rs", "use crate::*;", 1, "goes through the root");
-        assert_found("src/actor/mod.rs", "use super::Runtime;", 1, "goes through the root");
-        assert_eq!(findings("src/actor/cell.rs", "fn f() { crate::message!(u8); }"), []);
+        assert_found(
+            "src/actor/cell.rs",
+            "use crate::Runtime;",
+            1,
+            "goes through the root",
+        );
+        assert_found(
+            "src/actor/cell.rs",
+            "use crate::*;",
+            1,
+            "goes through the root",
+        );
+        assert_found(
+            "src/actor/mod.rs",
+            "use super::Runtime;",
+            1,
+            "goes through the root",
+        );
+        assert_eq!(
+            findings("src/actor/cell.rs", "fn f() { crate::message!(u8); }"),
+            []
+        );
     }
 
     #[test]
@@ -191,7 +217,10 @@ mod tests {
                 "src/base/a.rs",
                 "//! See [`crate::node::Runtime`].\n/// use crate::engine::Turn;\nconst A: &str = \"crate::node\";",
             ),
-            ("src/base/a.rs", "#[cfg(test)]\nmod tests { use crate::engine::Turn; }"),
+            (
+                "src/base/a.rs",
+                "#[cfg(test)]\nmod tests { use crate::engine::Turn; }",
+            ),
             ("src/lib.rs", "pub use crate::node::Runtime;"),
             ("tests/a.rs", "use crate::node::Runtime;"),
             ("loadgen/src/a.rs", "use crate::Runtime;"),

@@ -49,7 +49,10 @@ fn the_repository_is_tidy() {
         "Cargo.toml",
         "tests/tidy/main.rs",
     ] {
-        assert!(files.iter().any(|file| file.path == known), "{known} was not read");
+        assert!(
+            files.iter().any(|file| file.path == known),
+            "{known} was not read"
+        );
     }
     let findings: Vec<String> = files
         .iter()

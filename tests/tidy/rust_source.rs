@@ -99,7 +99,9 @@ pub(crate) fn named_paths(tokens: &[Token]) -> Vec<NamedPath> {
                     inside.pop();
                 }
             }
-            "mod" if text_at(tokens, at + 2) == "{" => inside.push((tokens[at + 1].text.clone(), depth)),
+            "mod" if text_at(tokens, at + 2) == "{" => {
+                inside.push((tokens[at + 1].text.clone(), depth))
+            }
             _ => {}
         }
         let after = |skip: usize| Some(at + skip);
@@ -113,7 +115,8 @@ pub(crate) fn named_paths(tokens: &[Token]) -> Vec<NamedPath> {
             ("use", next, _) if next != "<" => after(1),
             ("extern", "crate", _) => after(2),
             (word, "::", _)
-                if is_word(word) && (at == 0 || tokens[at - 1].text != "::" || !continues(tokens, at - 1)) =>
+                if is_word(word)
+                    && (at == 0 || tokens[at - 1].text != "::" || !continues(tokens, at - 1)) =>
             {
                 after(0)
             }
@@ -203,12 +206,18 @@ fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
     let mut kept = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if starts_with(&tokens[at..], &["#", "!", "[", "cfg", "(", "test", ")", "]"]) {
+        if starts_with(
+            &tokens[at..],
+            &["#", "!", "[", "cfg", "(", "test", ")", "]"],
+        ) {
             return Vec::new();
         }
-        let is_test = [&["#", "[", "cfg", "(", "test", ")", "]"][..], &["#", "[", "test", "]"]]
-            .iter()
-            .any(|attribute| starts_with(&tokens[at..], attribute));
+        let is_test = [
+            &["#", "[", "cfg", "(", "test", ")", "]"][..],
+            &["#", "[", "test", "]"],
+        ]
+        .iter()
+        .any(|attribute| starts_with(&tokens[at..], attribute));
         if is_test {
             at = end_of_item(&tokens, at);
         } else {
@@ -220,7 +229,11 @@ fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
 }
 
 fn starts_with(tokens: &[Token], texts: &[&str]) -> bool {
-    tokens.len() >= texts.len() && tokens.iter().zip(texts).all(|(token, text)| token.text == *text)
+    tokens.len() >= texts.len()
+        && tokens
+            .iter()
+            .zip(texts)
+            .all(|(token, text)| token.text == *text)
 }
 
 /// Where the item ends whose first attribute is at `at`.
@@ -232,7 +245,8 @@ fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
     let first = text_at(tokens, at);
     let is_import = first == "use" || first == "pub" && text_at(tokens, at + 1) == "use";
     let items = [
-        "fn", "mod", "impl", "struct", "enum", "const", "static", "type", "trait", "pub", "unsafe", "async",
+        "fn", "mod", "impl", "struct", "enum", "const", "static", "type", "trait", "pub", "unsafe",
+        "async",
     ];
     let is_field = !is_import && !items.contains(&first) && text_at(tokens, at + 1) == ":";
     while at < tokens.len() {
@@ -303,7 +317,9 @@ fn raw_string_length(chars: &[char]) -> Option<usize> {
         return None;
     }
     let closes = |at: &usize| {
-        chars[*at] == '"' && chars.len() > at + hashes && chars[at + 1..=at + hashes].iter().all(|c| *c == '#')
+        chars[*at] == '"'
+            && chars.len() > at + hashes
+            && chars[at + 1..=at + hashes].iter().all(|c| *c == '#')
     };
     let close = (open + 1..chars.len()).find(closes);
     Some(close.map_or(chars.len(), |close| close + 1 + hashes))
@@ -313,10 +329,16 @@ fn raw_string_length(chars: &[char]) -> Option<usize> {
 fn quote_length(chars: &[char]) -> (usize, bool) {
     let open = if chars[0] == 'b' { 2 } else { 1 };
     match &chars[open..] {
-        ['\\', _, rest @ ..] => (open + 2 + rest.iter().take_while(|c| **c != '\'').count() + 1, true),
+        ['\\', _, rest @ ..] => (
+            open + 2 + rest.iter().take_while(|c| **c != '\'').count() + 1,
+            true,
+        ),
         [_, '\'', ..] => (open + 2, true),
         rest => (
-            open + rest.iter().take_while(|c| c.is_alphanumeric() || **c == '_').count(),
+            open + rest
+                .iter()
+                .take_while(|c| c.is_alphanumeric() || **c == '_')
+                .count(),
             false,
         ),
     }
@@ -346,10 +368,16 @@ mod tests {
         "##;
         let words = words(source);
         for gone in ["a", "c", "e", "g", "h", "j", "k", "l", "m", "n"] {
-            assert!(!words.iter().any(|word| word == gone), "{gone} in {words:?}");
+            assert!(
+                !words.iter().any(|word| word == gone),
+                "{gone} in {words:?}"
+            );
         }
         for kept in ["x", "y", "z", "w", "v", "u", "str", "type"] {
-            assert!(words.iter().any(|word| word == kept), "{kept} not in {words:?}");
+            assert!(
+                words.iter().any(|word| word == kept),
+                "{kept} not in {words:?}"
+            );
         }
     }
 
@@ -360,7 +388,12 @@ mod tests {
             .into_iter()
             .map(|token| (token.text, token.line))
             .collect();
-        let of = |word: &str| lines.iter().find(|(text, _)| text == word).map(|(_, line)| *line);
+        let of = |word: &str| {
+            lines
+                .iter()
+                .find(|(text, _)| text == word)
+                .map(|(_, line)| *line)
+        };
         assert_eq!(
             (of("a"), of("b"), of("c"), of("d")),
             (Some(2), Some(5), Some(6), Some(8))
@@ -370,7 +403,9 @@ mod tests {
     #[test]
     fn imports_are_taken_apart() {
         assert_eq!(
-            paths("use crate::{a, b::{self, c as d}, e::*};\npub use ::std::fs;\nuse solo;\nextern crate old;"),
+            paths(
+                "use crate::{a, b::{self, c as d}, e::*};\npub use ::std::fs;\nuse solo;\nextern crate old;"
+            ),
             [
                 "crate::a",
                 "crate::b",
@@ -386,8 +421,17 @@ mod tests {
     #[test]
     fn paths_in_code_are_seen() {
         assert_eq!(
-            paths("fn f(x: super::g::H) -> Vec<crate::i::J> { ::std::fs::read(k::l::<m::N>()); x.o(); p!(q::r) }"),
-            ["super::g::H", "crate::i::J", "std::fs::read", "k::l", "m::N", "q::r"]
+            paths(
+                "fn f(x: super::g::H) -> Vec<crate::i::J> { ::std::fs::read(k::l::<m::N>()); x.o(); p!(q::r) }"
+            ),
+            [
+                "super::g::H",
+                "crate::i::J",
+                "std::fs::read",
+                "k::l",
+                "m::N",
+                "q::r"
+            ]
         );
     }
 
@@ -398,7 +442,10 @@ mod tests {
             .into_iter()
             .map(|path| path.inside)
             .collect();
-        assert_eq!(inside, [vec!["a".to_owned()], vec!["a".into(), "b".into()], vec![]]);
+        assert_eq!(
+            inside,
+            [vec!["a".to_owned()], vec!["a".into(), "b".into()], vec![]]
+        );
     }
 
     #[test]

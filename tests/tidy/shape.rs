@@ -26,8 +26,9 @@ pub(crate) fn check(file: &SourceFile) -> Vec<Finding> {
     }
     let lines = file.text.lines().count();
     if lines > MAX_LINES {
-        let what =
-            format!("{lines} lines are too long for one thing (at most {MAX_LINES}); split it by what it is about");
+        let what = format!(
+            "{lines} lines are too long for one thing (at most {MAX_LINES}); split it by what it is about"
+        );
         findings.push(finding(MAX_LINES + 1, what));
     }
     if file.path.ends_with("/mod.rs")
@@ -138,7 +139,11 @@ mod tests {
                 [13],
                 "{logic}"
             );
-            assert_eq!(lines("src/engine/a.rs", &format!("{listing}{logic}")), [], "{logic}");
+            assert_eq!(
+                lines("src/engine/a.rs", &format!("{listing}{logic}")),
+                [],
+                "{logic}"
+            );
         }
     }
 }

@@ -57,7 +57,8 @@ fn starts_a_path(line: &str, start: &str) -> bool {
     line.match_indices(start).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         // A Windows path has its drive before it.
-        start.starts_with('\\') || !before.is_some_and(|c| c.is_alphanumeric() || "._-/{}$<>~*".contains(c))
+        start.starts_with('\\')
+            || !before.is_some_and(|c| c.is_alphanumeric() || "._-/{}$<>~*".contains(c))
     })
 }
 
@@ -79,7 +80,13 @@ mod tests {
     #[test]
     fn every_machine_path_is_found_in_every_text() {
         for start in MACHINE_PATHS {
-            for file in ["README.md", "src/lib.rs", "Cargo.toml", ".ci/run", "Cargo.lock"] {
+            for file in [
+                "README.md",
+                "src/lib.rs",
+                "Cargo.toml",
+                ".ci/run",
+                "Cargo.lock",
+            ] {
                 for text in [
                     format!("first\nsee `{start}notes`"),
                     format!("\nC:{start}x"),

@@ -52,7 +52,9 @@ struct Flags {
 
 #[derive(Debug, Error)]
 enum MainError {
-    #[error("cannot tell which CPUs this process may use: run it where sched_getaffinity is allowed")]
+    #[error(
+        "cannot tell which CPUs this process may use: run it where sched_getaffinity is allowed"
+    )]
     Affinity,
     #[error("{} in {}: {error}", system.name(), workload.name())]
     Run {
@@ -61,7 +63,10 @@ enum MainError {
         error: RunError,
     },
     #[error("cannot write the results to {}: {error}; check the directory and its permissions", path.display())]
-    Json { path: PathBuf, error: std::io::Error },
+    Json {
+        path: PathBuf,
+        error: std::io::Error,
+    },
 }
 
 fn main() -> ExitCode {
@@ -102,8 +107,11 @@ fn compare(flags: &Flags) -> Result<(), MainError> {
 /// All runs of one workload: every system once, then every system again.
 fn measure_row(workload: Workload, flags: &Flags, cpus: Cpus) -> Result<Row, MainError> {
     let size = workload.size(flags.quick);
-    let taking_part = System::ALL.iter().filter(|system| system.setting(workload).is_some());
-    let mut samples: Vec<(System, Vec<Sample>)> = taking_part.map(|&system| (system, Vec::new())).collect();
+    let taking_part = System::ALL
+        .iter()
+        .filter(|system| system.setting(workload).is_some());
+    let mut samples: Vec<(System, Vec<Sample>)> =
+        taking_part.map(|&system| (system, Vec::new())).collect();
     for run in 1..=flags.runs {
         for (system, samples) in &mut samples {
             eprint!(

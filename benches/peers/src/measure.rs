@@ -19,9 +19,13 @@ pub(crate) struct Sample {
 /// Why a run has no sample.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
-    #[error("{expected} were sent but {counted} counted: the figure would be worthless, so the run is refused")]
+    #[error(
+        "{expected} were sent but {counted} counted: the figure would be worthless, so the run is refused"
+    )]
     WrongCount { expected: u64, counted: u64 },
-    #[error("cannot pin a thread to CPU {cpu}: allow it in this process's affinity mask (taskset, cpuset)")]
+    #[error(
+        "cannot pin a thread to CPU {cpu}: allow it in this process's affinity mask (taskset, cpuset)"
+    )]
     Pin { cpu: usize },
     #[error("a thread of the run panicked: {0}")]
     Panicked(String),
@@ -168,7 +172,8 @@ pub(crate) fn on_pinned_thread<T: Send>(
         pin(cpu)?;
         body()
     };
-    std::thread::scope(|scope| scope.spawn(pinned).join()).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    std::thread::scope(|scope| scope.spawn(pinned).join())
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 /// The text of a panic.
@@ -192,15 +197,26 @@ mod tests {
     #[test]
     fn percentiles_are_by_nearest_rank() {
         let values: Vec<u64> = (1..=200).collect();
-        assert_eq!((percentile(&values, 0.5), percentile(&values, 0.99)), (100, 198));
+        assert_eq!(
+            (percentile(&values, 0.5), percentile(&values, 0.99)),
+            (100, 198)
+        );
         assert_eq!(percentile(&[7], 0.99), 7);
     }
 
     #[test]
     fn a_wrong_count_is_no_sample() {
         assert!(Sample::rate(10, 9, Duration::from_secs(1)).is_err());
-        assert_eq!(Sample::rate(10, 10, Duration::from_secs(2)).expect("exact").value, 5.0);
-        assert!(RoundTrips::new(1, 0).sample(1).is_err(), "nothing was recorded");
+        assert_eq!(
+            Sample::rate(10, 10, Duration::from_secs(2))
+                .expect("exact")
+                .value,
+            5.0
+        );
+        assert!(
+            RoundTrips::new(1, 0).sample(1).is_err(),
+            "nothing was recorded"
+        );
     }
 
     #[test]

@@ -36,7 +36,11 @@ pub(crate) enum CounterMsg {
 impl Actor for Counter {
     type Msg = CounterMsg;
 
-    fn receive(&mut self, message: CounterMsg, context: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        message: CounterMsg,
+        context: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         match message {
             CounterMsg::Add(number) => self.total += number,
             CounterMsg::Total(reply) => context.reply(reply, self.total),
@@ -97,14 +101,22 @@ impl Driver {
 
     /// One ask at a time: their number is no workload.
     fn ask_next(&mut self, context: &mut Context<'_, Self>) {
-        context.ask(self.counters[self.answers], CounterMsg::Total, DriverMsg::Counted);
+        context.ask(
+            self.counters[self.answers],
+            CounterMsg::Total,
+            DriverMsg::Counted,
+        );
     }
 }
 
 impl Actor for Driver {
     type Msg = DriverMsg;
 
-    fn receive(&mut self, message: DriverMsg, context: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        message: DriverMsg,
+        context: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         match message {
             DriverMsg::Start(reply) => {
                 self.reply = Some(reply);
@@ -146,7 +158,11 @@ pub(crate) enum PayloadMsg {
 impl Actor for PayloadCounter {
     type Msg = PayloadMsg;
 
-    fn receive(&mut self, message: PayloadMsg, context: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        message: PayloadMsg,
+        context: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         match message {
             PayloadMsg::Add(payload) => {
                 self.total += payload[0];
@@ -208,7 +224,11 @@ impl PayloadDriver {
 impl Actor for PayloadDriver {
     type Msg = PayloadDriverMsg;
 
-    fn receive(&mut self, message: PayloadDriverMsg, context: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        message: PayloadDriverMsg,
+        context: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         match message {
             PayloadDriverMsg::Start(reply) => {
                 self.reply = Some(reply);
@@ -256,7 +276,11 @@ pub(crate) enum NodeMsg {
 impl Actor for Node {
     type Msg = NodeMsg;
 
-    fn receive(&mut self, message: NodeMsg, context: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        message: NodeMsg,
+        context: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         match message {
             NodeMsg::Join(next, joined) => {
                 self.next = Some(next);
@@ -343,7 +367,11 @@ impl Spawner {
 impl Actor for Spawner {
     type Msg = SpawnerMsg;
 
-    fn receive(&mut self, message: SpawnerMsg, context: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        message: SpawnerMsg,
+        context: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         match message {
             SpawnerMsg::Start(reply) => {
                 self.reply = Some(reply);

@@ -7,8 +7,8 @@ use corecast::{Actor, ActorRef, AskError, CoreId, Handle, Runtime, Scope};
 
 use crate::measure::{Cpus, RoundTrips, RunError, Sample};
 use crate::own_actors::{
-    Counter, CounterMsg, Driver, DriverMsg, Node, NodeMsg, PayloadCounter, PayloadDriver, PayloadDriverMsg, Spawner,
-    SpawnerMsg,
+    Counter, CounterMsg, Driver, DriverMsg, Node, NodeMsg, PayloadCounter, PayloadDriver,
+    PayloadDriverMsg, Spawner, SpawnerMsg,
 };
 use crate::workload::{PARK_PAUSE_US, Size, Workload};
 
@@ -60,14 +60,21 @@ fn drive(handle: &Handle, core: CoreId, size: Size, actors: u64) -> Result<Sampl
     let counters = (0..actors)
         .map(|_| spawn_on(handle, core, Counter::default))
         .collect::<Result<Vec<_>, _>>()?;
-    let driver = spawn_on(handle, core, move || Driver::new(counters.clone(), size.messages))?;
-    let (counted, elapsed) = handle.ask(driver, DriverMsg::Start).wait().map_err(RunError::lost)?;
+    let driver = spawn_on(handle, core, move || {
+        Driver::new(counters.clone(), size.messages)
+    })?;
+    let (counted, elapsed) = handle
+        .ask(driver, DriverMsg::Start)
+        .wait()
+        .map_err(RunError::lost)?;
     Sample::rate(size.messages, counted, elapsed)
 }
 
 fn tell_cores(handle: &Handle, size: Size) -> Result<Sample, RunError> {
     let counter = spawn_on(handle, CoreId(1), PayloadCounter::default)?;
-    let driver = spawn_on(handle, CoreId(0), move || PayloadDriver::new(counter, size.messages))?;
+    let driver = spawn_on(handle, CoreId(0), move || {
+        PayloadDriver::new(counter, size.messages)
+    })?;
     let (counted, elapsed) = handle
         .ask(driver, PayloadDriverMsg::Start)
         .wait()
@@ -91,7 +98,10 @@ fn ring(handle: &Handle, size: Size) -> Result<Sample, RunError> {
     let run = move |scope: Scope| async move {
         let started = Instant::now();
         scope.tell(first, NodeMsg::Token(size.messages - 1));
-        scope.ask(last, NodeMsg::Finished).await.map(|()| started.elapsed())
+        scope
+            .ask(last, NodeMsg::Finished)
+            .await
+            .map(|()| started.elapsed())
     };
     let elapsed = handle
         .run_on(CoreId(0), run)
@@ -100,14 +110,20 @@ fn ring(handle: &Handle, size: Size) -> Result<Sample, RunError> {
         .map_err(RunError::lost)?;
     let mut hops = 0;
     for node in nodes {
-        hops += handle.ask(node, NodeMsg::Hops).wait().map_err(RunError::lost)?;
+        hops += handle
+            .ask(node, NodeMsg::Hops)
+            .wait()
+            .map_err(RunError::lost)?;
     }
     Sample::rate(size.messages, hops, elapsed)
 }
 
 fn spawn(handle: &Handle, size: Size) -> Result<Sample, RunError> {
     let spawner = spawn_on(handle, CoreId(0), move || Spawner::new(size.messages))?;
-    let (counted, elapsed) = handle.ask(spawner, SpawnerMsg::Start).wait().map_err(RunError::lost)?;
+    let (counted, elapsed) = handle
+        .ask(spawner, SpawnerMsg::Start)
+        .wait()
+        .map_err(RunError::lost)?;
     Sample::rate(size.messages, counted, elapsed)
 }
 
@@ -138,5 +154,8 @@ fn spawn_on<A: Actor>(
     core: CoreId,
     factory: impl FnMut() -> A + Send + 'static,
 ) -> Result<ActorRef<A::Msg>, RunError> {
-    handle.spawn_on(core, factory).wait().map_err(RunError::lost)
+    handle
+        .spawn_on(core, factory)
+        .wait()
+        .map_err(RunError::lost)
 }

@@ -66,7 +66,9 @@ async fn tell(size: Size) -> Result<Sample, RunError> {
 }
 
 async fn actors(size: Size) -> Result<Sample, RunError> {
-    let counters: Vec<_> = (0..size.actors).map(|_| Counter::default().start()).collect();
+    let counters: Vec<_> = (0..size.actors)
+        .map(|_| Counter::default().start())
+        .collect();
     yield_now().await;
     let started = Instant::now();
     for round in 1..=size.messages / size.actors {
@@ -91,8 +93,14 @@ async fn ring(size: Size) -> Result<Sample, RunError> {
     let last = (size.messages - 1) % size.actors;
     for (index, node) in nodes.iter().enumerate() {
         let next = nodes[(index + 1) % nodes.len()].clone();
-        let done = if index as u64 == last { done.take() } else { None };
-        node.send(Join { next, done }).await.map_err(RunError::lost)?;
+        let done = if index as u64 == last {
+            done.take()
+        } else {
+            None
+        };
+        node.send(Join { next, done })
+            .await
+            .map_err(RunError::lost)?;
     }
     let started = Instant::now();
     nodes[0].do_send(Token(size.messages - 1));
@@ -141,7 +149,11 @@ async fn tell_cores(size: Size, counter: Addr<Counter>) -> Result<Sample, RunErr
     Sample::rate(size.messages, counted, started.elapsed())
 }
 
-async fn ask_cores(workload: Workload, size: Size, counter: Addr<Counter>) -> Result<Sample, RunError> {
+async fn ask_cores(
+    workload: Workload,
+    size: Size,
+    counter: Addr<Counter>,
+) -> Result<Sample, RunError> {
     let mut trips = RoundTrips::new(size.messages, size.warm_up);
     if workload == Workload::AskHot {
         actix_rt::spawn(keep_awake());
@@ -161,7 +173,8 @@ where
     F: Future<Output = Result<Sample, RunError>> + 'static,
 {
     on_pinned_thread(cpus.first, || {
-        let system = System::with_tokio_rt(|| runtime().expect("a runtime without drivers always starts"));
+        let system =
+            System::with_tokio_rt(|| runtime().expect("a runtime without drivers always starts"));
         let joined = system.block_on(async { actix_rt::spawn(make()).await });
         joined.unwrap_or_else(|error| Err(RunError::Panicked(error.to_string())))
     })
@@ -192,7 +205,9 @@ impl Remote {
 
     fn stop(self) -> Result<(), RunError> {
         self.0.stop();
-        self.0.join().map_err(|panic| crate::measure::panicked(panic.as_ref()))
+        self.0
+            .join()
+            .map_err(|panic| crate::measure::panicked(panic.as_ref()))
     }
 }
 

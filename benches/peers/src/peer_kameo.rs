@@ -44,9 +44,11 @@ pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, 
         Workload::TellCores => on_two_cpus(workload, cpus, |remote| async move {
             tell_cores(size, spawn_at(&remote)).await
         }),
-        Workload::AskHot | Workload::AskParked => on_two_cpus(workload, cpus, |remote| async move {
-            ask_cores(workload, size, spawn_at(&remote)).await
-        }),
+        Workload::AskHot | Workload::AskParked => {
+            on_two_cpus(workload, cpus, |remote| async move {
+                ask_cores(workload, size, spawn_at(&remote)).await
+            })
+        }
     }
 }
 
@@ -64,7 +66,9 @@ async fn tell(size: Size) -> Result<Sample, RunError> {
 }
 
 async fn actors(size: Size) -> Result<Sample, RunError> {
-    let counters: Vec<_> = (0..size.actors).map(|_| spawn_actor(Counter::default())).collect();
+    let counters: Vec<_> = (0..size.actors)
+        .map(|_| spawn_actor(Counter::default()))
+        .collect();
     yield_now().await;
     let started = Instant::now();
     for round in 1..=size.messages / size.actors {
@@ -83,14 +87,23 @@ async fn actors(size: Size) -> Result<Sample, RunError> {
 }
 
 async fn ring(size: Size) -> Result<Sample, RunError> {
-    let nodes: Vec<_> = (0..size.actors).map(|_| spawn_actor(Node::default())).collect();
+    let nodes: Vec<_> = (0..size.actors)
+        .map(|_| spawn_actor(Node::default()))
+        .collect();
     let (done, finished) = oneshot::channel();
     let mut done = Some(done);
     let last = (size.messages - 1) % size.actors;
     for (index, node) in nodes.iter().enumerate() {
         let next = nodes[(index + 1) % nodes.len()].clone();
-        let done = if index as u64 == last { done.take() } else { None };
-        node.ask(Join { next, done }).send().await.map_err(RunError::lost)?;
+        let done = if index as u64 == last {
+            done.take()
+        } else {
+            None
+        };
+        node.ask(Join { next, done })
+            .send()
+            .await
+            .map_err(RunError::lost)?;
     }
     let started = Instant::now();
     nodes[0]
@@ -144,7 +157,11 @@ async fn tell_cores(size: Size, counter: ActorRef<Counter>) -> Result<Sample, Ru
     Sample::rate(size.messages, counted, started.elapsed())
 }
 
-async fn ask_cores(workload: Workload, size: Size, counter: ActorRef<Counter>) -> Result<Sample, RunError> {
+async fn ask_cores(
+    workload: Workload,
+    size: Size,
+    counter: ActorRef<Counter>,
+) -> Result<Sample, RunError> {
     let mut trips = RoundTrips::new(size.messages, size.warm_up);
     for _ in 0..size.warm_up + size.messages {
         pause_before_ask(workload);
@@ -253,7 +270,9 @@ impl Message<Token> for Node {
         self.hops += 1;
         if left > 0 {
             let next = self.next.as_ref().expect("joined before the token came");
-            next.tell(Token(left - 1)).try_send().expect("the ring stays up");
+            next.tell(Token(left - 1))
+                .try_send()
+                .expect("the ring stays up");
         } else if let Some(done) = self.done.take() {
             // Nobody listens when the run failed.
             let _ = done.send(());

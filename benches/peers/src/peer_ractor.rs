@@ -42,9 +42,11 @@ pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, 
         Workload::TellCores => on_two_cpus(workload, cpus, |remote| async move {
             tell_cores(size, spawn_at(&remote).await?).await
         }),
-        Workload::AskHot | Workload::AskParked => on_two_cpus(workload, cpus, |remote| async move {
-            ask_cores(workload, size, spawn_at(&remote).await?).await
-        }),
+        Workload::AskHot | Workload::AskParked => {
+            on_two_cpus(workload, cpus, |remote| async move {
+                ask_cores(workload, size, spawn_at(&remote).await?).await
+            })
+        }
     }
 }
 
@@ -89,15 +91,25 @@ async fn actors(size: Size) -> Result<Sample, RunError> {
 async fn ring(size: Size) -> Result<Sample, RunError> {
     let mut nodes = Vec::new();
     for _ in 0..size.actors {
-        nodes.push(Actor::spawn(None, Node, ()).await.map_err(RunError::lost)?.0);
+        nodes.push(
+            Actor::spawn(None, Node, ())
+                .await
+                .map_err(RunError::lost)?
+                .0,
+        );
     }
     let (done, finished) = oneshot::channel();
     let mut done = Some(done);
     let last = (size.messages - 1) % size.actors;
     for (index, node) in nodes.iter().enumerate() {
         let next = nodes[(index + 1) % nodes.len()].clone();
-        let done = if index as u64 == last { done.take() } else { None };
-        node.cast(NodeMsg::Join(next, done)).map_err(RunError::lost)?;
+        let done = if index as u64 == last {
+            done.take()
+        } else {
+            None
+        };
+        node.cast(NodeMsg::Join(next, done))
+            .map_err(RunError::lost)?;
         ask(node, NodeMsg::Hops).await?;
     }
     let started = Instant::now();
@@ -137,7 +149,9 @@ async fn tell_cores(size: Size, counter: ActorRef<CounterMsg>) -> Result<Sample,
             .map_err(RunError::lost)?;
         if number.is_multiple_of(WINDOW) {
             let (reply, confirmed) = reply_channel();
-            counter.cast(CounterMsg::Total(reply.into())).map_err(RunError::lost)?;
+            counter
+                .cast(CounterMsg::Total(reply.into()))
+                .map_err(RunError::lost)?;
             if let Some(before) = before.replace(confirmed) {
                 before.await.map_err(RunError::lost)?;
             }
@@ -147,7 +161,11 @@ async fn tell_cores(size: Size, counter: ActorRef<CounterMsg>) -> Result<Sample,
     Sample::rate(size.messages, counted, started.elapsed())
 }
 
-async fn ask_cores(workload: Workload, size: Size, counter: ActorRef<CounterMsg>) -> Result<Sample, RunError> {
+async fn ask_cores(
+    workload: Workload,
+    size: Size,
+    counter: ActorRef<CounterMsg>,
+) -> Result<Sample, RunError> {
     let mut trips = RoundTrips::new(size.messages, size.warm_up);
     for _ in 0..size.warm_up + size.messages {
         pause_before_ask(workload);
@@ -167,11 +185,17 @@ async fn ask<M: ractor::Message>(
 }
 
 async fn spawn_counter(stop: Option<StopToken>) -> Result<ActorRef<CounterMsg>, RunError> {
-    Ok(Actor::spawn(None, Counter, stop).await.map_err(RunError::lost)?.0)
+    Ok(Actor::spawn(None, Counter, stop)
+        .await
+        .map_err(RunError::lost)?
+        .0)
 }
 
 async fn spawn_at(remote: &Handle) -> Result<ActorRef<CounterMsg>, RunError> {
-    remote.spawn(spawn_counter(None)).await.map_err(RunError::lost)?
+    remote
+        .spawn(spawn_counter(None))
+        .await
+        .map_err(RunError::lost)?
 }
 
 struct Counter;
@@ -192,8 +216,15 @@ impl Actor for Counter {
     type State = Count;
     type Arguments = Option<StopToken>;
 
-    async fn pre_start(&self, _: ActorRef<CounterMsg>, stop: Option<StopToken>) -> Result<Count, ActorProcessingErr> {
-        Ok(Count { total: 0, _stop: stop })
+    async fn pre_start(
+        &self,
+        _: ActorRef<CounterMsg>,
+        stop: Option<StopToken>,
+    ) -> Result<Count, ActorProcessingErr> {
+        Ok(Count {
+            total: 0,
+            _stop: stop,
+        })
     }
 
     async fn handle(

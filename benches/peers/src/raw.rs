@@ -17,9 +17,9 @@ const LANE_BATCHES: [usize; 3] = [4, 16, 64];
 /// What the baseline of a row is, if it has one.
 pub(crate) fn setting(workload: Workload) -> Option<&'static str> {
     match workload {
-        Workload::TellCores => {
-            Some("crossbeam bounded(4, 16 or 64, the best) of recycled Vec batches of 64, both polling")
-        }
+        Workload::TellCores => Some(
+            "crossbeam bounded(4, 16 or 64, the best) of recycled Vec batches of 64, both polling",
+        ),
         Workload::AskHot => Some("two crossbeam bounded(1) channels, both polling"),
         Workload::AskParked => Some("two eventfds, blocking reads"),
         _ => None,
@@ -52,7 +52,9 @@ fn batched_channel(size: Size, cpus: Cpus, depth: usize) -> Result<Sample, RunEr
     // Room for every buffer there is, so that giving one back never waits.
     let (empty_in, empty_out) = bounded::<Vec<Payload>>(depth);
     for _ in 0..depth {
-        empty_in.send(Vec::with_capacity(RAW_BATCH)).map_err(RunError::lost)?;
+        empty_in
+            .send(Vec::with_capacity(RAW_BATCH))
+            .map_err(RunError::lost)?;
     }
     let receive = move || {
         let (mut counted, mut sum) = (0u64, 0u64);
@@ -158,7 +160,9 @@ fn on_both<A: Send, B: Send>(
             Ok((second()?, Instant::now()))
         });
         let first = on_pinned_thread(cpus.first, first);
-        let (second, ended) = second.join().unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+        let (second, ended) = second
+            .join()
+            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
         Ok((first?, second, ended))
     })
 }

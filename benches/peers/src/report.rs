@@ -138,7 +138,10 @@ impl Row {
             } else {
                 ""
             };
-            let line = format!("  {name:16} {value:24} {ratio:22} {best:9}  {}", result.setting);
+            let line = format!(
+                "  {name:16} {value:24} {ratio:22} {best:9}  {}",
+                result.setting
+            );
             let _ = writeln!(text, "{}", line.trim_end());
         }
         for goal in &self.goals {
@@ -147,7 +150,11 @@ impl Row {
                 (Some(ratio), _) => format!("{ratio:.2}: NOT MET"),
                 (None, _) => "not measured: a side did not run".to_owned(),
             };
-            let _ = writeln!(text, "  goal: corecast / {} {}: {verdict}", goal.against, goal.bound);
+            let _ = writeln!(
+                text,
+                "  goal: corecast / {} {}: {verdict}",
+                goal.against, goal.bound
+            );
         }
         text
     }
@@ -222,7 +229,10 @@ mod tests {
     use super::*;
 
     fn samples(values: &[f64]) -> Vec<Sample> {
-        values.iter().map(|&value| Sample { value, p99: None }).collect()
+        values
+            .iter()
+            .map(|&value| Sample { value, p99: None })
+            .collect()
     }
 
     #[test]
@@ -236,7 +246,11 @@ mod tests {
         assert_eq!(row(Workload::Tell).best_peer, Some("actix"));
         assert_eq!(row(Workload::AskHot).best_peer, Some("kameo"));
         let kameo = &row(Workload::Tell).results[0];
-        assert_eq!((kameo.system, kameo.median), ("kameo", 2.0), "raw has no part in it");
+        assert_eq!(
+            (kameo.system, kameo.median),
+            ("kameo", 2.0),
+            "raw has no part in it"
+        );
     }
 
     #[test]

@@ -66,7 +66,12 @@ impl System {
     }
 
     /// Runs `workload` once, in a runtime started for it and gone afterwards.
-    pub(crate) fn run(self, workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, RunError> {
+    pub(crate) fn run(
+        self,
+        workload: Workload,
+        size: Size,
+        cpus: Cpus,
+    ) -> Result<Sample, RunError> {
         match self {
             Self::Raw => raw::run(workload, size, cpus),
             #[cfg(feature = "corecast")]
@@ -99,7 +104,11 @@ mod tests {
     #[test]
     fn every_peer_has_a_version_and_raw_has_none() {
         for system in System::ALL {
-            assert_eq!(system.version().is_some(), *system != System::Raw, "{system:?}");
+            assert_eq!(
+                system.version().is_some(),
+                *system != System::Raw,
+                "{system:?}"
+            );
         }
     }
 
@@ -119,7 +128,10 @@ mod tests {
                 warm_up: 10,
                 actors: workload.size(true).actors,
             };
-            for system in System::ALL.iter().filter(|system| system.setting(workload).is_some()) {
+            for system in System::ALL
+                .iter()
+                .filter(|system| system.setting(workload).is_some())
+            {
                 if workload.needs_two_cpus() && cpus.first == cpus.second {
                     continue;
                 }

@@ -51,7 +51,9 @@ where
             run_task(&local, make(handle))
         });
         drop(stop);
-        receiving.join().unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+        receiving
+            .join()
+            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
         result
     })
 }
@@ -59,7 +61,9 @@ where
 /// A current-thread runtime without I/O or timers: parking is a condition variable, the cheapest tokio has.
 pub(crate) fn runtime() -> Result<Runtime, RunError> {
     // Looking at messages from other threads on every tick costs little and shortens round trips.
-    Ok(Builder::new_current_thread().global_queue_interval(1).build()?)
+    Ok(Builder::new_current_thread()
+        .global_queue_interval(1)
+        .build()?)
 }
 
 /// Never lets its runtime run out of tasks, so that it polls instead of parking.

@@ -125,7 +125,9 @@ impl Workload {
 
     /// What is done, in a line, with its sizes.
     pub(crate) fn what(self, size: Size) -> String {
-        let Size { actors, messages, .. } = size;
+        let Size {
+            actors, messages, ..
+        } = size;
         match self {
             Self::Tell => format!("{messages} tells, one producer to one counter, one core"),
             Self::Actors => format!(
@@ -133,11 +135,18 @@ impl Workload {
                 messages / actors
             ),
             Self::Ring => format!("{messages} hops of one token round {actors} actors, one core"),
-            Self::Spawn => format!("spawn, tell, ask, stop: {messages} actors one by one, one core"),
-            Self::TellCores => format!("{messages} tells of {} bytes, core to core", size_of::<Payload>()),
+            Self::Spawn => {
+                format!("spawn, tell, ask, stop: {messages} actors one by one, one core")
+            }
+            Self::TellCores => format!(
+                "{messages} tells of {} bytes, core to core",
+                size_of::<Payload>()
+            ),
             Self::AskHot => format!("{messages} asks one at a time, core to core, both awake"),
             Self::AskParked => {
-                format!("{messages} asks one at a time, core to core, both asleep ({PARK_PAUSE_US} µs pause)")
+                format!(
+                    "{messages} asks one at a time, core to core, both asleep ({PARK_PAUSE_US} µs pause)"
+                )
             }
         }
     }
@@ -223,7 +232,10 @@ mod tests {
                 assert!(size.messages > 0);
                 assert_eq!(size.messages % size.actors, 0, "{workload:?}");
             }
-            assert_eq!(Workload::TellCores.size(quick).messages % RAW_BATCH as u64 % 8, 0);
+            assert_eq!(
+                Workload::TellCores.size(quick).messages % RAW_BATCH as u64 % 8,
+                0
+            );
         }
     }
 
