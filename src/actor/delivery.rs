@@ -286,6 +286,37 @@ impl Local {
         }
         Ok(())
     }
+
+    /// Drops what waits in the mailbox of a cell as dead letters.
+    pub(crate) fn discard_mailbox<M: Message>(&mut self, at: CellRef, why: Rejection) {
+        let mut rejected = Vec::new();
+        if let Some(cell) = self.cells.get(at)
+            && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
+        {
+            while let Some(mail) = class.pool.pop(&mut cell.queue) {
+                self.queued_messages -= 1;
+                self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+                if let Mail::User(message) = mail {
+                    rejected.push(message.open());
+                }
+            }
+            if std::mem::take(&mut cell.has_waiting) {
+                for waiting in class.pool.waiting.remove(&at.slot()).into_iter().flatten() {
+                    rejected.push(
+                        refuse(
+                            why,
+                            waiting.message,
+                            Some(Extra::Acknowledge(waiting.stored)),
+                        )
+                        .message,
+                    );
+                }
+            }
+        }
+        for message in rejected {
+            self.dead_letter(why, message);
+        }
+    }
 }
 
 /// A refused message; the sender of an acknowledged one hears of it through its ask.
