@@ -176,12 +176,15 @@ impl Local {
         self.open_asks += 1;
         self.counters.asks += 1;
         let (runtime, core, deadline) = (self.runtime, self.core, self.now + within);
-        let (number, table) = self.ask_table_mut::<R>();
+        let number = self.ask_table_mut::<R>().0;
+        let Some(table) = self.ask_tables[usize::from(number)].get_mut::<AskTable<R>>() else {
+            unreachable!("tables are numbered by type")
+        };
         let slot = table.vacant();
-        let generation = table.slots[slot].generation;
-        let address = ReplyAddress::new(runtime, core, number, slot, generation);
+        let place = &mut table.slots[slot];
+        let address = ReplyAddress::new(runtime, core, number, slot, place.generation);
         let timer = self.timers.insert(deadline, TimerEvent::Ask(address));
-        self.ask_table_mut::<R>().1.slots[slot].open = Some((sink, timer));
+        place.open = Some((sink, timer));
         Ok(ReplyTo::new(address))
     }
 

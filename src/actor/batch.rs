@@ -37,6 +37,9 @@ pub(crate) struct Outgoing<B> {
     spare: Vec<Box<B>>,
 }
 
+/// Messages for which a new batch has room; it keeps what it grows to.
+const FIRST_ROOM: usize = 64;
+
 /// Empty batches kept per type; more are given back to the allocator.
 const SPARE_BATCHES: usize = 64;
 
@@ -87,7 +90,9 @@ pub(crate) enum Note {
 /// Notes by the place of the message that they belong to or precede.
 type Notes = Vec<(u32, Note)>;
 
-/// Messages to actors.
+/// Messages to actors. On cache lines of its own, like all batches: it passes between cores, and a neighbour in use on one
+/// of them would be dragged along (an ask took twice as long in half of the runs).
+#[repr(align(128))]
 pub(crate) struct ActorBatch<M> {
     pub(crate) items: Vec<(CellRef, M)>,
     pub(crate) notes: Notes,
@@ -96,7 +101,7 @@ pub(crate) struct ActorBatch<M> {
 impl<M> Default for ActorBatch<M> {
     fn default() -> Self {
         ActorBatch {
-            items: Vec::new(),
+            items: Vec::with_capacity(FIRST_ROOM),
             notes: Vec::new(),
         }
     }
@@ -144,6 +149,7 @@ impl<M: Message> Batch for ActorBatch<M> {
 }
 
 /// Messages to entities of one region.
+#[repr(align(128))]
 pub(crate) struct EntityBatch<I, M> {
     pub(crate) region: u16,
     pub(crate) items: Vec<(ShardId, I, M)>,
@@ -154,7 +160,7 @@ impl<I, M> Default for EntityBatch<I, M> {
     fn default() -> Self {
         EntityBatch {
             region: 0,
-            items: Vec::new(),
+            items: Vec::with_capacity(FIRST_ROOM),
             notes: Vec::new(),
         }
     }
@@ -212,6 +218,7 @@ fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
 }
 
 /// Replies of one type.
+#[repr(align(128))]
 pub(crate) struct ReplyBatch<R> {
     /// Table and place of each ask, and its reply.
     pub(crate) items: Vec<(super::reply::ReplyAddress, R)>,
@@ -219,7 +226,9 @@ pub(crate) struct ReplyBatch<R> {
 
 impl<R> Default for ReplyBatch<R> {
     fn default() -> Self {
-        ReplyBatch { items: Vec::new() }
+        ReplyBatch {
+            items: Vec::with_capacity(FIRST_ROOM),
+        }
     }
 }
 
@@ -254,6 +263,7 @@ impl<R: Message> Batch for ReplyBatch<R> {
 
 /// Asks that end without a reply, of any type.
 #[derive(Default)]
+#[repr(align(128))]
 pub(crate) struct FailureBatch {
     pub(crate) items: Vec<Failure>,
 }

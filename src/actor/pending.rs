@@ -26,6 +26,8 @@ struct State<T> {
     result: Option<T>,
     waker: Option<Waker>,
     taken: bool,
+    /// A thread waits; without one the system call that wakes it is spared, which would double the time of an ask.
+    thread_waits: bool,
 }
 
 impl<T> Shared<T> {
@@ -47,6 +49,7 @@ pub(crate) fn pending<T>(if_dropped: T) -> (Completer<T>, Pending<T>) {
             result: None,
             waker: None,
             taken: false,
+            thread_waits: false,
         }),
         arrived: Condvar::new(),
     });
@@ -79,8 +82,11 @@ fn finish<T>(shared: &Shared<T>, result: T) {
     let mut state = shared.lock();
     state.result = Some(result);
     let waker = state.waker.take();
+    let thread_waits = state.thread_waits;
     drop(state);
-    shared.arrived.notify_one();
+    if thread_waits {
+        shared.arrived.notify_one();
+    }
     if let Some(waker) = waker {
         waker.wake();
     }
@@ -95,6 +101,7 @@ impl<T> Pending<T> {
                     result: Some(result),
                     waker: None,
                     taken: false,
+                    thread_waits: false,
                 }),
                 arrived: Condvar::new(),
             }),
@@ -113,6 +120,7 @@ impl<T> Pending<T> {
             if let Some(result) = state.result.take() {
                 return result;
             }
+            state.thread_waits = true;
             state = self
                 .shared
                 .arrived
@@ -133,7 +141,10 @@ impl<T> Pending<T> {
         let mut state = self
             .shared
             .arrived
-            .wait_timeout_while(self.shared.lock(), limit, |state| state.result.is_none())
+            .wait_timeout_while(self.shared.lock(), limit, |state| {
+                state.thread_waits = true;
+                state.result.is_none()
+            })
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         if let Some(result) = state.result.take() {

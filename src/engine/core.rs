@@ -210,7 +210,6 @@ impl Engine {
             if self.has_work() {
                 return None;
             }
-            std::hint::spin_loop();
         }
         let local = &mut *self.local.borrow_mut();
         if self.waits_for_room(local) {
@@ -298,8 +297,8 @@ impl Engine {
             if local.has_room() {
                 moved |= take_batches(local, peer, LaneClass::Requests);
             }
-            while let Some(batch) = local.port.reclaim_batch(peer) {
-                batch.reuse(local);
+            while let Some(batches) = local.port.reclaim_batches(peer) {
+                batches.into_iter().for_each(|batch| batch.reuse(local));
             }
         }
         for last in std::mem::take(&mut local.lasts) {

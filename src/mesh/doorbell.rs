@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::Waker;
 
-/// The bell of one core.
+/// The bell of one core, on cache lines of its own, since every core looks at it.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Doorbell {
     asleep: AtomicBool,
     rings: AtomicU64,
