@@ -52,7 +52,7 @@ impl<B: Default> Outgoing<B> {
     }
 
     /// The open batch for a core, and whether it was opened just now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(&mut self, to: CoreId) -> (&mut B, bool) {
         let slot = &mut self.open[to.index()];
         let opened = slot.is_none();

@@ -249,7 +249,7 @@ impl Local {
     }
 
     /// Puts a message for another core into the outbox.
-    #[inline(never)]
+    #[inline(always)]
     fn post<M: Message>(
         &mut self,
         to: ActorRef<M>,

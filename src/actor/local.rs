@@ -255,7 +255,7 @@ impl Local {
     }
 
     /// The number of a message type on this core.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn class_id<M: Message>(&mut self) -> u16 {
         let wanted = TypeId::of::<M>();
         match self.last_class {
@@ -264,6 +264,8 @@ impl Local {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn find_class<M: Message>(&mut self, wanted: TypeId) -> u16 {
         let class = *self.class_ids.entry(wanted).or_insert_with(|| {
             let class = Class::<M> {

@@ -46,6 +46,7 @@ impl Local {
 
     /// Closes one open batch and puts it into its lane, if there is room.
     #[cold]
+    #[inline(never)]
     pub(crate) fn seal(&mut self, to: CoreId, open: OpenBatch) {
         let target = &mut self.outbox[to.index()];
         target.open.retain(|known| *known != open);

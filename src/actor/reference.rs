@@ -292,7 +292,7 @@ impl<I: EntityId, M: Message> Destination for EntityAt<'_, I, M> {
         self.region.entity_ref(I::from_key(self.key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(
         self,
         local: &mut Local,
@@ -311,7 +311,7 @@ impl<I: EntityId, M: Message> Destination for EntityRef<I, M> {
         self
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(
         self,
         local: &mut Local,
@@ -330,7 +330,7 @@ impl<I: EntityId, M: Message> Destination for &EntityRef<I, M> {
         self.clone()
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(
         self,
         local: &mut Local,

@@ -255,7 +255,7 @@ impl Local {
     }
 
     /// Sends to an entity, wherever it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver_to_entity<I: EntityId, M: Message>(
         &mut self,
         region: Region<I, M>,
@@ -282,7 +282,7 @@ impl Local {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn route_to_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
