@@ -8,7 +8,7 @@
 
 use corecast::{
     Actor, ActorRef, AskError, Context, CoreId, EntityType, Fault, Handle, Next, Region, ReplyTo,
-    Runtime, Scope,
+    Runtime, Scope, Settings,
 };
 use crossbeam_channel::bounded;
 use std::time::{Duration, Instant};
@@ -75,22 +75,22 @@ fn main() {
         &mut || spawn(n(1_000_000)),
     );
     row("raw: batched channel, 64 B", "M messages/s", &mut || {
-        raw_channel(n(50_000_000))
+        apart(|| raw_channel(n(50_000_000)))
     });
     row("tell, core to core, 64 B", "M messages/s", &mut || {
-        tell_across(n(10_000_000))
+        tell_across(n(10_000_000), hot())
     });
     row("raw: polling round trip", "µs median", &mut || {
-        raw_polling(n(1_000_000))
+        apart(|| raw_polling(n(1_000_000)))
     });
     row("ask, core to core, hot", "µs median", &mut || {
-        ask_across(n(500_000), HOT, Duration::ZERO)
+        ask_across(n(500_000), hot(), Duration::ZERO)
     });
     row("raw: eventfd round trip", "µs median", &mut || {
-        raw_eventfd(n(2_000).max(200))
+        apart(|| raw_eventfd(n(2_000).max(200)))
     });
     row("ask, core to core, parked", "µs median", &mut || {
-        ask_across(n(2_000).max(200), Duration::ZERO, PAUSE)
+        ask_across(n(2_000).max(200), spinning(Duration::ZERO), PAUSE)
     });
     row("entity activation, one core", "M entities/s", &mut || {
         entities(n(1_000_000)).0
@@ -98,17 +98,84 @@ fn main() {
     row("idle entity beyond its state", "bytes", &mut || {
         entities(1_000_000).1
     });
+    // One setting at a time against the defaults, for tuning.md.
+    for spin_us in [0, 20, 50, 2_000] {
+        let name = format!("setting: spin {spin_us} us, ask");
+        row(&name, "µs median", &mut || {
+            ask_across(
+                n(20_000).max(500),
+                spinning(Duration::from_micros(spin_us)),
+                Duration::ZERO,
+            )
+        });
+    }
+    for batch_messages in [1, 8, 64, 256] {
+        let name = format!("setting: batch {batch_messages}, tell across");
+        let settings = || Settings {
+            batch_messages,
+            ..hot()
+        };
+        row(&name, "M messages/s", &mut || {
+            tell_across(n(5_000_000), settings())
+        });
+    }
+    for lane_batches in [2, 16, 128] {
+        let name = format!("setting: lane {lane_batches}, tell across");
+        let settings = || Settings {
+            lane_batches,
+            ..hot()
+        };
+        row(&name, "M messages/s", &mut || {
+            tell_across(n(5_000_000), settings())
+        });
+    }
+    for turn_messages in [16, 512, 8_192] {
+        let name = format!("setting: turn {turn_messages}, tell across");
+        let settings = || Settings {
+            turn_messages,
+            ..hot()
+        };
+        row(&name, "M messages/s", &mut || {
+            tell_across(n(5_000_000), settings())
+        });
+    }
+    for (place, coordination) in [("beside", 1), ("on", 0)] {
+        let name = format!("setting: coordination {place} the core, ring");
+        row(&name, "M hops/s", &mut || {
+            let cores = "0".parse().expect("a CPU");
+            ring_on(
+                n(5_000_000),
+                Settings {
+                    cores,
+                    coordination: Some(coordination),
+                    ..hot()
+                },
+            )
+        });
+    }
 }
 
 fn one_core() -> Runtime {
-    start("0", HOT)
+    let cores = "0".parse().expect("a CPU");
+    start(Settings { cores, ..hot() })
 }
 
-fn start(cores: &str, spin: Duration) -> Runtime {
-    let cores = cores.parse().expect("a list of CPUs");
+/// Both CPUs, and cores that never park between two messages.
+fn hot() -> Settings {
+    spinning(HOT)
+}
+
+fn spinning(spin: Duration) -> Settings {
+    Settings {
+        cores: "0-1".parse().expect("two CPUs"),
+        spin: Some(spin),
+        ..Settings::default()
+    }
+}
+
+fn start(settings: Settings) -> Runtime {
     Runtime::builder()
-        .cores(cores)
-        .spin(spin)
+        .settings(settings)
         .start()
         .expect("the runtime starts")
 }
@@ -287,8 +354,13 @@ impl Actor for Node {
 }
 
 fn ring(hops: u64) -> f64 {
+    let cores = "0".parse().expect("a CPU");
+    ring_on(hops, Settings { cores, ..hot() })
+}
+
+fn ring_on(hops: u64, settings: Settings) -> f64 {
     let hops = hops / 100 * 100;
-    let runtime = one_core();
+    let runtime = start(settings);
     let handle = runtime.handle();
     let nodes: Vec<_> = (0..100)
         .map(|_| {
@@ -433,8 +505,8 @@ impl Actor for Windowed {
     }
 }
 
-fn tell_across(messages: u64) -> f64 {
-    let runtime = start("0-1", HOT);
+fn tell_across(messages: u64, settings: Settings) -> f64 {
+    let runtime = start(settings);
     let handle = runtime.handle();
     let counter = counter(&handle, CoreId(1));
     let driver = handle
@@ -455,8 +527,8 @@ fn median_us(mut samples: Vec<u64>) -> f64 {
     samples[samples.len() / 2] as f64 / 1_000.0
 }
 
-fn ask_across(asks: u64, spin: Duration, pause: Duration) -> f64 {
-    let runtime = start("0-1", spin);
+fn ask_across(asks: u64, settings: Settings, pause: Duration) -> f64 {
+    let runtime = start(settings);
     let handle = runtime.handle();
     let counter = counter(&handle, CoreId(1));
     let ask = move |scope: Scope| async move {
@@ -472,6 +544,11 @@ fn ask_across(asks: u64, spin: Duration, pause: Duration) -> f64 {
         samples
     };
     median_us(handle.run_on(CoreId(0), ask).wait().expect("the asks run"))
+}
+
+/// Measures on a thread of its own, since pinning the main thread would leave the runtime that CPU only.
+fn apart(measure: impl FnOnce() -> f64 + Send) -> f64 {
+    std::thread::scope(|scope| scope.spawn(measure).join().expect("a measurement"))
 }
 
 fn pin(cpu: usize) {

@@ -560,6 +560,7 @@ impl Local {
     }
 
     fn count_suspended_at(&mut self, place: Option<EntityPlace>, change: i32) {
+        self.suspended = self.suspended.saturating_add_signed(change as isize);
         if let Some(place) = place {
             let suspended = &mut self.region_states[usize::from(place.region)].suspended;
             let count = suspended.entry(place.shard).or_default();

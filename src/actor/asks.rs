@@ -15,6 +15,7 @@ use crate::base::paged::Paged;
 use crate::base::timer_wheel::TimerKey;
 use crate::wire::message::Message;
 use std::any::TypeId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// The time an ask waits for its reply unless told otherwise.
@@ -230,12 +231,19 @@ impl Local {
             Some((sink, timer)) => {
                 self.open_asks -= 1;
                 self.timers.cancel(timer);
-                sink(self, outcome);
+                self.settle(|local| sink(local, outcome));
             }
             None => {
                 self.counters.late_replies += 1;
                 discard(Uncertainty::DroppedUnanswered.into(), outcome);
             }
+        }
+    }
+
+    /// Hands an outcome over. What it is for catches its own panics; what is left is a destructor of the reply's type.
+    fn settle(&mut self, end: impl FnOnce(&mut Local)) {
+        if catch_unwind(AssertUnwindSafe(|| end(self))).is_err() {
+            tracing::error!(core = %self.core, "the end of an ask panicked");
         }
     }
 
@@ -251,7 +259,7 @@ impl Local {
             if let Some((timer, end)) = ended {
                 self.open_asks -= 1;
                 self.timers.cancel(timer);
-                end(self);
+                self.settle(end);
             }
         } else {
             let to = address.core();

@@ -71,7 +71,9 @@ impl Local {
         let Some(cell) = self.cells.get(to) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        if room == Room::Bounded && (cell.queue.len() >= cell.capacity || !has_room) {
+        if room == Room::Bounded
+            && (cell.queue.len() >= cell.capacity || !has_room || cell.has_waiting)
+        {
             return self.store_when_full(to, message, extra);
         }
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
@@ -101,7 +103,7 @@ impl Local {
         let Some(cell) = self.cells.get(to) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        if cell.queue.len() < cell.capacity {
+        if cell.queue.len() < cell.capacity && !cell.has_waiting {
             return Err(refuse(Rejection::CoreBudget, message, extra));
         }
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {

@@ -170,6 +170,8 @@ pub struct Local {
     pub(crate) blocking: Arc<dyn super::task::Executor>,
     pub(crate) me: Weak<RefCell<Local>>,
     pub(crate) draining: bool,
+    /// Actors that wait in an asynchronous handler.
+    pub(crate) suspended: usize,
     /// The core stops: no entity starts any more.
     pub(crate) stopping: bool,
     /// The driver wants the core back: the turn ends with the activation under way.
@@ -239,6 +241,7 @@ impl Local {
             blocking: setup.blocking,
             me,
             draining: false,
+            suspended: 0,
             stopping: false,
             yield_wanted: false,
             stop_wanted: false,

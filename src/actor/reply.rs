@@ -7,7 +7,7 @@
 //! through the exit that its runtime has registered.
 
 use super::refusal::{AskError, Uncertainty};
-use crate::base::ids::CoreId;
+use crate::base::ids::{CoreId, Incarnation};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +24,11 @@ impl RuntimeId {
     pub(crate) fn next() -> RuntimeId {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         RuntimeId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The incarnation of a node that runs alone: references of another runtime of this process lead nowhere.
+    pub(crate) fn incarnation(self) -> Incarnation {
+        Incarnation(self.0)
     }
 }
 

@@ -206,7 +206,8 @@ impl Tasks {
         let task = self.get(id)?;
         let waker = task.waker.clone()?;
         // From here on a wake counts again.
-        waker.listed.store(false, Ordering::Release);
+        // A swap, so that whoever found it set has its data seen by this poll.
+        waker.listed.swap(false, Ordering::AcqRel);
         Some((task.job.take()?, Waker::from(waker)))
     }
 

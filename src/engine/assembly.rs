@@ -15,7 +15,7 @@ use crate::actor::reference::{Home, Region};
 use crate::actor::reply::{Exit, RuntimeId, close_exit, open_exit};
 use crate::actor::task::Executor;
 use crate::actor::trace::Tracer;
-use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId};
+use crate::base::ids::{CoreId, EntityTypeId, NodeId};
 use crate::mesh::doorbell::Doorbell;
 use crate::mesh::lane::{LaneDepths, Port, connect};
 use crate::sharding::coordinator::Coordinator;
@@ -149,7 +149,7 @@ pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
         .into_iter()
         .zip(jobs)
         .map(|(port, jobs)| EngineSeed {
-            home: Home::new(NodeId(0), Incarnation(1)),
+            home: Home::new(NodeId(0), runtime.incarnation()),
             runtime,
             limits: spec.limits.clone(),
             topology: topology.clone(),

@@ -11,6 +11,9 @@ use crate::sharding::move_error::MoveError;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How long after the deadline of a shutdown the cores may take to come to a halt.
+const HALT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Pause between two rounds of questions while the cores drain.
 const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 
@@ -177,7 +180,9 @@ impl Engine {
             return false;
         };
         if let Some(drained) = drain.halted {
-            return drain.answers.len() == cores && self.stop_all(local, drained);
+            // A core that does not even answer now is held by a handler, or dead; the others need not wait for it.
+            let all = drain.answers.len() == cores;
+            return (all || now >= drain.deadline + HALT_PATIENCE) && self.stop_all(local, drained);
         }
         if drain.answers.len() == cores {
             let answers = std::mem::take(&mut drain.answers);

@@ -294,9 +294,7 @@ impl Engine {
                 continue;
             }
             moved |= take_batches(local, peer, LaneClass::Replies);
-            if local.has_room() {
-                moved |= take_batches(local, peer, LaneClass::Requests);
-            }
+            moved |= take_batches(local, peer, LaneClass::Requests);
             while let Some(batches) = local.port.reclaim_batches(peer) {
                 batches.into_iter().for_each(|batch| batch.reuse(local));
             }
@@ -456,6 +454,10 @@ pub(crate) type RegionInstaller = Box<dyn Fn(&mut Local) + Send + Sync>;
 fn take_batches(local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
     let mut moved = false;
     for _ in 0..BATCHES_PER_TURN {
+        if class == LaneClass::Requests && !local.has_room() {
+            // They stay in the lane, and in the end with their senders.
+            break;
+        }
         let Some(mut batch) = local.port.receive_batch(peer, class) else {
             break;
         };

@@ -16,10 +16,6 @@ impl Engine {
         // From the first question on nothing new starts here.
         local.draining = true;
         let held: usize = local.regions.iter().map(|region| region.held()).sum();
-        let suspended = local
-            .region_states
-            .iter()
-            .any(|state| !state.suspended.is_empty());
         let idle = self.jobs_are_empty()
             && local.ready.is_empty()
             && local.queued_messages == 0
@@ -27,7 +23,7 @@ impl Engine {
             && !local.tasks.any_woken()
             && self.shipping.is_empty()
             && held == 0
-            && !suspended;
+            && local.suspended == 0;
         DrainAnswer {
             core: local.core,
             round,

@@ -5,6 +5,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 
@@ -18,7 +19,10 @@ pub struct BlockingPool {
 
 /// The threads of a pool, to be joined after the pool has been dropped.
 #[derive(Debug)]
-pub struct BlockingThreads(Vec<JoinHandle<()>>);
+pub struct BlockingThreads {
+    threads: Vec<JoinHandle<()>>,
+    closed: Arc<AtomicBool>,
+}
 
 impl BlockingPool {
     /// Starts `threads` threads with a queue of at most `depth` calls.
@@ -30,26 +34,35 @@ impl BlockingPool {
         depth: usize,
     ) -> std::io::Result<(Arc<BlockingPool>, BlockingThreads)> {
         let (queue, work) = bounded(depth);
+        let closed = Arc::new(AtomicBool::new(false));
         let threads = (0..threads)
             .map(|number| {
                 let work: Receiver<Work> = work.clone();
+                let closed = closed.clone();
                 thread::Builder::new()
                     .name(format!("corecast-blocking-{number}"))
                     .spawn(move || {
+                        // What is still queued at the end is dropped, and whoever waits for it is told.
                         for work in work {
-                            block_on(work);
+                            if !closed.load(Ordering::Relaxed) {
+                                block_on(work);
+                            }
                         }
                     })
             })
             .collect::<Result<_, _>>()?;
-        Ok((Arc::new(BlockingPool { queue }), BlockingThreads(threads)))
+        Ok((
+            Arc::new(BlockingPool { queue }),
+            BlockingThreads { threads, closed },
+        ))
     }
 }
 
 impl BlockingThreads {
     /// Waits for the threads to finish what they have begun. The pool must have been dropped.
     pub fn join(self) {
-        for thread in self.0 {
+        self.closed.store(true, Ordering::Relaxed);
+        for thread in self.threads {
             // Work catches its own panics, so a thread that panicked has nothing to tell.
             let _ = thread.join();
         }

@@ -45,13 +45,19 @@ pub struct ThreadSettings {
 pub struct CoreThread {
     thread: Option<JoinHandle<()>>,
     /// Closed after the thread has been joined.
-    eventfd: Option<LeakedEventfd>,
+    eventfd: Option<Arc<LeakedEventfd>>,
 }
 
 impl CoreThread {
     /// Waits until the core has stopped.
     pub fn join(mut self) {
         self.join_now();
+    }
+
+    /// The eventfd of its executor.
+    #[must_use]
+    pub fn eventfd(&self) -> Option<Arc<LeakedEventfd>> {
+        self.eventfd.clone()
     }
 
     fn join_now(&mut self) {
@@ -115,7 +121,7 @@ pub(crate) fn start(
     };
     match outcome.recv() {
         Ok(Ok(eventfd)) => {
-            running.eventfd = Some(eventfd);
+            running.eventfd = Some(Arc::new(eventfd));
             Ok(running)
         }
         Ok(Err(error)) => Err(error),
@@ -134,15 +140,15 @@ fn run(
     shared: &Shared,
     started: &Started,
 ) {
-    let (made, eventfd) = leaked_eventfd::watch(|| {
+    let made = leaked_eventfd::watch(|| {
         LocalExecutorBuilder::new(Placement::Fixed(settings.cpu))
             .preempt_timer(settings.preempt)
             .io_memory(settings.io_memory_bytes)
             .ring_depth(settings.ring_depth)
             .make()
     });
-    let executor = match made {
-        Ok(executor) => executor,
+    let (executor, eventfd) = match made {
+        Ok(made) => made,
         Err(error) => {
             let _ = started.send(Err(shared.facts.classify_executor(&error, &shared.demand)));
             return;

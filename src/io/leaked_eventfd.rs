@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 /// The eventfd of one executor; dropped, it is closed. To be dropped after the executor's thread has been joined.
@@ -24,18 +24,30 @@ pub struct LeakedEventfd(Option<RawFd>);
 type Eventfds = BTreeSet<(RawFd, String)>;
 
 /// Makes an executor, and finds the eventfd that it will leave behind.
-pub fn watch<T>(make: impl FnOnce() -> T) -> (T, LeakedEventfd) {
+pub fn watch<T, E>(make: impl FnOnce() -> Result<T, E>) -> Result<(T, LeakedEventfd), E> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let before = eventfds();
-    let made = make();
+    let made = make()?;
     let leaked = the_new_one(&before, &eventfds());
     if leaked.is_none() {
         tracing::debug!(
             "the executor's eventfd cannot be told from others and stays open after its end"
         );
     }
-    (made, LeakedEventfd(leaked))
+    Ok((made, LeakedEventfd(leaked)))
+}
+
+impl LeakedEventfd {
+    /// Wakes the executor, whatever it sleeps over.
+    pub fn kick(&self) {
+        if let Some(fd) = self.0 {
+            // SAFETY: the descriptor is open as long as `self` is there, for nobody else closes it (see `drop`).
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            // It cannot fail but by a counter that is full, which wakes as well.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
+    }
 }
 
 fn the_new_one(before: &Eventfds, after: &Eventfds) -> Option<RawFd> {

@@ -7,3 +7,4 @@ pub mod locked_memory;
 pub mod machine;
 pub mod preflight;
 pub mod start_error;
+pub mod watchdog;

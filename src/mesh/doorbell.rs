@@ -66,9 +66,9 @@ impl Doorbell {
         let slept = self.asleep.swap(false, Ordering::SeqCst);
         if slept {
             self.rings.fetch_add(1, Ordering::Relaxed);
-            let waker = self.slot().clone();
-            if let Some(waker) = waker {
-                waker.wake();
+            // Under the lock, so that nobody is still waking when `disconnect` has returned.
+            if let Some(waker) = self.slot().as_ref() {
+                waker.wake_by_ref();
             }
         }
         slept

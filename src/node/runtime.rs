@@ -18,6 +18,7 @@ use crate::engine::assembly::{NodeSpec, Regions, assemble};
 use crate::io::blocking_pool::{BlockingPool, BlockingThreads};
 use crate::io::core_thread::{self, CoreThread, Shared, ThreadSettings};
 use crate::io::locked_memory::IoDemand;
+use crate::io::watchdog::Watchdog;
 use crate::io::{machine, preflight};
 use crate::mesh::lane::LaneDepths;
 use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
@@ -155,6 +156,7 @@ impl RuntimeBuilder {
             id: assembly.runtime,
             plan: plan.clone(),
             threads: Vec::new(),
+            watchdog: None,
             blocking_threads: Some(blocking_threads),
             deadline: self.settings.shutdown_deadline,
             ended: false,
@@ -174,6 +176,11 @@ impl RuntimeBuilder {
                     return Err(error.into());
                 }
             }
+        }
+        if let Err(error) = runtime.watch() {
+            drop(shared);
+            runtime.abandon();
+            return Err(error.into());
         }
         tracing::info!(%plan, "corecast runs");
         Ok(runtime)
@@ -230,6 +237,8 @@ pub struct Runtime {
     id: RuntimeId,
     plan: Plan,
     threads: Vec<CoreThread>,
+    /// Outlives the cores, whose end it watches too.
+    watchdog: Option<Watchdog>,
     blocking_threads: Option<BlockingThreads>,
     deadline: Duration,
     ended: bool,
@@ -320,6 +329,8 @@ impl Runtime {
     /// Ends a start that failed: the cores that run are told to stop one by one, since there may be no coordination.
     fn abandon(&mut self) {
         self.ended = true;
+        // Without it a core that is slept over would not hear that it is to stop; starting it can hardly fail now.
+        let _ = self.watch();
         self.handle.gate().close();
         for core in 0..self.threads.len() as u16 {
             self.handle
@@ -328,8 +339,20 @@ impl Runtime {
         self.join();
     }
 
+    /// Starts to watch over the cores that run.
+    fn watch(&mut self) -> std::io::Result<()> {
+        let eventfds = self
+            .threads
+            .iter()
+            .filter_map(CoreThread::eventfd)
+            .collect();
+        self.watchdog = Some(Watchdog::start(eventfds)?);
+        Ok(())
+    }
+
     fn join(&mut self) {
         self.threads.clear();
+        self.watchdog = None;
         close_exit(self.id);
         // The cores held the pool; with them it has been dropped, and its threads end.
         if let Some(threads) = self.blocking_threads.take() {
