@@ -43,7 +43,7 @@ pub(crate) enum StopCause {
 }
 
 /// One activation in this many is timed, for the mean handling time of its type.
-const SAMPLE_EVERY: u64 = 64;
+const SAMPLE_EVERY: u64 = 256;
 
 /// Messages of one activation between two looks at whether the driver wants the core back.
 const MESSAGES_PER_LOOK: u32 = 32;
@@ -77,7 +77,9 @@ impl<A: Actor> ActorBody<A> {
                 return Ran::Suspended;
             }
         }
-        for number in 1..=budget {
+        let mut left = budget;
+        while left > 0 {
+            left -= 1;
             if ctx.local.tracer.is_some() {
                 ctx.local
                     .trace_next::<A::Msg>(at, std::any::type_name::<A>());
@@ -97,7 +99,10 @@ impl<A: Actor> ActorBody<A> {
             if ctx.suspended {
                 return Ran::Suspended;
             }
-            if number.is_multiple_of(MESSAGES_PER_LOOK) && ctx.local.clock.wants_to_yield() {
+            if left.is_multiple_of(MESSAGES_PER_LOOK)
+                && left > 0
+                && ctx.local.clock.wants_to_yield()
+            {
                 return Ran::Interrupted;
             }
         }
@@ -299,10 +304,15 @@ impl Local {
         if self.tasks.any_sealed && self.must_not_run(at) {
             return true;
         }
-        // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
-        let waiting = self.cells.get(at).map_or(0, |cell| cell.queue.len());
-        let budget = waiting.min(self.limits.activation_messages);
-        self.activate(at, |body, local| body.run(local, at, budget));
+        if let Some(cell) = self.cells.get(at)
+            && !cell.suspended // or unsealing its shard has put it into the queue a second time
+            && let Some(body) = cell.body.take()
+        {
+            let kind = usize::from(cell.kind);
+            // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
+            let budget = cell.queue.len().min(self.limits.activation_messages);
+            self.activate(at, kind, body, |body, local| body.run(local, at, budget));
+        }
         true
     }
 
@@ -319,23 +329,25 @@ impl Local {
         {
             cell.suspended = false;
             self.count_suspended(at, -1);
-            self.activate(at, move |body, local| body.resume(local, at, then));
+            if let Some(cell) = self.cells.get(at)
+                && let Some(body) = cell.body.take()
+            {
+                let kind = usize::from(cell.kind);
+                self.activate(at, kind, body, move |body, local| {
+                    body.resume(local, at, then)
+                });
+            }
         }
     }
 
     #[inline]
-    fn activate(&mut self, at: CellRef, work: impl FnOnce(&mut dyn Body, &mut Local) -> Ran) {
-        let Some(cell) = self.cells.get(at) else {
-            return;
-        };
-        if cell.suspended {
-            // Unsealing its shard has put it into the queue a second time, and the first activation suspended it.
-            return;
-        }
-        let kind = usize::from(cell.kind);
-        let Some(mut body) = cell.body.take() else {
-            return;
-        };
+    fn activate(
+        &mut self,
+        at: CellRef,
+        kind: usize,
+        mut body: Box<dyn Body>,
+        work: impl FnOnce(&mut dyn Body, &mut Local) -> Ran,
+    ) {
         self.counters.activations += 1;
         let before = self.counters.handled;
         let timed = self
@@ -359,23 +371,22 @@ impl Local {
         if reply::has_orphans() {
             self.settle_orphans(ran == Ran::Failed);
         }
+        if matches!(ran, Ran::Idle | Ran::More) {
+            self.put_back(at, body, ran);
+        } else {
+            self.leave(at, body, ran);
+        }
+        if !self.faulty.is_empty() {
+            self.end_faulty();
+        }
+    }
+
+    /// Ends an activation that does not simply wait for its next turn.
+    #[cold]
+    #[inline(never)]
+    fn leave(&mut self, at: CellRef, body: Box<dyn Body>, ran: Ran) {
         match ran {
-            Ran::Idle | Ran::More | Ran::Interrupted => {
-                if self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
-                    body.admit_waiting(self, at);
-                }
-                if let Some(cell) = self.cells.get(at) {
-                    cell.body = Some(body);
-                    cell.scheduled = !cell.queue.is_empty();
-                    if cell.scheduled {
-                        // Who was interrupted goes on where it was, or it would fall behind those who send to it.
-                        match ran {
-                            Ran::Interrupted => self.ready.push_front(at),
-                            _ => self.ready.push_back(at),
-                        }
-                    }
-                }
-            }
+            Ran::Idle | Ran::More | Ran::Interrupted => self.put_back(at, body, ran),
             Ran::Suspended => {
                 if let Some(cell) = self.cells.get(at) {
                     cell.body = Some(body);
@@ -392,8 +403,29 @@ impl Local {
                 self.end_failed(at, body, &fault);
             }
         }
-        if !self.faulty.is_empty() {
-            self.end_faulty();
+    }
+
+    /// Puts an actor back into its cell, and into the ready queue if messages wait for it.
+    #[inline(always)]
+    fn put_back(&mut self, at: CellRef, body: Box<dyn Body>, ran: Ran) {
+        let Some(mut cell) = self.cells.get(at) else {
+            return;
+        };
+        if cell.has_waiting {
+            body.admit_waiting(self, at);
+            match self.cells.get(at) {
+                Some(known) => cell = known,
+                None => return,
+            }
+        }
+        cell.body = Some(body);
+        cell.scheduled = !cell.queue.is_empty();
+        if cell.scheduled {
+            // Who was interrupted goes on where it was, or it would fall behind those who send to it.
+            match ran {
+                Ran::Interrupted => self.ready.push_front(at),
+                _ => self.ready.push_back(at),
+            }
         }
     }
 

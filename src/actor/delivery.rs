@@ -80,8 +80,7 @@ impl Local {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
         class.pool.push(&mut cell.queue, Mail::user(message));
-        self.queued_messages += 1;
-        self.queued_bytes += MailPool::<M>::NODE_BYTES;
+        self.queued.add(MailPool::<M>::NODE_BYTES);
         if !cell.scheduled {
             cell.scheduled = true;
             self.ready.push_back(to);
@@ -113,8 +112,7 @@ impl Local {
             (Policy::DropOldest, extra) => {
                 match class.pool.pop(&mut cell.queue) {
                     Some(Mail::User(oldest)) => {
-                        self.queued_messages -= 1;
-                        self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+                        self.queued.remove(MailPool::<M>::NODE_BYTES);
                         self.dead_letter(Rejection::Evicted, oldest.open());
                     }
                     // A stop is never dropped. It comes next, so nothing behind it will be handled.
@@ -149,8 +147,7 @@ impl Local {
         let cell = self.cells.get(at)?;
         let class = downcast_class::<M>(&mut self.classes, cell.class)?;
         let mail = class.pool.pop(&mut cell.queue)?;
-        self.queued_messages -= 1;
-        self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+        self.queued.remove(MailPool::<M>::NODE_BYTES);
         Some(mail)
     }
 
@@ -221,8 +218,7 @@ impl Local {
             return;
         };
         class.pool.push(&mut cell.queue, Mail::Stop);
-        self.queued_messages += 1;
-        self.queued_bytes += MailPool::<M>::NODE_BYTES;
+        self.queued.add(MailPool::<M>::NODE_BYTES);
         if !cell.scheduled {
             cell.scheduled = true;
             self.ready.push_back(at);
@@ -296,8 +292,7 @@ impl Local {
             && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
         {
             while let Some(mail) = class.pool.pop(&mut cell.queue) {
-                self.queued_messages -= 1;
-                self.queued_bytes -= MailPool::<M>::NODE_BYTES;
+                self.queued.remove(MailPool::<M>::NODE_BYTES);
                 if let Mail::User(message) = mail {
                     rejected.push(message.open());
                 }

@@ -3,6 +3,7 @@
 
 use super::asks::AnyAskTable;
 use super::batch::{ActorBatch, Batch, FailureBatch, Outgoing};
+use super::budget::Budget;
 use super::cell::Cells;
 use super::control::Control;
 use super::counters::{Counters, Kind, Turns};
@@ -141,8 +142,8 @@ pub struct Local {
     last_class: Option<(TypeId, u16)>,
     pub(crate) kinds: Vec<Kind>,
     kind_ids: AHashMap<TypeId, u16>,
-    pub(crate) queued_messages: usize,
-    pub(crate) queued_bytes: usize,
+    /// What waits in all mailboxes.
+    pub(crate) queued: Budget,
     /// Actors to be stopped because code of theirs failed outside of their activation.
     pub(crate) faulty: Vec<(CellRef, super::model::Fault)>,
     /// Why the actor that has just run failed.
@@ -209,7 +210,6 @@ impl Local {
             now: setup.clock.now(),
             clock_read: setup.clock.now(),
             clock: setup.clock,
-            limits: setup.limits,
             counters: Counters::default(),
             turns: Turns::default(),
             tracer: setup.tracer,
@@ -221,8 +221,8 @@ impl Local {
             last_class: None,
             kinds: Vec::new(),
             kind_ids: AHashMap::default(),
-            queued_messages: 0,
-            queued_bytes: 0,
+            queued: Budget::new(setup.limits.queued_messages, setup.limits.queued_bytes),
+            limits: setup.limits,
             faulty: Vec::new(),
             fault: None,
             topology: setup.topology,
@@ -307,8 +307,7 @@ impl Local {
     /// Whether the budget of queued messages has room, so that lanes may be drained.
     #[inline(always)]
     pub(crate) fn has_room(&self) -> bool {
-        self.queued_messages < self.limits.queued_messages
-            && self.queued_bytes < self.limits.queued_bytes
+        self.queued.has_room()
     }
 }
 

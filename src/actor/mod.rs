@@ -4,6 +4,7 @@ pub mod activation;
 pub mod asks;
 pub mod awaiting;
 pub mod batch;
+pub mod budget;
 pub mod cell;
 pub mod context;
 pub mod control;

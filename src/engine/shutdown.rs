@@ -18,7 +18,7 @@ impl Engine {
         let held: usize = local.regions.iter().map(|region| region.held()).sum();
         let idle = self.jobs_are_empty()
             && local.ready.is_empty()
-            && local.queued_messages == 0
+            && local.queued.messages() == 0
             && local.outbox_is_empty()
             && !local.tasks.any_woken()
             && self.shipping.is_empty()

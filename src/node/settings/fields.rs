@@ -68,14 +68,14 @@ pub struct Settings {
     pub preempt: Duration,
 
     /// How many messages may be queued on one core, in all its mailboxes and in the lanes towards it. Default:
-    /// 1,000,000. At least [`mailbox`](Settings::mailbox) and one full lane.
+    /// 1,000,000. At least [`mailbox`](Settings::mailbox) and one full lane, at most 134,217,727.
     ///
     /// The bounds of mailboxes do not bound memory, a million of them with 1,000 messages each fit nowhere; this does.
     /// Beyond it a send is refused with its reason. Worst case: this times the size of a message. Too high, and an
     /// overload ends in the kernel's out-of-memory killer; too low, and bursts that memory had room for are refused.
     pub budget_messages: usize,
 
-    /// How many bytes the messages queued on one core may take, in bytes. Default: 1 GiB.
+    /// How many bytes the messages queued on one core may take, in bytes. Default: 1 GiB. At most 256 GiB.
     ///
     /// Counted by the size of the message's type, not by what it points to. Whichever of the two budgets is used up
     /// first refuses. Worst case for the process: (*N* data cores) x this. Too high and too low cost what they cost for

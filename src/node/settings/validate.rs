@@ -2,6 +2,7 @@
 
 use super::error::SettingsError;
 use super::fields::Settings;
+use crate::actor::budget::Budget;
 use std::time::Duration;
 
 /// The least registered memory of an executor; glommio would silently take as much.
@@ -83,6 +84,29 @@ impl Settings {
                     value,
                     range: "at least 1",
                     why,
+                });
+            }
+        }
+        for (setting, value, most, range) in [
+            (
+                "budget_messages (--budget-messages)",
+                self.budget_messages,
+                Budget::MAX_MESSAGES,
+                "at most 134217727",
+            ),
+            (
+                "budget_bytes (--budget-bytes)",
+                self.budget_bytes,
+                Budget::MAX_BYTES,
+                "at most 274877906944 (256G)",
+            ),
+        ] {
+            if value > most {
+                return Err(SettingsError::OutOfRange {
+                    setting,
+                    value,
+                    range,
+                    why: "a core counts no further",
                 });
             }
         }
@@ -249,6 +273,26 @@ mod tests {
                 matches!(error, SettingsError::OutOfRange { setting, value: 0, .. } if setting.starts_with(name)),
                 "{name}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_budget_that_cannot_be_counted_is_refused() {
+        for (on_the_edge, broken) in [
+            (
+                with(|s| s.budget_messages = Budget::MAX_MESSAGES),
+                with(|s| s.budget_messages = Budget::MAX_MESSAGES + 1),
+            ),
+            (
+                with(|s| s.budget_bytes = Budget::MAX_BYTES),
+                with(|s| s.budget_bytes = Budget::MAX_BYTES + 1),
+            ),
+        ] {
+            assert_eq!(on_the_edge.validate(), Ok(()));
+            assert!(matches!(
+                broken.validate(),
+                Err(SettingsError::OutOfRange { setting, .. }) if setting.starts_with("budget")
+            ));
         }
     }
 
