@@ -2,6 +2,7 @@
 
 use super::asks::Failure;
 use super::entity_id::EntityId;
+use super::items::Items;
 use super::local::{Extra, Local};
 use super::mailbox::Stored;
 use super::reference::CellRef;
@@ -36,9 +37,6 @@ pub(crate) struct Outgoing<B> {
     open: Vec<Option<Box<B>>>,
     spare: Vec<Box<B>>,
 }
-
-/// Messages for which a new batch has room; it keeps what it grows to.
-const FIRST_ROOM: usize = 64;
 
 /// Empty batches kept per type; more are given back to the allocator.
 const SPARE_BATCHES: usize = 64;
@@ -94,14 +92,14 @@ type Notes = Vec<(u32, Note)>;
 /// of them would be dragged along (an ask took twice as long in half of the runs).
 #[repr(align(128))]
 pub(crate) struct ActorBatch<M> {
-    pub(crate) items: Vec<(CellRef, M)>,
+    pub(crate) items: Items<(CellRef, M)>,
     pub(crate) notes: Notes,
 }
 
 impl<M> Default for ActorBatch<M> {
     fn default() -> Self {
         ActorBatch {
-            items: Vec::with_capacity(FIRST_ROOM),
+            items: Items::default(),
             notes: Vec::new(),
         }
     }
@@ -118,7 +116,7 @@ impl<M: Message> Batch for ActorBatch<M> {
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        for (at, (to, message)) in (0..).zip(self.items.drain(..)) {
+        for (at, (to, message)) in (0..).zip(self.items.drain()) {
             let mut extra = None;
             while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
                 match note {
@@ -136,13 +134,14 @@ impl<M: Message> Batch for ActorBatch<M> {
         }
     }
 
-    fn reuse(self: Box<Self>, local: &mut Local) {
+    fn reuse(mut self: Box<Self>, local: &mut Local) {
+        self.items.fetch();
         local.class_mut::<M>().outgoing.reuse(self);
     }
 
     fn reject(&mut self, local: &mut Local, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
-        for (_, message) in self.items.drain(..) {
+        for (_, message) in self.items.drain() {
             local.dead_letter(why, message);
         }
     }
@@ -152,7 +151,7 @@ impl<M: Message> Batch for ActorBatch<M> {
 #[repr(align(128))]
 pub(crate) struct EntityBatch<I, M> {
     pub(crate) region: u16,
-    pub(crate) items: Vec<(ShardId, I, M)>,
+    pub(crate) items: Items<(ShardId, I, M)>,
     pub(crate) notes: Notes,
 }
 
@@ -160,7 +159,7 @@ impl<I, M> Default for EntityBatch<I, M> {
     fn default() -> Self {
         EntityBatch {
             region: 0,
-            items: Vec::with_capacity(FIRST_ROOM),
+            items: Items::default(),
             notes: Vec::new(),
         }
     }
@@ -177,7 +176,7 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        for (at, (shard, id, message)) in (0..).zip(self.items.drain(..)) {
+        for (at, (shard, id, message)) in (0..).zip(self.items.drain()) {
             let mut extra = None;
             while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
                 match note {
@@ -195,7 +194,8 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
         }
     }
 
-    fn reuse(self: Box<Self>, local: &mut Local) {
+    fn reuse(mut self: Box<Self>, local: &mut Local) {
+        self.items.fetch();
         if let Some(region) = local.region_mut::<I, M>(self.region) {
             region.outgoing.reuse(self);
         }
@@ -203,7 +203,7 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
 
     fn reject(&mut self, local: &mut Local, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
-        for (_, _, message) in self.items.drain(..) {
+        for (_, _, message) in self.items.drain() {
             local.dead_letter(why, message);
         }
     }
@@ -221,13 +221,13 @@ fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
 #[repr(align(128))]
 pub(crate) struct ReplyBatch<R> {
     /// Table and place of each ask, and its reply.
-    pub(crate) items: Vec<(super::reply::ReplyAddress, R)>,
+    pub(crate) items: Items<(super::reply::ReplyAddress, R)>,
 }
 
 impl<R> Default for ReplyBatch<R> {
     fn default() -> Self {
         ReplyBatch {
-            items: Vec::with_capacity(FIRST_ROOM),
+            items: Items::default(),
         }
     }
 }
@@ -242,17 +242,18 @@ impl<R: Message> Batch for ReplyBatch<R> {
     }
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
-        for (address, reply) in self.items.drain(..) {
+        for (address, reply) in self.items.drain() {
             local.complete_ask(address, Ok(reply));
         }
     }
 
-    fn reuse(self: Box<Self>, local: &mut Local) {
+    fn reuse(mut self: Box<Self>, local: &mut Local) {
+        self.items.fetch();
         local.ask_table_mut::<R>().1.outgoing.reuse(self);
     }
 
     fn reject(&mut self, _local: &mut Local, _why: Rejection) {
-        for (_, reply) in self.items.drain(..) {
+        for (_, reply) in self.items.drain() {
             discard(
                 AskError::Unknown(super::refusal::Uncertainty::RuntimeGone),
                 reply,
@@ -265,7 +266,7 @@ impl<R: Message> Batch for ReplyBatch<R> {
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct FailureBatch {
-    pub(crate) items: Vec<Failure>,
+    pub(crate) items: Items<Failure>,
 }
 
 impl Batch for FailureBatch {
@@ -278,7 +279,7 @@ impl Batch for FailureBatch {
     }
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
-        for (address, why) in self.items.drain(..) {
+        for (address, why) in self.items.drain() {
             local.fail_ask(address, why);
         }
     }

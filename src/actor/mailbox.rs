@@ -89,11 +89,16 @@ pub(crate) struct Opaque<M>(std::cell::Cell<M>);
 impl<M> Mail<M> {
     #[inline(always)]
     pub(crate) fn user(message: M) -> Mail<M> {
-        Mail::User(Opaque(std::cell::Cell::new(message)))
+        Mail::User(Opaque::new(message))
     }
 }
 
 impl<M> Opaque<M> {
+    #[inline(always)]
+    pub(crate) fn new(message: M) -> Opaque<M> {
+        Opaque(std::cell::Cell::new(message))
+    }
+
     #[inline(always)]
     pub(crate) fn open(self) -> M {
         self.0.into_inner()

@@ -13,6 +13,7 @@ mod delivery;
 pub mod entity;
 pub mod entity_id;
 pub mod handle;
+mod items;
 pub mod local;
 pub mod mailbox;
 pub mod model;

@@ -37,7 +37,8 @@ const CONTROL_PER_TURN: usize = 64;
 const BATCHES_PER_TURN: usize = 16;
 /// Taken from other threads in one turn.
 const JOBS_PER_TURN: usize = 256;
-/// Looks at the lanes between two at the clock, which takes as long as several of them.
+/// Looks at the batches of other data cores between two at everything else and the clock, which take as long as several
+/// of them.
 const LOOKS_PER_CLOCK: u32 = 8;
 /// Activations between two looks at the clock.
 const ACTIVATIONS_PER_CLOCK: u32 = 16;
@@ -68,6 +69,7 @@ pub(crate) struct Engine {
     /// Sealed shards whose entities are being shipped, a part in each turn.
     pub(super) shipping: Vec<super::handover::Shipping>,
     pub(super) coordination: Option<Coordination>,
+    data_cores: usize,
     pub(super) coordinator_core: CoreId,
     pub(super) load: super::handover::LoadWindow,
     /// The last turn moved nothing, and until then only a message can change that.
@@ -118,6 +120,7 @@ impl Engine {
             handoff: Handoff::new(me, (0..cores as u16).map(CoreId), topology, setup.patience),
             shipping: Vec::new(),
             coordination: setup.coordination,
+            data_cores: setup.data_cores,
             coordinator_core: setup.coordinator_core,
             load,
             idle_until: None,
@@ -206,12 +209,15 @@ impl Engine {
     #[inline]
     fn idle_turn(&mut self) -> Option<Turn> {
         let idle_until = self.idle_until?;
+        if self.has_work() {
+            return None;
+        }
+        let local = &mut *self.local.borrow_mut();
         for _ in 0..LOOKS_PER_CLOCK {
-            if self.has_work() {
+            if !local.port.is_quiet_of_batches(self.data_cores) {
                 return None;
             }
         }
-        let local = &mut *self.local.borrow_mut();
         if self.waits_for_room(local) {
             return None;
         }
@@ -276,11 +282,13 @@ impl Engine {
         let mut moved = false;
         self.first_peer = match &mut local.choose {
             Some(choose) => choose(cores),
-            None => (self.first_peer + 1) % cores,
+            None if self.first_peer + 1 < cores => self.first_peer + 1,
+            None => 0,
         };
         let first = self.first_peer;
-        for peer in (0..cores)
-            .map(|n| CoreId(((first + n) % cores) as u16))
+        for peer in (first..cores)
+            .chain(0..first)
+            .map(|peer| CoreId(peer as u16))
             .filter(|peer| *peer != me)
         {
             for _ in 0..CONTROL_PER_TURN {

@@ -202,6 +202,17 @@ impl<C, B> Port<C, B> {
         })
     }
 
+    /// Whether no batch waits in the lanes from the first `cores` cores; a quicker look than [`is_quiet`](Self::is_quiet).
+    #[inline]
+    #[must_use]
+    pub fn is_quiet_of_batches(&self, cores: usize) -> bool {
+        let peers = &self.peers[..cores.min(self.peers.len())];
+        peers
+            .iter()
+            .flatten()
+            .all(|peer| peer.requests.here.is_empty() && peer.replies.here.is_empty())
+    }
+
     /// Batches waiting in the lanes from one core: replies, requests.
     #[must_use]
     pub fn inbound_depth(&self, from: CoreId) -> (usize, usize) {
