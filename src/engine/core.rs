@@ -499,13 +499,12 @@ fn run_ready(local: &mut Local) -> bool {
 /// Stops the entities of a region that have been idle for too long, and sets the timer for the next.
 fn passivate_idle(local: &mut Local, region: u16) {
     let now = local.now;
+    // Until the end the timer counts as set, or an entity that a hook starts would set a second one.
     for _ in 0..PASSIVATIONS_PER_TURN {
         let state = &mut local.region_states[usize::from(region)];
-        state.timer_set = false;
-        let (Some(recency), Some(idle)) = (&state.recency, state.idle) else {
-            return;
-        };
-        let Some((slot, last_used)) = recency.oldest() else {
+        let oldest = state.recency.as_ref().and_then(|recency| recency.oldest());
+        let (Some((slot, last_used)), Some(idle)) = (oldest, state.idle) else {
+            state.timer_set = false;
             return;
         };
         if last_used + idle > now {
