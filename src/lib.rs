@@ -199,12 +199,12 @@
 //! | awaited sends at one mailbox | [`Mailbox::waiters`] | [`Rejection::MailboxFull`] |
 //! | all mailboxes of a core | [`Settings::budget_messages`], [`Settings::budget_bytes`] | [`Rejection::CoreBudget`]; the core takes no requests from its lanes until there is room |
 //! | a lane between two cores | [`Settings::lane_batches`] of [`Settings::batch_messages`] | what was sent waits in the sender's outbox; replies have a lane of their own |
-//! | the outbox towards one core | [`Settings::outbox_messages`] | [`Rejection::OutboxFull`] at the call |
+//! | the outbox towards one core | [`Settings::outbox_messages`] | [`Rejection::OutboxFull`] at the call; stops count, but are never refused: one for each actor waits |
 //! | messages for a shard that moves | [`Settings::outbox_messages`] | [`Rejection::Moving`] at the call |
 //! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`] |
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
 //! | futures on a core | one million | [`TaskError::TooManyTasks`] |
-//! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Cancelled`] |
+//! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
 //!

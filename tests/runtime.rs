@@ -151,11 +151,16 @@ fn asynchronous_code_on_a_core_asks_and_sleeps() {
 struct Slow;
 
 impl Actor for Slow {
-    type Msg = Duration;
+    type Msg = (Duration, ReplyTo<()>);
 
-    fn receive(&mut self, busy: Duration, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    fn receive(
+        &mut self,
+        (busy, done): (Duration, ReplyTo<()>),
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
         let until = ctx.clock() + busy;
         while ctx.clock() < until {}
+        ctx.reply(done, ());
         Ok(Next::Continue)
     }
 }
@@ -170,10 +175,9 @@ fn a_handler_that_holds_its_core_is_counted_with_its_type() {
         Duration::from_micros(10),
         Duration::from_millis(20),
     ] {
-        handle.send(slow, busy).wait().unwrap();
-        // The answer comes from the same core, so the handler has ended.
-        handle.core_stats(CoreId(0)).wait().unwrap();
+        handle.ask(slow, move |done| (busy, done)).wait().unwrap();
     }
+    // The same core answers, after the handler has ended.
     let stats = handle.core_stats(CoreId(0)).wait().unwrap();
     let slow = stats
         .types

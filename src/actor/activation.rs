@@ -1,8 +1,9 @@
-//! Running actors: one activation handles a few messages of one actor, and whatever goes wrong in it ends here.
+//! Running actors: one activation handles a few messages of one actor, and whatever goes wrong in it stays in it.
 
 use super::cell::{Body, EntityPlace};
 use super::context::{Context, Recipient, Resume};
-use super::entity::EntityBody;
+use super::ending::StopCause;
+use super::entity::{EntityBody, Stage};
 use super::entity_id::EntityId;
 use super::local::Local;
 use super::mailbox::Mail;
@@ -31,17 +32,6 @@ pub(crate) enum Ran {
     Failed,
 }
 
-/// Why an actor stops.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopCause {
-    /// It said so, or was told to.
-    Wanted,
-    /// It failed.
-    Failed,
-    /// Its core stops.
-    Shutdown,
-}
-
 /// One activation in this many is timed, for the mean handling time of its type.
 const SAMPLE_EVERY: u64 = 256;
 
@@ -51,8 +41,7 @@ const MESSAGES_PER_LOOK: u32 = 32;
 /// An actor in its cell.
 pub(crate) struct ActorBody<A> {
     pub(crate) actor: A,
-    /// `pre_start` has run.
-    pub(crate) started: bool,
+    pub(crate) stage: Stage,
 }
 
 /// How results find their way back to an actor that may have moved meanwhile.
@@ -68,12 +57,12 @@ impl<A: Actor> ActorBody<A> {
         budget: u32,
     ) -> Ran {
         let mut ctx = Context::new(local, at, place, recipient);
-        if !self.started {
-            self.started = true;
+        if self.stage != Stage::Started {
+            self.stage = Stage::Started;
             if let Err(fault) = self.actor.pre_start(&mut ctx) {
                 return ctx.local.failed(fault);
             }
-            if ctx.suspended {
+            if ctx.is_suspended() {
                 return Ran::Suspended;
             }
         }
@@ -96,7 +85,7 @@ impl<A: Actor> ActorBody<A> {
                 Ok(Next::Stop) => return Ran::Stop,
                 Err(fault) => return ctx.local.failed(fault),
             }
-            if ctx.suspended {
+            if ctx.is_suspended() {
                 return Ran::Suspended;
             }
             if left.is_multiple_of(MESSAGES_PER_LOOK)
@@ -124,7 +113,7 @@ impl<A: Actor> ActorBody<A> {
                 .failed(Fault::new("the continuation is not of the actor's type"));
         };
         match then.0(&mut self.actor, &mut ctx) {
-            Ok(Next::Continue) if ctx.suspended => Ran::Suspended,
+            Ok(Next::Continue) if ctx.is_suspended() => Ran::Suspended,
             Ok(Next::Continue) => Ran::More,
             Ok(Next::Stop) => Ran::Stop,
             Err(fault) => ctx.local.failed(fault),
@@ -138,9 +127,9 @@ impl<A: Actor> ActorBody<A> {
         place: Option<EntityPlace>,
         recipient: RecipientOf<A::Msg>,
     ) {
-        if self.started {
+        if self.stage != Stage::New {
             self.actor
-                .post_stop(&mut Context::new(local, at, place, recipient));
+                .post_stop(&mut Context::last(local, at, place, recipient));
         }
     }
 }
@@ -177,14 +166,6 @@ impl<A: Actor> Body for ActorBody<A> {
 
     fn post_stop(&mut self, local: &mut Local, at: CellRef) {
         self.post_stop(local, at, None, actor_recipient);
-    }
-
-    fn admit_waiting(&self, local: &mut Local, at: CellRef) {
-        local.admit_waiting::<A::Msg>(at);
-    }
-
-    fn discard_mailbox(&self, local: &mut Local, at: CellRef) {
-        local.discard_mailbox::<A::Msg>(at, Rejection::Stopped);
     }
 }
 
@@ -223,28 +204,9 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
             .post_stop(local, at, Some(self.place), entity_recipient::<I, A::Msg>);
     }
 
-    fn admit_waiting(&self, local: &mut Local, at: CellRef) {
-        local.admit_waiting::<A::Msg>(at);
-    }
-
-    fn discard_mailbox(&self, local: &mut Local, at: CellRef) {
-        local.discard_mailbox::<A::Msg>(at, Rejection::Stopped);
-    }
-
     fn entity(&self) -> Option<EntityPlace> {
         Some(self.place)
     }
-}
-
-/// Drops a user's value; a panic in its destructor ends here.
-pub(crate) fn drop_guarded<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        tracing::error!(of = std::any::type_name::<T>(), panic = %panic_text(&*panic), "a destructor panicked");
-    }
-}
-
-pub(crate) fn drop_body(body: Box<dyn Body>) {
-    drop_guarded(body);
 }
 
 impl Local {
@@ -272,7 +234,7 @@ impl Local {
             mailbox,
             Box::new(ActorBody {
                 actor,
-                started: false,
+                stage: Stage::New,
             }),
         );
         // So that `pre_start` runs even if nobody ever sends anything.
@@ -412,7 +374,7 @@ impl Local {
             return;
         };
         if cell.has_waiting {
-            body.admit_waiting(self, at);
+            self.let_waiting_in(at);
             match self.cells.get(at) {
                 Some(known) => cell = known,
                 None => return,
@@ -426,14 +388,6 @@ impl Local {
                 Ran::Interrupted => self.ready.push_front(at),
                 _ => self.ready.push_back(at),
             }
-        }
-    }
-
-    /// Ends the actors whose code failed outside of their activations.
-    #[cold]
-    pub(crate) fn end_faulty(&mut self) {
-        while let Some((at, fault)) = self.faulty.pop() {
-            self.fail_actor(at, &fault);
         }
     }
 
@@ -463,109 +417,6 @@ impl Local {
         }
     }
 
-    /// Ends an actor because code of its own failed outside of its activation.
-    pub(crate) fn fail_actor(&mut self, at: CellRef, fault: &Fault) {
-        if let Some(cell) = self.cells.get(at)
-            && let Some(body) = cell.body.take()
-        {
-            if std::mem::take(&mut cell.suspended) {
-                self.count_suspended_of(&*body, -1);
-            }
-            self.end_failed(at, body, fault);
-        }
-    }
-
-    #[cold]
-    fn end_failed(&mut self, at: CellRef, body: Box<dyn Body>, fault: &Fault) {
-        if let Some(kind) = self.cells.get(at).map(|cell| cell.kind) {
-            self.count_fault(kind);
-            let entity = body
-                .entity()
-                .map(|place| self.regions[usize::from(place.region)].describe(place, at.slot()))
-                .unwrap_or_default();
-            let actor = self.kinds[usize::from(kind)].name;
-            tracing::error!(core = %self.core, actor, entity, panic = fault.is_panic(), %fault, "an actor failed and is stopped");
-        }
-        self.end_actor(at, body, StopCause::Failed);
-    }
-
-    pub(crate) fn count_fault(&mut self, kind: u16) {
-        self.counters.faults += 1;
-        self.kinds[usize::from(kind)].faults += 1;
-    }
-
-    /// Stops an actor: its hook, its state, its mailbox, its cell. An entity that stops of its own accord while messages
-    /// wait for it starts again with them, and nothing is lost.
-    pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
-        if let Some(place) = body.entity() {
-            let waiting = self
-                .cells
-                .get(at)
-                .is_some_and(|cell| !cell.queue.is_empty());
-            if cause == StopCause::Wanted && waiting {
-                match self.regions[usize::from(place.region)].revive(place, at.slot()) {
-                    Ok(fresh) => return self.replace_body(at, body, fresh),
-                    Err(panic) => {
-                        tracing::error!(core = %self.core, %panic, "the factory of an entity panicked");
-                    }
-                }
-            }
-            self.regions[usize::from(place.region)].forget(place, at.slot());
-            let region = &mut self.region_states[usize::from(place.region)];
-            region.active -= 1;
-            if let Some(recency) = &mut region.recency {
-                recency.remove(at.slot());
-            }
-        }
-        self.run_post_stop(at, &mut *body);
-        drop_body(body);
-        self.cells.release(at);
-        if reply::has_orphans() {
-            self.settle_orphans(cause == StopCause::Failed);
-        }
-    }
-
-    /// Stops one life of an entity and starts the next with the same mailbox.
-    fn replace_body(&mut self, at: CellRef, mut stopped: Box<dyn Body>, fresh: Box<dyn Body>) {
-        // Stopping discards what lies in the mailbox, so the mailbox is put aside.
-        let queue = self
-            .cells
-            .get(at)
-            .map(|cell| std::mem::take(&mut cell.queue));
-        self.run_post_stop(at, &mut *stopped);
-        drop_body(stopped);
-        if let (Some(cell), Some(queue)) = (self.cells.get(at), queue) {
-            cell.queue = queue;
-            cell.body = Some(fresh);
-            cell.scheduled = true;
-            self.ready.push_back(at);
-        }
-    }
-
-    pub(crate) fn run_post_stop(&mut self, at: CellRef, body: &mut dyn Body) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body.post_stop(self, at))) {
-            tracing::error!(core = %self.core, panic = %panic_text(&*panic), "a post_stop hook panicked");
-        }
-        body.discard_mailbox(self, at);
-    }
-
-    /// Stops an entity that is not needed; a message that arrives later starts it again. Returns whether it could be
-    /// stopped: one with work to do stays.
-    pub(crate) fn passivate(&mut self, at: CellRef) -> bool {
-        let Some(cell) = self.cells.get(at) else {
-            return false;
-        };
-        if cell.scheduled || cell.suspended || !cell.queue.is_empty() {
-            return false;
-        }
-        let Some(body) = cell.body.take() else {
-            return false;
-        };
-        self.counters.passivations += 1;
-        self.end_actor(at, body, StopCause::Wanted);
-        true
-    }
-
     #[cold]
     fn must_not_run(&mut self, at: CellRef) -> bool {
         let place = self
@@ -587,7 +438,7 @@ impl Local {
         self.count_suspended_at(place, change);
     }
 
-    fn count_suspended_of(&mut self, body: &dyn Body, change: i32) {
+    pub(super) fn count_suspended_of(&mut self, body: &dyn Body, change: i32) {
         self.count_suspended_at(body.entity(), change);
     }
 

@@ -19,7 +19,7 @@ pub(crate) trait Batch: Any + Send {
     /// Which lane it takes.
     fn lane(&self) -> LaneClass;
 
-    /// How many messages are in it.
+    /// How many messages are in it, and stops, which count as such.
     fn len(&self) -> usize;
 
     /// Hands everything in it out; it is empty afterwards.
@@ -111,7 +111,8 @@ impl<M: Message> Batch for ActorBatch<M> {
     }
 
     fn len(&self) -> usize {
-        self.items.len()
+        let is_stop = |(_, note): &&(u32, Note)| matches!(note, Note::Stop(_));
+        self.items.len() + self.notes.iter().filter(is_stop).count()
     }
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {

@@ -21,12 +21,6 @@ pub(crate) trait Body: Any {
     /// Runs the actor's `post_stop`.
     fn post_stop(&mut self, local: &mut Local, at: CellRef);
 
-    /// Lets awaited sends into the mailbox, as far as there is room.
-    fn admit_waiting(&self, local: &mut Local, at: CellRef);
-
-    /// Makes dead letters of everything in the mailbox.
-    fn discard_mailbox(&self, local: &mut Local, at: CellRef);
-
     /// The entity in here, if it is one.
     fn entity(&self) -> Option<EntityPlace> {
         None
@@ -57,11 +51,46 @@ pub(crate) struct Cell {
     pub(crate) suspended: bool,
     /// Awaited sends wait for room.
     pub(crate) has_waiting: bool,
-    pub(crate) policy: Policy,
+    pub(crate) intake: Intake,
     pub(crate) capacity: u32,
     pub(crate) waiters: u32,
     pub(crate) queue: Queue,
     pub(crate) body: Option<Box<dyn Body>>,
+}
+
+/// What the mailbox does when it is full, and whether a stop lies in it; in one byte, since the cell has no second.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Intake(u8);
+
+impl Intake {
+    const STOPPING: u8 = 1 << 7;
+
+    fn new(policy: Policy) -> Intake {
+        Intake(policy as u8)
+    }
+
+    pub(crate) fn policy(self) -> Policy {
+        match self.0 & !Self::STOPPING {
+            n if n == Policy::DropOldest as u8 => Policy::DropOldest,
+            n if n == Policy::Reject as u8 => Policy::Reject,
+            n if n == Policy::Backpressure as u8 => Policy::Backpressure,
+            _ => Policy::DropNew,
+        }
+    }
+
+    /// Notes that a stop lies in the mailbox. Returns whether one did already: a second one has nothing to do.
+    pub(crate) fn note_stop(&mut self) -> bool {
+        let noted = self.0 & Self::STOPPING != 0;
+        self.0 |= Self::STOPPING;
+        noted
+    }
+
+    /// Forgets the stop. Returns whether there was one.
+    pub(crate) fn forget_stop(&mut self) -> bool {
+        let noted = self.0 & Self::STOPPING != 0;
+        self.0 &= !Self::STOPPING;
+        noted
+    }
 }
 
 /// All cells of a core.
@@ -129,7 +158,7 @@ impl Cells {
             generation,
             class,
             kind,
-            policy: mailbox.policy,
+            intake: Intake::new(mailbox.policy),
             capacity: mailbox.capacity,
             waiters: mailbox.waiters,
             body: Some(body),
@@ -154,6 +183,16 @@ impl Cells {
         body
     }
 
+    /// Gives a cell to the next tenant, with the mailbox as it is; references to the last one lead nowhere from now on.
+    pub(crate) fn renew(&mut self, at: CellRef, body: Box<dyn Body>) -> Option<CellRef> {
+        let cell = self.get(at)?;
+        cell.generation = cell.generation.wrapping_add(2);
+        cell.scheduled = false;
+        cell.suspended = false;
+        cell.body = Some(body);
+        Some(CellRef::new(at.slot(), cell.generation))
+    }
+
     /// The slots of all tenants, in order.
     pub(crate) fn tenants(&self) -> Vec<CellRef> {
         (0..self.fresh)
@@ -176,8 +215,6 @@ mod tests {
             Ran::Idle
         }
         fn post_stop(&mut self, _: &mut Local, _: CellRef) {}
-        fn admit_waiting(&self, _: &mut Local, _: CellRef) {}
-        fn discard_mailbox(&self, _: &mut Local, _: CellRef) {}
     }
 
     #[test]
@@ -194,6 +231,35 @@ mod tests {
         );
         assert_eq!(cells.tenants(), vec![third, second]);
         assert_eq!(cells.len(), 2);
+    }
+
+    #[test]
+    fn a_renewed_cell_has_another_tenant() {
+        let mut cells = Cells::default();
+        let first = cells.allocate(0, 0, Mailbox::default(), Box::new(Nothing));
+        let second = cells.renew(first, Box::new(Nothing)).unwrap();
+        assert_eq!(second.slot(), first.slot());
+        assert!(cells.get(first).is_none() && cells.get(second).is_some());
+        assert!(cells.renew(first, Box::new(Nothing)).is_none() && cells.release(first).is_none());
+        assert_eq!((cells.tenants(), cells.len()), (vec![second], 1));
+        assert!(cells.release(second).is_some());
+        assert_eq!((cells.tenants(), cells.len()), (vec![], 0));
+    }
+
+    #[test]
+    fn a_stop_is_noted_beside_every_policy() {
+        for policy in [
+            Policy::DropNew,
+            Policy::DropOldest,
+            Policy::Reject,
+            Policy::Backpressure,
+        ] {
+            let mut intake = Intake::new(policy);
+            assert_eq!((intake.policy(), intake.forget_stop()), (policy, false));
+            assert!(!intake.note_stop() && intake.note_stop());
+            assert_eq!((intake.policy(), intake.forget_stop()), (policy, true));
+            assert!(!intake.forget_stop());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::cell::EntityPlace;
+use super::ending::drop_guarded;
 use super::handle::Handle;
 use super::local::{Local, Room};
 use super::mailbox::Mailbox;
@@ -28,8 +29,17 @@ pub struct Context<'a, A: Actor> {
     at: CellRef,
     place: Option<EntityPlace>,
     recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
-    pub(crate) suspended: bool,
+    suspension: Suspension,
     actor: PhantomData<fn(A)>,
+}
+
+/// Whether the handler under way suspends its actor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suspension {
+    None,
+    Wanted,
+    /// It must not: the actor has come to its end.
+    Refused,
 }
 
 /// Brings a message to an entity, wherever it is by then.
@@ -78,9 +88,28 @@ impl<'a, A: Actor> Context<'a, A> {
             at,
             place,
             recipient,
-            suspended: false,
+            suspension: Suspension::None,
             actor: PhantomData,
         }
+    }
+
+    /// The context of `post_stop`.
+    pub(crate) fn last(
+        local: &'a mut Local,
+        at: CellRef,
+        place: Option<EntityPlace>,
+        recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
+    ) -> Self {
+        Context {
+            suspension: Suspension::Refused,
+            ..Context::new(local, at, place, recipient)
+        }
+    }
+
+    /// Whether the handler has suspended its actor.
+    #[inline(always)]
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspension == Suspension::Wanted
     }
 
     /// This actor's address. That of an entity ends with its present activation; to address an entity for good, use its
@@ -231,21 +260,35 @@ impl<'a, A: Actor> Context<'a, A> {
         factory: impl FnOnce() -> B + Send + 'static,
         then: impl FnOnce(Result<ActorRef<B::Msg>, SpawnError>) -> A::Msg + 'static,
     ) {
-        let spawned = self.local.handle.spawn_on(core, factory);
-        self.pipe(spawned, move |outcome| {
-            then(outcome.unwrap_or(Err(SpawnError::Rejected(
-                super::refusal::Rejection::ShuttingDown,
-            ))))
+        let begin = |local: &Local| {
+            let spawned = local.handle.spawn_on(core, factory);
+            async { Ok(spawned.await) }
+        };
+        self.pipe_begun(begin, |outcome| {
+            then(outcome.unwrap_or_else(|error| {
+                Err(match error {
+                    TaskError::TooManyTasks => SpawnError::TooManyTasks,
+                    _ => super::refusal::Rejection::ShuttingDown.into(),
+                })
+            }))
         });
     }
 
-    /// Asks an actor to stop once it has handled what was sent to it before.
+    /// Asks an actor to stop once it has handled what was sent to it before. Stopping it again does nothing.
+    ///
+    /// A stop is never refused, also where a message would be: each actor's takes the room of one message, once.
     pub fn stop<M: Message>(&mut self, actor: ActorRef<M>) {
         self.local.stop_actor_in_order(actor);
     }
 
     /// Runs a future on this core and has its result sent to this actor as a message; the mailbox keeps moving
     /// meanwhile. `then` also gets to know when the future panicked or could not be run.
+    ///
+    /// The future does not end with the actor. When it finishes after the actor has stopped, its result is a dead letter;
+    /// that of an entity starts the entity again. A shutdown does not wait for a future that waits itself: whatever has
+    /// not finished when everything else is drained is dropped, on its core and before the actors' hooks, `then` is not
+    /// called, and [`ShutdownReport`](crate::ShutdownReport) does not say so. What must be finished is awaited in
+    /// [`suspend`](Context::suspend), for which a shutdown waits until its deadline.
     pub fn spawn<F: Future + 'static>(
         &mut self,
         future: F,
@@ -255,26 +298,32 @@ impl<'a, A: Actor> Context<'a, A> {
     }
 
     /// Runs a future on another executor, for instance a tokio runtime (feature `tokio`), and has its result sent to
-    /// this actor as a message.
+    /// this actor as a message. If there is no room for another future on this core, it is not begun
+    /// ([`TaskError::TooManyTasks`]). For its end, see [`spawn`](Context::spawn).
     pub fn spawn_on<T: Send + 'static>(
         &mut self,
         executor: &impl Executor,
         future: impl Future<Output = T> + Send + 'static,
         then: impl FnOnce(Result<T, TaskError>) -> A::Msg + 'static,
     ) {
-        let result = run_elsewhere(executor, future);
-        self.pipe(result, |outcome| then(outcome.and_then(|result| result)));
+        self.pipe_begun(|_| run_elsewhere(executor, future), then);
     }
 
     /// Runs a call that blocks on a thread of the runtime's bounded pool, and has its result sent to this actor as a
     /// message.
+    ///
+    /// A call for which there is no room, in the pool's queue ([`TaskError::Refused`]) or among the futures of this core
+    /// ([`TaskError::TooManyTasks`]), is not begun. At the end of the runtime, a call that is under way is finished and
+    /// its result dropped; those that wait for a thread are dropped. For the rest, see [`spawn`](Context::spawn).
     pub fn spawn_blocking<T: Send + 'static>(
         &mut self,
         call: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(Result<T, TaskError>) -> A::Msg + 'static,
     ) {
-        let result = run_elsewhere(&*self.local.blocking, async move { call() });
-        self.pipe(result, |outcome| then(outcome.and_then(|result| result)));
+        self.pipe_begun(
+            |local| run_elsewhere(&*local.blocking, async move { call() }),
+            then,
+        );
     }
 
     /// Suspends this actor's mailbox, and nothing else, until the future has finished; then `then` gets the actor and
@@ -283,6 +332,10 @@ impl<'a, A: Actor> Context<'a, A> {
     /// One future at a time: a second call in the same handler is the actor's fault. To write whole handlers as
     /// asynchronous functions, see [`AsyncActor`](super::awaiting::AsyncActor).
     ///
+    /// A handler that also ends the actor (with [`Next::Stop`] or a fault) ends it at once; the future still runs, for at
+    /// most those 10 s, and `then` is never called. In [`post_stop`](Actor::post_stop) nothing can be suspended any more:
+    /// the future is dropped, which is logged and counted as a fault of the actor.
+    ///
     /// # Panics
     /// At a second call in the same handler.
     pub fn suspend<F: Future + 'static>(
@@ -290,11 +343,20 @@ impl<'a, A: Actor> Context<'a, A> {
         future: F,
         then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
     ) {
+        if self.suspension == Suspension::Refused {
+            let actor = std::any::type_name::<A>();
+            let kind = self.local.kind_id::<A>();
+            self.local.count_fault(kind);
+            tracing::error!(core = %self.local.core, actor, "post_stop cannot suspend an actor, which has ended: the future is dropped; spawn it instead");
+            drop_guarded(future);
+            drop_guarded(then);
+            return;
+        }
         assert!(
-            !self.suspended,
+            !self.is_suspended(),
             "an actor can wait for one future at a time: join them into one"
         );
-        self.suspended = true;
+        self.suspension = Suspension::Wanted;
         let resume = move |output| {
             let resume: Box<dyn Any> = Box::new(Resume::<A>(Box::new(move |actor, ctx| {
                 then(actor, output, ctx)
@@ -315,8 +377,28 @@ impl<'a, A: Actor> Context<'a, A> {
             .add_job(Box::new(Piped::new(future, then, recipient, self.at)));
     }
 
+    /// Begins something elsewhere and awaits it here; without room for the future here it is not begun.
+    fn pipe_begun<T: 'static, F: Future<Output = Result<T, TaskError>> + 'static>(
+        &mut self,
+        begin: impl FnOnce(&Local) -> F,
+        then: impl FnOnce(Result<T, TaskError>) -> A::Msg + 'static,
+    ) {
+        let begun = self.local.has_room_for_task().then(|| begin(self.local));
+        let future = async {
+            match begun {
+                Some(begun) => begun.await,
+                None => Err(TaskError::TooManyTasks),
+            }
+        };
+        self.pipe(future, |outcome| then(outcome.and_then(|result| result)));
+    }
+
     fn recipient(&mut self) -> Recipient<A::Msg> {
-        (self.recipient)(self.local, self.at, self.place)
+        match self.suspension {
+            // When the result comes this life is over, and the next one has not asked for it.
+            Suspension::Refused => Recipient::Actor(self.me()),
+            _ => (self.recipient)(self.local, self.at, self.place),
+        }
     }
 
     /// A future that ends after `duration`.

@@ -4,7 +4,7 @@
 //! everything that is rare is out of line.
 
 use super::batch::Note;
-use super::local::{Extra, Local, Room, downcast_class};
+use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
 use super::mailbox::{Mail, MailPool, Policy, Stored, Waiting};
 use super::outbox::OpenBatch;
 use super::reference::{ActorRef, CellRef};
@@ -108,7 +108,7 @@ impl Local {
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        match (cell.policy, extra) {
+        match (cell.intake.policy(), extra) {
             (Policy::DropOldest, extra) => {
                 match class.pool.pop(&mut cell.queue) {
                     Some(Mail::User(oldest)) => {
@@ -205,18 +205,38 @@ impl Local {
         }
     }
 
-    /// Stops an actor behind the messages that it has.
-    pub(crate) fn stop_in_order<M: Message>(&mut self, at: CellRef) {
-        self.push_stop::<M>(at);
+    /// What can be done to the mailbox of a cell without knowing its message type.
+    pub(super) fn mailbox_ops(&mut self, at: CellRef) -> Option<MailboxOps> {
+        let class = self.cells.get(at)?.class;
+        Some(self.classes.get(usize::from(class))?.mailbox_ops())
     }
 
-    fn push_stop<M: Message>(&mut self, at: CellRef) {
+    /// [`admit_waiting`](Local::admit_waiting) for any mailbox.
+    #[cold]
+    pub(super) fn let_waiting_in(&mut self, at: CellRef) {
+        if let Some(ops) = self.mailbox_ops(at) {
+            (ops.admit_waiting)(self, at);
+        }
+    }
+
+    /// [`discard_mailbox`](Local::discard_mailbox) for any mailbox.
+    pub(super) fn discard_mail(&mut self, at: CellRef, why: Rejection) {
+        if let Some(ops) = self.mailbox_ops(at) {
+            (ops.discard)(self, at, why);
+        }
+    }
+
+    /// Stops an actor behind the messages that it has. Stopping it again does nothing: only the first stop takes room.
+    pub(crate) fn stop_in_order<M: Message>(&mut self, at: CellRef) {
         let Some(cell) = self.cells.get(at) else {
             return;
         };
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
             return;
         };
+        if cell.intake.note_stop() {
+            return;
+        }
         class.pool.push(&mut cell.queue, Mail::Stop);
         self.queued.add(MailPool::<M>::NODE_BYTES);
         if !cell.scheduled {
@@ -225,23 +245,51 @@ impl Local {
         }
     }
 
-    /// Asks an actor to stop once it has handled what was sent to it before.
+    /// Takes back the stop that lies in a mailbox, if one does: the life for which it was has ended.
+    pub(crate) fn withdraw_stop<M: Message>(&mut self, at: CellRef) {
+        let Some(cell) = self.cells.get(at) else {
+            return;
+        };
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
+            return;
+        };
+        if !cell.intake.forget_stop() {
+            return;
+        }
+        for _ in 0..cell.queue.len() {
+            match class.pool.pop(&mut cell.queue) {
+                Some(Mail::Stop) => {
+                    self.queued.remove(MailPool::<M>::NODE_BYTES);
+                }
+                Some(mail) => class.pool.push(&mut cell.queue, mail),
+                None => break,
+            }
+        }
+    }
+
+    /// Asks an actor to stop once it has handled what was sent to it before. A stop must not be lost, so it is not
+    /// refused when the outbox is full; but it counts there, and a second one for the same actor takes no room.
     pub(crate) fn stop_actor_in_order<M: Message>(&mut self, to: ActorRef<M>) {
         if to.home != self.home || to.core.index() >= self.outbox.len() {
             return;
         }
         if to.core == self.core {
-            self.push_stop::<M>(to.cell);
-        } else {
+            self.stop_in_order::<M>(to.cell);
+        } else if self.outbox[to.core.index()].admit_stop(to.cell) {
+            let limit = self.limits.batch_messages;
             let class = self.class_id::<M>();
             let (batch, opened) = self.class_mut::<M>().outgoing.open(to.core);
             batch
                 .notes
                 .push((batch.items.len() as u32, Note::Stop(to.cell)));
+            let full = batch.items.len() + batch.notes.len() >= limit;
             if opened {
                 self.outbox[to.core.index()]
                     .open
                     .push(OpenBatch::Class(class));
+            }
+            if full {
+                self.seal(to.core, OpenBatch::Class(class));
             }
         }
     }

@@ -49,12 +49,23 @@ pub trait Capture: Actor {
     fn restore(&mut self, view: Self::View);
 }
 
+/// How far the present life of an actor has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing of it has run.
+    New,
+    /// It began on another core, and has been restored from its view: `pre_start` has yet to run on this core.
+    Restored,
+    /// `pre_start` has run.
+    Started,
+}
+
 /// State under way between two cores.
 pub(crate) enum Packed {
-    /// The actor itself, and whether its `pre_start` has run.
-    Value(Box<dyn Any + Send>, bool),
+    /// The actor itself.
+    Value(Box<dyn Any + Send>, Stage),
     /// Its archived view.
-    View(ArchivedBytes),
+    View(ArchivedBytes, Stage),
     /// Nothing: it starts afresh.
     Nothing,
 }
@@ -222,9 +233,9 @@ impl<A: Actor, I: EntityId> EntityHost<A, I> {
         catch_unwind(AssertUnwindSafe(|| (self.factory)(id))).map_err(|panic| panic_text(&*panic))
     }
 
-    fn body(actor: A, place: EntityPlace, started: bool) -> Box<dyn Body> {
+    fn body(actor: A, place: EntityPlace, stage: Stage) -> Box<dyn Body> {
         Box::new(EntityBody::<A, I> {
-            inner: ActorBody { actor, started },
+            inner: ActorBody { actor, stage },
             place,
             id: PhantomData,
         })
@@ -233,7 +244,7 @@ impl<A: Actor, I: EntityId> EntityHost<A, I> {
 
 impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
     fn start(&self, id: &I, place: EntityPlace) -> Result<Box<dyn Body>, String> {
-        Ok(Self::body(self.make(id)?, place, false))
+        Ok(Self::body(self.make(id)?, place, Stage::New))
     }
 
     fn is_ephemeral(&self) -> bool {
@@ -244,14 +255,14 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
         let Ok(body) = (body as Box<dyn Any>).downcast::<EntityBody<A, I>>() else {
             return Err(Fault::new("the body is not of the region's actor type"));
         };
-        let actor = body.inner.actor;
+        let ActorBody { actor, stage } = body.inner;
         match self.transfer {
-            Transfer::Send(pack) => Ok(Packed::Value(pack(actor), body.inner.started)),
+            Transfer::Send(pack) => Ok(Packed::Value(pack(actor), stage)),
             Transfer::Captured { capture, .. } => {
                 let captured = catch_unwind(AssertUnwindSafe(|| capture(&actor)))
                     .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))));
-                super::activation::drop_guarded(actor);
-                captured.map(Packed::View)
+                super::ending::drop_guarded(actor);
+                captured.map(|view| Packed::View(view, stage))
             }
             Transfer::Ephemeral => Ok(Packed::Nothing),
         }
@@ -259,20 +270,24 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
 
     fn unpack(&self, id: &I, state: Packed, place: EntityPlace) -> Result<Box<dyn Body>, Fault> {
         match (state, self.transfer) {
-            (Packed::Value(value, started), _) => match value.downcast::<A>() {
-                Ok(actor) => Ok(Self::body(*actor, place, started)),
+            (Packed::Value(value, stage), _) => match value.downcast::<A>() {
+                Ok(actor) => Ok(Self::body(*actor, place, stage)),
                 Err(_) => Err(Fault::new("the value is not of the region's actor type")),
             },
-            (Packed::View(bytes), Transfer::Captured { restore, .. }) => {
+            (Packed::View(bytes, stage), Transfer::Captured { restore, .. }) => {
                 let mut actor = self.make(id).map_err(Fault::panicked)?;
                 catch_unwind(AssertUnwindSafe(|| restore(&mut actor, &bytes)))
                     .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))))?;
-                Ok(Self::body(actor, place, false))
+                let stage = match stage {
+                    Stage::New => Stage::New,
+                    Stage::Restored | Stage::Started => Stage::Restored,
+                };
+                Ok(Self::body(actor, place, stage))
             }
-            (Packed::View(_) | Packed::Nothing, _) => Ok(Self::body(
+            (Packed::View(..) | Packed::Nothing, _) => Ok(Self::body(
                 self.make(id).map_err(Fault::panicked)?,
                 place,
-                false,
+                Stage::New,
             )),
         }
     }

@@ -338,7 +338,10 @@ impl Handle {
         self.spawn_inner(core, Some(mailbox), factory)
     }
 
-    /// Asks an actor to stop once it has handled what this handle sent to it before.
+    /// Asks an actor to stop once it has handled what this handle sent to it before. Stopping it again does nothing.
+    ///
+    /// If the queue into the core is full, or the runtime is shutting down, nothing happens, and the call counts as
+    /// refused ([`Stats::refused_outside`](crate::Stats::refused_outside)).
     pub fn stop<M: Message>(&self, actor: ActorRef<M>) {
         if self
             .gate
@@ -358,11 +361,14 @@ impl Handle {
         core: CoreId,
         make: impl FnOnce(Scope) -> F + Send + 'static,
     ) -> Pending<Result<T, TaskError>> {
-        let (completer, result) = pending(Err(TaskError::Cancelled));
+        let (mut completer, result) = pending(Err(TaskError::Refused));
         let job = call(move |local| {
             let scope = Scope::of(local);
             let future = async move { make(scope).await };
-            let whole = async move { completer.complete(CatchPanic(Box::pin(future)).await) };
+            let whole = async move {
+                completer.if_dropped(Err(TaskError::Cancelled));
+                completer.complete(CatchPanic(Box::pin(future)).await);
+            };
             local.add_job(Box::new(Detached::new(whole)));
         });
         drop(self.gate.submit(core, job));

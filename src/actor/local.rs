@@ -48,7 +48,8 @@ pub(crate) struct Limits {
     pub(crate) queued_messages: usize,
     /// Their bytes.
     pub(crate) queued_bytes: usize,
-    /// Messages waiting for one other core; beyond it sends are refused as `OutboxFull`.
+    /// Messages waiting for one other core; beyond it sends are refused as `OutboxFull`. Stops count, but are never
+    /// refused: one for each actor waits at most.
     pub(crate) outbox_messages: usize,
     /// Messages that wait for one moving shard; beyond it sends to it are refused as `Moving`.
     pub(crate) held_messages: usize,
@@ -104,13 +105,33 @@ pub(crate) struct Class<M> {
     pub(crate) outgoing: Outgoing<ActorBatch<M>>,
 }
 
+/// What those who do not know a mailbox's message type can have done to it.
+#[derive(Clone, Copy)]
+pub(crate) struct MailboxOps {
+    /// Lets awaited sends in, as far as there is room.
+    pub(crate) admit_waiting: fn(&mut Local, CellRef),
+    /// Takes a stop back.
+    pub(crate) withdraw_stop: fn(&mut Local, CellRef),
+    /// Makes dead letters of everything.
+    pub(crate) discard: fn(&mut Local, CellRef, super::refusal::Rejection),
+}
+
 /// A class whatever its message type.
 pub(crate) trait AnyClass: AsAny {
+    fn mailbox_ops(&self) -> MailboxOps;
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
     fn trim(&mut self);
 }
 
 impl<M: Message> AnyClass for Class<M> {
+    fn mailbox_ops(&self) -> MailboxOps {
+        MailboxOps {
+            admit_waiting: Local::admit_waiting::<M>,
+            withdraw_stop: Local::withdraw_stop::<M>,
+            discard: Local::discard_mailbox::<M>,
+        }
+    }
+
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>> {
         self.outgoing.seal(to).map(|batch| batch as Box<dyn Batch>)
     }

@@ -10,6 +10,7 @@ pub mod context;
 pub mod control;
 pub mod counters;
 mod delivery;
+pub mod ending;
 pub mod entity;
 pub mod entity_id;
 pub mod handle;

@@ -109,7 +109,8 @@ pub trait Actor: Sized + 'static {
     type Msg: Message;
 
     /// Runs before the first message. What has to be fetched first is awaited with [`Context::suspend`], and messages
-    /// wait meanwhile.
+    /// wait meanwhile. An entity that has been restored from its view runs it again on its new core, before the first
+    /// message that it handles there.
     ///
     /// # Errors
     /// A fault stops the actor, as one in [`receive`](Actor::receive) does.
@@ -126,6 +127,10 @@ pub trait Actor: Sized + 'static {
     fn receive(&mut self, message: Self::Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault>;
 
     /// Runs when the actor stops, however it came to that, and before an ephemeral entity leaves its core.
+    ///
+    /// The next life of an entity that stops of its own accord begins after it, with what still waits and what is sent
+    /// to the entity from here. The actor itself takes nothing any more: it cannot be suspended, and the results of what
+    /// is asked or spawned from here are dead letters.
     fn post_stop(&mut self, ctx: &mut Context<'_, Self>) {
         let _ = ctx;
     }

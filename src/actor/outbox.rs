@@ -5,10 +5,11 @@
 
 use super::batch::Batch;
 use super::local::Local;
+use super::reference::CellRef;
 use super::trace::TraceEvent;
 use crate::base::ids::CoreId;
 use crate::mesh::lane::LaneClass;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A table that has an open batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +29,20 @@ pub(crate) struct Target {
     replies: VecDeque<Box<dyn Batch>>,
     /// Requests that wait here, in open and in sealed batches.
     pub(crate) messages: usize,
+    /// Actors whose stop waits here, or has waited since there was last nothing.
+    stops: BTreeSet<CellRef>,
     /// Something went into a lane to this core since its bell was looked at.
     pub(crate) to_ring: bool,
 }
 
 impl Target {
+    /// Counts the stop of an actor. Returns whether it has to be sent: not if one for the same actor is on its way.
+    pub(super) fn admit_stop(&mut self, actor: CellRef) -> bool {
+        let is_first = self.stops.insert(actor);
+        self.messages += usize::from(is_first);
+        is_first
+    }
+
     fn is_empty(&self) -> bool {
         self.open.is_empty() && self.requests.is_empty() && self.replies.is_empty()
     }
@@ -123,6 +133,9 @@ impl Local {
                 }
                 if class == LaneClass::Requests {
                     target.messages -= messages;
+                    if target.messages == 0 {
+                        target.stops.clear();
+                    }
                     self.counters.sent_requests += messages as u64;
                 }
                 target.to_ring = true;
@@ -147,6 +160,7 @@ impl Local {
             let requests = std::mem::take(&mut target.requests);
             let replies = std::mem::take(&mut target.replies);
             target.messages = 0;
+            target.stops.clear();
             for mut batch in requests.into_iter().chain(replies) {
                 batch.reject(self, why);
             }

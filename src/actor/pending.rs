@@ -63,6 +63,11 @@ pub(crate) fn pending<T>(if_dropped: T) -> (Completer<T>, Pending<T>) {
 }
 
 impl<T> Completer<T> {
+    /// What it completes with when it is dropped from now on.
+    pub(crate) fn if_dropped(&mut self, result: T) {
+        self.if_dropped = Some(result);
+    }
+
     pub(crate) fn complete(mut self, result: T) {
         if let Some(shared) = self.shared.take() {
             finish(&shared, result);

@@ -133,6 +133,9 @@ pub enum SpawnError {
     /// There is no such core.
     #[error("there is no {0}; the runtime has the cores core-0 to core-{last}", last = .1 - 1)]
     NoSuchCore(crate::base::ids::CoreId, usize),
+    /// Nothing was started: there is no room for another future on this core, which would wait for the address.
+    #[error("nothing was started: as many tasks as allowed are pending already on this core")]
+    TooManyTasks,
     /// The request did not reach the core.
     #[error("the request did not reach the core: {0}")]
     Rejected(#[from] Rejection),
@@ -148,8 +151,16 @@ pub enum TaskError {
     /// It never ran: as many tasks as allowed are pending already.
     #[error("it never ran: as many tasks as allowed are pending already")]
     TooManyTasks,
-    /// It was given up: the executor that ran it dropped it.
-    #[error("the executor that ran it dropped it")]
+    /// It never ran, and nothing has changed: the queue of the pool for blocking calls is full, or the executor or the
+    /// runtime takes nothing any more. Try again later; if it happens often, raise `blocking_threads` or
+    /// `blocking_queue`, or have less done at once.
+    #[error(
+        "it never ran: the pool or executor is full or has ended; try again later, or raise blocking_threads or blocking_queue"
+    )]
+    Refused,
+    /// It began and was given up: whoever ran it dropped it, or it exceeded its deadline. What it has done so far has
+    /// been done.
+    #[error("it was given up after it had begun: whoever ran it dropped it")]
     Cancelled,
 }
 

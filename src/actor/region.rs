@@ -92,8 +92,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn set_route(&mut self, shard: ShardId, route: Route);
     /// Takes an entity out of its shard's table.
     fn forget(&mut self, place: EntityPlace, slot: u32);
-    /// A fresh body for an entity that is in the table.
-    fn revive(&self, place: EntityPlace, slot: u32) -> Result<Box<dyn Body>, String>;
+    /// A fresh body for an entity, if it is in the table; an error is what the factory's panic said.
+    fn revive(&self, place: EntityPlace, slot: u32) -> Option<Result<Box<dyn Body>, String>>;
     /// Messages that wait for moving shards.
     fn held(&self) -> usize;
     /// Entities of a shard.
@@ -130,11 +130,8 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         }
     }
 
-    fn revive(&self, place: EntityPlace, slot: u32) -> Result<Box<dyn Body>, String> {
-        match self.id_of(place, slot) {
-            Some(id) => self.host.start(id, place),
-            None => Err("the entity is not in its shard's table".to_owned()),
-        }
+    fn revive(&self, place: EntityPlace, slot: u32) -> Option<Result<Box<dyn Body>, String>> {
+        Some(self.host.start(self.id_of(place, slot)?, place))
     }
 
     fn held(&self) -> usize {

@@ -144,7 +144,8 @@ impl Scope {
         .unwrap_or_else(|| Pending::ready(()))
     }
 
-    /// Runs another future beside this one, on the same core.
+    /// Runs another future beside this one, on the same core. A shutdown does not wait for it, as described at
+    /// [`Context::spawn`](super::context::Context::spawn).
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.with(|local| local.add_job(Box::new(Detached::new(future))));
     }

@@ -5,10 +5,11 @@ use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
 use super::entity::Packed;
 use super::entity_id::EntityId;
-use super::local::{Extra, Local, Room};
+use super::local::{Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
 use super::reference::CellRef;
+use super::refusal::Rejection;
 use super::region::Shipment;
 use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
@@ -18,7 +19,7 @@ use crate::wire::message::Message;
 struct Passenger<I, M> {
     id: I,
     state: Packed,
-    mailbox: Vec<(M, Option<Extra>)>,
+    mailbox: Vec<Mail<M>>,
 }
 
 struct ShardCargo<I, M> {
@@ -77,11 +78,7 @@ impl Local {
         self.cells.get(at)?;
         let mut mailbox = Vec::new();
         loop {
-            while let Some(mail) = self.next_mail::<M>(at) {
-                if let Mail::User(message) = mail {
-                    mailbox.push((message.open(), None));
-                }
-            }
+            mailbox.extend(std::iter::from_fn(|| self.next_mail::<M>(at)));
             if !self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
                 break;
             }
@@ -120,7 +117,9 @@ impl Local {
         };
         if region.host.is_ephemeral() {
             self.run_post_stop(at, &mut *body);
-            super::activation::drop_body(body);
+            // What it has sent to itself meanwhile.
+            self.discard_mailbox::<M>(at, Rejection::Stopped);
+            super::ending::drop_body(body);
             return Packed::Nothing;
         }
         match region.host.pack(body) {
@@ -158,17 +157,25 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
                 Packed::Nothing => None,
                 state => local.unpack_entity::<I, M>(number, shard, id.clone(), state),
             };
-            for (message, extra) in mailbox {
-                let stored = match started {
-                    Some(at) => local.store(at, message, extra, Room::Reserved),
-                    None => local.store_for_entity::<I, M>(
+            for mail in mailbox {
+                let stored = match (mail, started) {
+                    (Mail::User(message), Some(at)) => {
+                        local.store(at, message.open(), None, Room::Reserved)
+                    }
+                    (Mail::User(message), None) => local.store_for_entity::<I, M>(
                         number,
                         shard,
                         id.as_key(),
-                        message,
-                        extra,
+                        message.open(),
+                        None,
                         Room::Reserved,
                     ),
+                    (Mail::Stop, Some(at)) => {
+                        local.stop_in_order::<M>(at);
+                        Ok(())
+                    }
+                    // It was for a life that has ended.
+                    (Mail::Stop, None) => Ok(()),
                 };
                 if let Err(refused) = stored {
                     local.dead_letter(refused.why, refused.message);

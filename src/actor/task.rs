@@ -33,7 +33,8 @@ pub(crate) struct TaskId {
 ///
 /// With the feature `tokio`, `tokio::runtime::Handle` is one.
 pub trait Executor: Send + Sync {
-    /// Takes a future to run it to its end. Dropping it instead cancels it, and whoever waits for its result hears so.
+    /// Takes a future to run it to its end. Dropping it instead refuses it, or cancels it if it has been polled, and
+    /// whoever waits for its result hears which ([`TaskError::Refused`], [`TaskError::Cancelled`]).
     fn execute(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>);
 }
 
@@ -47,6 +48,8 @@ impl Executor for tokio::runtime::Handle {
 /// A future together with what becomes of its result.
 pub(crate) trait Job {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
+    /// Drops the future. Nothing of the core may be borrowed, since what the future holds may use its scope.
+    fn abandon(&mut self);
     /// Hands the result, or the reason why there is none, to whoever asked for it.
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>);
     fn name(&self) -> &'static str;
@@ -72,6 +75,8 @@ pub(crate) struct Tasks {
     free: Option<u32>,
     live: usize,
     woken: Arc<Woken>,
+    /// Futures that have exceeded their deadline, to be dropped while nothing of the core is borrowed.
+    overdue: Vec<Box<dyn Job>>,
     /// Some shard of this core is being shipped. (Kept beside the tasks because both are looked at on every activation.)
     pub(crate) any_sealed: bool,
 }
@@ -118,6 +123,7 @@ impl Tasks {
             free: None,
             live: 0,
             woken: Arc::new(woken),
+            overdue: Vec::new(),
             any_sealed: false,
         }
     }
@@ -231,9 +237,15 @@ impl Tasks {
                 generation: self.tasks[slot].generation,
             })
             .collect();
-        ids.into_iter()
+        let pending: Vec<_> = ids
+            .into_iter()
             .filter_map(|id| self.remove(id)?.job)
-            .collect()
+            .collect();
+        self.take_overdue().into_iter().chain(pending).collect()
+    }
+
+    pub(crate) fn take_overdue(&mut self) -> Vec<Box<dyn Job>> {
+        std::mem::take(&mut self.overdue)
     }
 }
 
@@ -248,9 +260,13 @@ pub(crate) fn poll_job(job: &mut dyn Job, waker: &Waker) -> Poll<Option<TaskErro
 }
 
 impl Local {
+    pub(crate) fn has_room_for_task(&self) -> bool {
+        self.tasks.len() < self.limits.tasks
+    }
+
     /// Adds a future; if there are too many, it fails at once.
     pub(crate) fn add_job(&mut self, job: Box<dyn Job>) -> Option<TaskId> {
-        if self.tasks.len() >= self.limits.tasks {
+        if !self.has_room_for_task() {
             self.finish_job(job, Some(TaskError::TooManyTasks));
             return None;
         }
@@ -284,8 +300,13 @@ impl Local {
     /// The future of an asynchronous handler has not finished in time.
     pub(crate) fn deadline_passed(&mut self, id: TaskId) {
         if let Some(Removed { job: Some(job), .. }) = self.tasks.remove(id) {
-            self.finish_job(job, Some(TaskError::Cancelled));
+            self.tasks.overdue.push(job);
         }
+    }
+
+    /// Ends an overdue future, which has been abandoned.
+    pub(crate) fn end_overdue(&mut self, job: Box<dyn Job>) {
+        self.finish_job(job, Some(TaskError::Cancelled));
     }
 
     /// A panic in what is to be done with the result ends here; the code that could fail for an actor catches its own.
@@ -335,9 +356,13 @@ where
         poll_once(&mut self.future, &mut self.result, context)
     }
 
+    fn abandon(&mut self) {
+        super::ending::drop_guarded(self.future.take());
+    }
+
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
         let this = *self;
-        super::activation::drop_guarded(this.future);
+        super::ending::drop_guarded(this.future);
         let outcome = outcome(this.result, failed);
         match catch_unwind(AssertUnwindSafe(|| (this.then)(outcome))) {
             Ok(message) => this.recipient.deliver(local, message),
@@ -379,9 +404,13 @@ where
         poll_once(&mut self.future, &mut self.result, context)
     }
 
+    fn abandon(&mut self) {
+        super::ending::drop_guarded(self.future.take());
+    }
+
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
         let this = *self;
-        super::activation::drop_guarded(this.future);
+        super::ending::drop_guarded(this.future);
         match outcome(this.result, failed) {
             Ok(result) => local.resume(this.owner, (this.then)(result)),
             Err(TaskError::Cancelled) => {
@@ -418,8 +447,12 @@ impl<F: Future<Output = ()> + 'static> Job for Detached<F> {
         poll_once(&mut self.future, &mut None, context)
     }
 
+    fn abandon(&mut self) {
+        super::ending::drop_guarded(self.future.take());
+    }
+
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
-        super::activation::drop_guarded(self.future);
+        super::ending::drop_guarded(self.future);
         if let Some(error) = failed {
             tracing::error!(core = %local.core, task = std::any::type_name::<F>(), %error, "a future failed");
         }
@@ -453,8 +486,9 @@ pub(crate) fn run_elsewhere<T: Send + 'static>(
     executor: &dyn Executor,
     future: impl Future<Output = T> + Send + 'static,
 ) -> Pending<Result<T, TaskError>> {
-    let (completer, result) = pending(Err(TaskError::Cancelled));
+    let (mut completer, result) = pending(Err(TaskError::Refused));
     executor.execute(Box::pin(async move {
+        completer.if_dropped(Err(TaskError::Cancelled));
         let outcome = CatchPanic(Box::pin(future)).await;
         completer.complete(outcome);
     }));

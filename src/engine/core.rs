@@ -421,9 +421,16 @@ impl Engine {
     /// Polls the futures that have been woken. While one is polled nothing of the core is borrowed, so that it can use
     /// its scope.
     fn poll_futures(&mut self, shared: &Rc<RefCell<Local>>) -> bool {
+        let overdue = shared.borrow_mut().tasks.take_overdue();
         let mut woken = shared.borrow().tasks.take_woken();
-        if woken.is_empty() {
+        if overdue.is_empty() && woken.is_empty() {
             return false;
+        }
+        for mut job in overdue {
+            job.abandon();
+            let local = &mut *shared.borrow_mut();
+            local.end_overdue(job);
+            settle_future(local);
         }
         if let Some(choose) = &mut shared.borrow_mut().choose {
             for last in (1..woken.len()).rev() {
@@ -447,12 +454,17 @@ impl Engine {
                 }
                 Poll::Ready(failed) => local.end_task(id, job, failed),
             }
-            local.end_faulty();
-            if reply::has_orphans() {
-                local.settle_orphans(false);
-            }
+            settle_future(local);
         }
         true
+    }
+}
+
+/// Sees to what the end of a future has left behind.
+fn settle_future(local: &mut Local) {
+    local.end_faulty();
+    if reply::has_orphans() {
+        local.settle_orphans(false);
     }
 }
 

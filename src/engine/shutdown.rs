@@ -1,8 +1,8 @@
 //! The end of a core: what has been accepted is handled before, or counted now.
 
 use super::core::Engine;
-use crate::actor::activation::{StopCause, drop_guarded};
 use crate::actor::control::{Control, DrainAnswer};
+use crate::actor::ending::{StopCause, drop_guarded};
 use crate::actor::local::Local;
 use crate::actor::refusal::{Rejection, Uncertainty};
 use crate::actor::reply;
@@ -39,7 +39,8 @@ impl Engine {
         let _on_core = reply::enter_core();
         // Futures first, while their scopes still work; what they hold is dropped with nothing borrowed.
         let futures = shared.borrow_mut().tasks.take_all();
-        drop_guarded(futures);
+        // Each by itself: a second panic in one go would end the process.
+        futures.into_iter().for_each(drop_guarded);
         let local = &mut *shared.borrow_mut();
         // The last words of one entity must not start another, nor go where nobody looks any more.
         local.stopping = true;

@@ -113,7 +113,7 @@ mod tests {
         }
         let second = run_elsewhere(&*pool, async { 2 });
         let third = run_elsewhere(&*pool, async { 3 });
-        assert_eq!(third.wait(), Err(TaskError::Cancelled));
+        assert_eq!(third.wait(), Err(TaskError::Refused));
         go.send(()).unwrap();
         assert_eq!(first.wait(), Ok(true));
         assert_eq!(second.wait(), Ok(2));

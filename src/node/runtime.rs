@@ -278,6 +278,10 @@ impl Runtime {
     /// Shuts down within the time that the settings give: refuses what is new, lets everything that was accepted be
     /// handled, stops all actors with their hooks, and joins the threads.
     ///
+    /// What was accepted are messages, asynchronous handlers, and calls from other threads. Futures that were spawned
+    /// beside them are polled as long as they are woken, but not waited for: those that still wait when all else is done
+    /// are dropped where they are, each on its core, before the actors' hooks run.
+    ///
     /// # Panics
     /// On one of its own cores, which cannot wait for itself.
     pub fn shutdown(self) -> ShutdownReport {

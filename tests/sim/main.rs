@@ -8,6 +8,7 @@ mod balancing;
 mod determinism;
 mod fifo;
 mod history;
+mod lives;
 mod mailboxes;
 mod moves;
 mod panics;

@@ -1,0 +1,171 @@
+//! How actors end: the hook, the state, the mailbox and the cell, in this order; and how an entity for which something
+//! waits begins its next life.
+
+use super::cell::{Body, EntityPlace};
+use super::local::Local;
+use super::model::Fault;
+use super::reference::CellRef;
+use super::refusal::{Rejection, panic_text};
+use super::reply;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Why an actor stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopCause {
+    /// It said so, or was told to.
+    Wanted,
+    /// It failed.
+    Failed,
+    /// Its core stops.
+    Shutdown,
+}
+
+/// Drops a user's value; a panic in its destructor ends here.
+pub(crate) fn drop_guarded<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        tracing::error!(of = std::any::type_name::<T>(), panic = %panic_text(&*panic), "a destructor panicked");
+    }
+}
+
+pub(crate) fn drop_body(body: Box<dyn Body>) {
+    drop_guarded(body);
+}
+
+impl Local {
+    /// Ends the actors whose code failed outside of their activations.
+    #[cold]
+    pub(crate) fn end_faulty(&mut self) {
+        while let Some((at, fault)) = self.faulty.pop() {
+            self.fail_actor(at, &fault);
+        }
+    }
+
+    /// Ends an actor because code of its own failed outside of its activation.
+    pub(crate) fn fail_actor(&mut self, at: CellRef, fault: &Fault) {
+        if let Some(cell) = self.cells.get(at)
+            && let Some(body) = cell.body.take()
+        {
+            if std::mem::take(&mut cell.suspended) {
+                self.count_suspended_of(&*body, -1);
+            }
+            self.end_failed(at, body, fault);
+        }
+    }
+
+    #[cold]
+    pub(super) fn end_failed(&mut self, at: CellRef, body: Box<dyn Body>, fault: &Fault) {
+        if let Some(kind) = self.cells.get(at).map(|cell| cell.kind) {
+            self.count_fault(kind);
+            let entity = body
+                .entity()
+                .map(|place| self.regions[usize::from(place.region)].describe(place, at.slot()))
+                .unwrap_or_default();
+            let actor = self.kinds[usize::from(kind)].name;
+            tracing::error!(core = %self.core, actor, entity, panic = fault.is_panic(), %fault, "an actor failed and is stopped");
+        }
+        self.end_actor(at, body, StopCause::Failed);
+    }
+
+    pub(crate) fn count_fault(&mut self, kind: u16) {
+        self.counters.faults += 1;
+        self.kinds[usize::from(kind)].faults += 1;
+    }
+
+    /// Stops an actor.
+    pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
+        match body.entity() {
+            Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place),
+            place => {
+                if let Some(place) = place {
+                    self.leave_region(at, place);
+                }
+                self.run_post_stop(at, &mut *body);
+                self.discard_mail(at, Rejection::Stopped);
+                drop_body(body);
+                self.cells.release(at);
+            }
+        }
+        if reply::has_orphans() {
+            self.settle_orphans(cause == StopCause::Failed);
+        }
+    }
+
+    /// Ends one life of an entity that stops of its own accord. A reference to an entity is not bound to a life, so what
+    /// waits for it, awaited sends included, is for its next one, which begins when this one has ended.
+    fn end_life(&mut self, at: CellRef, mut body: Box<dyn Body>, place: EntityPlace) {
+        self.run_post_stop(at, &mut *body);
+        drop_body(body);
+        if let Some(ops) = self.mailbox_ops(at) {
+            (ops.withdraw_stop)(self, at);
+        }
+        let waits = self
+            .cells
+            .get(at)
+            .is_some_and(|cell| !cell.queue.is_empty() || cell.has_waiting);
+        let why = match waits.then(|| self.begin_next_life(at, place)) {
+            Some(Ok(())) => return,
+            Some(Err(why)) => why,
+            None => Rejection::Stopped,
+        };
+        self.leave_region(at, place);
+        self.discard_mail(at, why);
+        self.cells.release(at);
+    }
+
+    /// Gives the cell of a life that has ended to the next, under a reference of its own: continuations, deadlines and
+    /// stops that are still under way know the old one.
+    fn begin_next_life(&mut self, at: CellRef, place: EntityPlace) -> Result<(), Rejection> {
+        let fresh = match self.regions[usize::from(place.region)].revive(place, at.slot()) {
+            Some(Ok(fresh)) => fresh,
+            Some(Err(panic)) => {
+                let kind = self.region_states[usize::from(place.region)].kind;
+                self.count_fault(kind);
+                tracing::error!(core = %self.core, %panic, "the factory of an entity panicked");
+                return Err(Rejection::StartFailed);
+            }
+            // Its shard is leaving, and with it whoever is to have another life.
+            None => return Err(Rejection::Stopped),
+        };
+        let Some(next) = self.cells.renew(at, fresh) else {
+            return Err(Rejection::Stopped);
+        };
+        if let Some(recency) = &mut self.region_states[usize::from(place.region)].recency {
+            recency.touch(at.slot(), self.now);
+        }
+        self.let_waiting_in(next);
+        self.schedule(next);
+        Ok(())
+    }
+
+    fn leave_region(&mut self, at: CellRef, place: EntityPlace) {
+        self.regions[usize::from(place.region)].forget(place, at.slot());
+        let region = &mut self.region_states[usize::from(place.region)];
+        region.active -= 1;
+        if let Some(recency) = &mut region.recency {
+            recency.remove(at.slot());
+        }
+    }
+
+    pub(crate) fn run_post_stop(&mut self, at: CellRef, body: &mut dyn Body) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body.post_stop(self, at))) {
+            tracing::error!(core = %self.core, panic = %panic_text(&*panic), "a post_stop hook panicked");
+        }
+    }
+
+    /// Stops an entity that is not needed; a message that arrives later starts it again. Returns whether it could be
+    /// stopped: one with work to do stays.
+    pub(crate) fn passivate(&mut self, at: CellRef) -> bool {
+        let Some(cell) = self.cells.get(at) else {
+            return false;
+        };
+        if cell.scheduled || cell.suspended || !cell.queue.is_empty() {
+            return false;
+        }
+        let Some(body) = cell.body.take() else {
+            return false;
+        };
+        self.counters.passivations += 1;
+        self.end_actor(at, body, StopCause::Wanted);
+        true
+    }
+}
