@@ -110,6 +110,15 @@ fn zero_shards() {
 }
 
 #[test]
+fn more_shards_than_there_is_room_for() {
+    let mut builder = Runtime::builder();
+    builder.entities(EntityType::send("idle", |_: &u64| Idle).num_shards(u32::MAX));
+    let error = refused(builder);
+    assert!(matches!(&error, StartError::Region(_)), "{error:?}");
+    says(&error, &["\"idle\"", "4294967295 shards", "2147483648"]);
+}
+
+#[test]
 fn an_entity_type_of_a_name_given_twice() {
     let mut builder = Runtime::builder();
     builder.entities(EntityType::send("idle", |_: &u64| Idle));

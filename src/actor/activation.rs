@@ -79,7 +79,7 @@ impl<A: Actor> ActorBody<A> {
             let Mail::User(message) = mail else {
                 return Ran::Stop;
             };
-            ctx.local.counters.handled += 1;
+            reply::count_handled();
             match self.actor.receive(message.open(), &mut ctx) {
                 Ok(Next::Continue) => {}
                 Ok(Next::Stop) => return Ran::Stop,
@@ -171,7 +171,7 @@ impl<A: Actor> Body for ActorBody<A> {
 
 impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
-        let before = local.counters.handled;
+        let before = reply::handled();
         let ran = self.inner.run(
             local,
             at,
@@ -180,7 +180,7 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
             budget,
         );
         let now = local.now;
-        let handled = local.counters.handled - before;
+        let handled = reply::handled() - before;
         let region = &mut local.region_states[usize::from(self.place.region)];
         region.handled[self.place.shard as usize] += handled;
         if let Some(recency) = &mut region.recency {
@@ -311,7 +311,7 @@ impl Local {
         work: impl FnOnce(&mut dyn Body, &mut Local) -> Ran,
     ) {
         self.counters.activations += 1;
-        let before = self.counters.handled;
+        let before = reply::handled();
         let timed = self
             .counters
             .activations
@@ -319,7 +319,8 @@ impl Local {
             .then(|| self.clock.now());
         let ran = catch_unwind(AssertUnwindSafe(|| work(&mut *body, self)))
             .unwrap_or_else(|panic| self.failed(Fault::panicked(panic_text(&*panic))));
-        let handled = self.counters.handled - before;
+        let handled = reply::handled() - before;
+        self.counters.handled += handled;
         let known = &mut self.kinds[kind];
         known.messages += handled;
         if let Some(started) = timed {

@@ -4,11 +4,11 @@
 //! deadline, or because its reply address was dropped.
 
 use super::batch::{Batch, Outgoing, ReplyBatch};
-use super::local::{Local, TimerEvent};
+use super::local::{Extra, Local, TimerEvent};
 use super::outbox::OpenBatch;
 use super::reference::Destination;
 use super::refusal::{AskError, Rejection, Uncertainty};
-use super::reply::{self, ReplyAddress, ReplyTo, discard};
+use super::reply::{self, Envelope, ReplyAddress, ReplyTo, discard, discard_message};
 use super::typed::{AsAny, TypedBox};
 use crate::base::ids::CoreId;
 use crate::base::paged::Paged;
@@ -154,14 +154,18 @@ impl Local {
     ) {
         match self.open_ask(within, sink) {
             Ok(reply_to) => {
-                if let Err(refused) = to.deliver(self, make(reply_to), None) {
+                let own = reply_to.address();
+                if let Err(refused) = to.deliver(self, make(reply_to), Some(Extra::Ask)) {
                     self.counters.count_refusal(refused.why);
-                    discard(refused.why.into(), refused.message);
+                    self.fail_ask(own, refused.why.into());
+                    // Its own address ends nothing any more; others in it were passed on.
+                    discard_message(refused.why, Envelope::Plain, refused.message);
                 }
             }
             Err((why, sink)) => {
                 self.counters.count_refusal(why);
                 sink(self, Err(why.into()));
+                discard_message(why, Envelope::Plain, make);
             }
         }
     }
@@ -275,19 +279,13 @@ impl Local {
         }
     }
 
-    /// Ends the asks whose reply addresses have been dropped on this thread. `failed` says that it was a failing handler
-    /// that dropped them.
+    /// Ends the asks whose reply addresses have been dropped on this thread. `failed` says that the last handler failed,
+    /// or its actor, and with it what they dropped.
     #[cold]
     pub(crate) fn settle_orphans(&mut self, failed: bool) {
         // Ending an ask may drop further addresses.
         while reply::has_orphans() {
-            for (address, why) in reply::take_orphans() {
-                let why = match why {
-                    AskError::Unknown(Uncertainty::DroppedUnanswered) if failed => {
-                        Uncertainty::HandlerFailed.into()
-                    }
-                    why => why,
-                };
+            for (address, why) in reply::take_orphans(failed) {
                 self.fail_ask(address, why);
             }
         }

@@ -7,7 +7,7 @@ use super::local::{Extra, Local};
 use super::mailbox::Stored;
 use super::reference::CellRef;
 use super::refusal::{AskError, Rejection};
-use super::reply::{ReplyTo, discard};
+use super::reply::{Envelope, ReplyTo, discard};
 use crate::base::ids::{CoreId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
@@ -92,6 +92,7 @@ type Notes = Vec<(u32, Note)>;
 /// of them would be dragged along (an ask took twice as long in half of the runs).
 #[repr(align(128))]
 pub(crate) struct ActorBatch<M> {
+    /// Each address as it is [written](CellRef::on) on the message's envelope.
     pub(crate) items: Items<(CellRef, M)>,
     pub(crate) notes: Notes,
 }
@@ -117,8 +118,9 @@ impl<M: Message> Batch for ActorBatch<M> {
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        for (at, (to, message)) in (0..).zip(self.items.drain()) {
-            let mut extra = None;
+        for (at, (address, message)) in (0..).zip(self.items.drain()) {
+            let (to, envelope) = address.off();
+            let mut extra = Extra::of(envelope);
             while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
@@ -142,9 +144,39 @@ impl<M: Message> Batch for ActorBatch<M> {
 
     fn reject(&mut self, local: &mut Local, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
-        for (_, message) in self.items.drain() {
-            local.dead_letter(why, message);
+        for (address, message) in self.items.drain() {
+            local.dead_letter(why, address.off().1, message);
         }
+    }
+}
+
+/// The most shards that an entity type may have.
+pub(crate) const MAX_SHARDS: u32 = 1 << 31;
+
+/// A shard as it is written on an envelope: the first bit tells whether it is that of an ask.
+#[derive(Clone, Copy)]
+pub(crate) struct ShardAddress(u32);
+
+impl ShardAddress {
+    const ASK: u32 = MAX_SHARDS;
+
+    #[inline]
+    pub(crate) fn new(shard: ShardId, envelope: Envelope) -> ShardAddress {
+        debug_assert!(shard.0 < Self::ASK);
+        match envelope {
+            Envelope::Plain => ShardAddress(shard.0),
+            Envelope::Ask => ShardAddress(shard.0 | Self::ASK),
+        }
+    }
+
+    #[inline]
+    fn off(self) -> (ShardId, Envelope) {
+        let envelope = if self.0 & Self::ASK == 0 {
+            Envelope::Plain
+        } else {
+            Envelope::Ask
+        };
+        (ShardId(self.0 & !Self::ASK), envelope)
     }
 }
 
@@ -152,7 +184,7 @@ impl<M: Message> Batch for ActorBatch<M> {
 #[repr(align(128))]
 pub(crate) struct EntityBatch<I, M> {
     pub(crate) region: u16,
-    pub(crate) items: Items<(ShardId, I, M)>,
+    pub(crate) items: Items<(ShardAddress, I, M)>,
     pub(crate) notes: Notes,
 }
 
@@ -177,8 +209,9 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        for (at, (shard, id, message)) in (0..).zip(self.items.drain()) {
-            let mut extra = None;
+        for (at, (address, id, message)) in (0..).zip(self.items.drain()) {
+            let (shard, envelope) = address.off();
+            let mut extra = Extra::of(envelope);
             while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
@@ -204,8 +237,8 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
 
     fn reject(&mut self, local: &mut Local, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
-        for (_, _, message) in self.items.drain() {
-            local.dead_letter(why, message);
+        for (address, _, message) in self.items.drain() {
+            local.dead_letter(why, address.off().1, message);
         }
     }
 }
@@ -291,5 +324,19 @@ impl Batch for FailureBatch {
 
     fn reject(&mut self, _local: &mut Local, _why: Rejection) {
         self.items.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_comes_off_an_envelope_as_it_went_on() {
+        for shard in [0, 1, 255, MAX_SHARDS - 1].map(ShardId) {
+            for envelope in [Envelope::Plain, Envelope::Ask] {
+                assert_eq!(ShardAddress::new(shard, envelope).off(), (shard, envelope));
+            }
+        }
     }
 }

@@ -204,6 +204,7 @@ impl Cells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actor::reply::Envelope;
 
     struct Nothing;
 
@@ -230,6 +231,11 @@ mod tests {
             cells.get(first).is_none() && cells.get(second).is_some() && cells.get(third).is_some()
         );
         assert_eq!(cells.tenants(), vec![third, second]);
+        for tenant in [first, second, third] {
+            for envelope in [Envelope::Plain, Envelope::Ask] {
+                assert_eq!(tenant.on(envelope).off(), (tenant, envelope));
+            }
+        }
         assert_eq!(cells.len(), 2);
     }
 

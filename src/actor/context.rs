@@ -9,8 +9,8 @@ use super::mailbox::Mailbox;
 use super::model::{Actor, Fault, Next};
 use super::pending::Pending;
 use super::reference::{ActorRef, CellRef, Destination};
-use super::refusal::{AskError, Refused, SpawnError, TaskError, panic_text};
-use super::reply::ReplyTo;
+use super::refusal::{AskError, Refused, SpawnError, TaskError, Uncertainty, panic_text};
+use super::reply::{self, Envelope, ReplyTo};
 use super::scope::Scope;
 use super::task::{Executor, Piped, Suspending, run_elsewhere};
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
@@ -58,7 +58,7 @@ impl<M: Message> Recipient<M> {
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
-                    local.dead_letter(refused.why, refused.message);
+                    local.dead_letter(refused.why, Envelope::Plain, refused.message);
                 }
             }
             Recipient::Entity(bring) => bring(local, message),
@@ -201,6 +201,9 @@ impl<'a, A: Actor> Context<'a, A> {
     ///
     /// `make` puts the reply address into the message, `then` turns the outcome into a message of this actor. Room for
     /// that message is reserved, so it is never refused.
+    ///
+    /// The message may carry further reply addresses, which this actor passes on. If it is dropped on its way, their asks
+    /// end as unknown, and then so does this one.
     pub fn ask<D: Destination, R: Message>(
         &mut self,
         to: D,
@@ -221,8 +224,12 @@ impl<'a, A: Actor> Context<'a, A> {
         let recipient = self.recipient();
         let owner = self.at;
         let sink = Box::new(move |local: &mut Local, outcome| {
-            // It runs in the activation of whoever answered, so its panic must not reach further.
-            match catch_unwind(AssertUnwindSafe(|| then(outcome))) {
+            // It runs in the activation of whoever answered, so its panic must not reach further, nor may what it drops
+            // be taken for dropped by that one.
+            let made = reply::dropping_as(Uncertainty::DroppedUnanswered.into(), || {
+                catch_unwind(AssertUnwindSafe(|| then(outcome)))
+            });
+            match made {
                 Ok(message) => recipient.deliver(local, message),
                 Err(panic) => local.fault_later(owner, Fault::panicked(panic_text(&*panic))),
             }

@@ -9,7 +9,7 @@ use super::mailbox::{Mail, MailPool, Policy, Stored, Waiting};
 use super::outbox::OpenBatch;
 use super::reference::{ActorRef, CellRef};
 use super::refusal::{Refused, Rejection};
-use super::reply::discard;
+use super::reply::{Envelope, discard, discard_message};
 use super::trace::{TraceEvent, digest};
 use crate::wire::message::Message;
 
@@ -17,18 +17,23 @@ impl Local {
     /// Counts and logs a message that nobody will handle, and drops it.
     #[cold]
     #[inline(never)]
-    pub(crate) fn dead_letter<M: Message>(&mut self, why: Rejection, message: M) {
+    pub(crate) fn dead_letter<M: Message>(
+        &mut self,
+        why: Rejection,
+        envelope: Envelope,
+        message: M,
+    ) {
         self.counters.dead_letters[why as usize] += 1;
         self.trace(TraceEvent::DeadLetter { why });
         tracing::debug!(core = %self.core, %why, message = std::any::type_name::<M>(), "dead letter");
-        discard(why.into(), message);
+        discard_message(why, envelope, message);
     }
 
     /// Sends, and makes a refused message a dead letter.
     #[inline(always)]
     pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
         if let Err(refused) = to.deliver(self, message, None) {
-            self.dead_letter(refused.why, refused.message);
+            self.dead_letter(refused.why, Envelope::Plain, refused.message);
         }
     }
 
@@ -52,8 +57,9 @@ impl Local {
     /// Takes a message that came through a lane.
     #[inline]
     pub(crate) fn accept<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
+        let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::Bounded) {
-            self.dead_letter(refused.why, refused.message);
+            self.dead_letter(refused.why, envelope, refused.message);
         }
     }
 
@@ -79,7 +85,10 @@ impl Local {
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        class.pool.push(&mut cell.queue, Mail::user(message));
+        let envelope = Extra::envelope(&extra);
+        class
+            .pool
+            .push(&mut cell.queue, Mail::user(message), envelope);
         self.queued.add(MailPool::<M>::NODE_BYTES);
         if !cell.scheduled {
             cell.scheduled = true;
@@ -110,14 +119,14 @@ impl Local {
         };
         match (cell.intake.policy(), extra) {
             (Policy::DropOldest, extra) => {
-                match class.pool.pop(&mut cell.queue) {
-                    Some(Mail::User(oldest)) => {
+                match class.pool.pop_sealed(&mut cell.queue) {
+                    Some((Mail::User(oldest), envelope)) => {
                         self.queued.remove(MailPool::<M>::NODE_BYTES);
-                        self.dead_letter(Rejection::Evicted, oldest.open());
+                        self.dead_letter(Rejection::Evicted, envelope, oldest.open());
                     }
                     // A stop is never dropped. It comes next, so nothing behind it will be handled.
-                    Some(stop @ Mail::Stop) => {
-                        class.pool.push_front(&mut cell.queue, stop);
+                    Some((Mail::Stop, _)) => {
+                        class.pool.push_stop_front(&mut cell.queue);
                         return Err(refuse(Rejection::Stopped, message, extra));
                     }
                     None => {}
@@ -149,6 +158,25 @@ impl Local {
         let mail = class.pool.pop(&mut cell.queue)?;
         self.queued.remove(MailPool::<M>::NODE_BYTES);
         Some(mail)
+    }
+
+    /// The next message of an actor in its envelope.
+    pub(crate) fn next_sealed<M: Message>(&mut self, at: CellRef) -> Option<(Mail<M>, Envelope)> {
+        let cell = self.cells.get(at)?;
+        let class = downcast_class::<M>(&mut self.classes, cell.class)?;
+        let sealed = class.pool.pop_sealed(&mut cell.queue)?;
+        self.queued.remove(MailPool::<M>::NODE_BYTES);
+        Some(sealed)
+    }
+
+    /// Everything that waits for an actor but the stops, in its envelopes.
+    fn take_mailbox<M: Message>(&mut self, at: CellRef) -> Vec<(Envelope, M)> {
+        std::iter::from_fn(|| self.next_sealed::<M>(at))
+            .filter_map(|(mail, envelope)| match mail {
+                Mail::User(message) => Some((envelope, message.open())),
+                Mail::Stop => None,
+            })
+            .collect()
     }
 
     /// Records the delivery of the message that an actor handles next. It looks at the message in its mailbox: with the
@@ -200,8 +228,9 @@ impl Local {
         message: M,
         extra: Option<Extra>,
     ) {
+        let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
-            self.dead_letter(refused.why, refused.message);
+            self.dead_letter(refused.why, envelope, refused.message);
         }
     }
 
@@ -237,7 +266,9 @@ impl Local {
         if cell.intake.note_stop() {
             return;
         }
-        class.pool.push(&mut cell.queue, Mail::Stop);
+        class
+            .pool
+            .push(&mut cell.queue, Mail::Stop, Envelope::Plain);
         self.queued.add(MailPool::<M>::NODE_BYTES);
         if !cell.scheduled {
             cell.scheduled = true;
@@ -257,11 +288,11 @@ impl Local {
             return;
         }
         for _ in 0..cell.queue.len() {
-            match class.pool.pop(&mut cell.queue) {
-                Some(Mail::Stop) => {
+            match class.pool.pop_sealed(&mut cell.queue) {
+                Some((Mail::Stop, _)) => {
                     self.queued.remove(MailPool::<M>::NODE_BYTES);
                 }
-                Some(mail) => class.pool.push(&mut cell.queue, mail),
+                Some((mail, envelope)) => class.pool.push(&mut cell.queue, mail, envelope),
                 None => break,
             }
         }
@@ -315,12 +346,13 @@ impl Local {
             unreachable!("classes are numbered by type")
         };
         let (batch, opened) = table.outgoing.open(to.core);
+        let address = to.cell.on(Extra::envelope(&extra));
         if let Some(Extra::Acknowledge(stored)) = extra {
             batch
                 .notes
                 .push((batch.items.len() as u32, Note::Acknowledge(stored)));
         }
-        batch.items.push((to.cell, message));
+        batch.items.push((address, message));
         let full = batch.items.len() >= limit;
         if opened {
             self.outbox[to.core.index()]
@@ -335,31 +367,19 @@ impl Local {
 
     /// Drops what waits in the mailbox of a cell as dead letters.
     pub(crate) fn discard_mailbox<M: Message>(&mut self, at: CellRef, why: Rejection) {
-        let mut rejected = Vec::new();
+        let mut rejected = self.take_mailbox::<M>(at);
         if let Some(cell) = self.cells.get(at)
+            && std::mem::take(&mut cell.has_waiting)
             && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
         {
-            while let Some(mail) = class.pool.pop(&mut cell.queue) {
-                self.queued.remove(MailPool::<M>::NODE_BYTES);
-                if let Mail::User(message) = mail {
-                    rejected.push(message.open());
-                }
-            }
-            if std::mem::take(&mut cell.has_waiting) {
-                for waiting in class.pool.waiting.remove(&at.slot()).into_iter().flatten() {
-                    rejected.push(
-                        refuse(
-                            why,
-                            waiting.message,
-                            Some(Extra::Acknowledge(waiting.stored)),
-                        )
-                        .message,
-                    );
-                }
+            for waiting in class.pool.waiting.remove(&at.slot()).into_iter().flatten() {
+                let receipt = Some(Extra::Acknowledge(waiting.stored));
+                let refused = refuse(why, waiting.message, receipt);
+                rejected.push((Envelope::Plain, refused.message));
             }
         }
-        for message in rejected {
-            self.dead_letter(why, message);
+        for (envelope, message) in rejected {
+            self.dead_letter(why, envelope, message);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
 use super::reference::{ActorRef, Destination};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
-use super::reply::{Exit, Orphan, ReplyTo, discard};
+use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
 use super::scope::Scope;
 use super::task::{CatchPanic, Detached};
 use crate::base::ids::CoreId;
@@ -44,7 +44,7 @@ impl<F: FnOnce(&mut Local) + Send + 'static> CoreWork for Call<F> {
     }
 
     fn reject(self: Box<Self>, why: Rejection) {
-        discard(why.into(), self);
+        discard_message(why, Envelope::Plain, self);
     }
 }
 
@@ -60,11 +60,11 @@ impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
     }
 
     fn reject(self: Box<Self>, why: Rejection) {
-        discard(why.into(), self.message);
+        discard_message(why, Envelope::Plain, self.message);
     }
 
     fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        local.dead_letter(why, self.message);
+        local.dead_letter(why, Envelope::Plain, self.message);
     }
 }
 
@@ -85,6 +85,7 @@ where
 
     fn reject(self: Box<Self>, why: Rejection) {
         self.completer.complete(Err(why.into()));
+        discard_message(why, Envelope::Plain, self.call);
     }
 }
 
@@ -233,7 +234,7 @@ impl Handle {
     pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
         if let Err(refused) = self.try_tell(to, message) {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
-            discard(refused.why.into(), refused.message);
+            discard_message(refused.why, Envelope::Plain, refused.message);
         }
     }
 

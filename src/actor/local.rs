@@ -12,7 +12,7 @@ use super::outbox::Target;
 use super::pending::Completer;
 use super::reference::{CellRef, Home};
 use super::region::{AnyRegion, RegionState};
-use super::reply::{ReplyAddress, ReplyTo, RuntimeId};
+use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
@@ -88,6 +88,25 @@ pub(crate) enum TimerEvent {
 pub enum Extra {
     /// Say so when it has been stored.
     Acknowledge(ReplyTo<Stored>),
+    /// It is the message of an ask.
+    Ask,
+}
+
+impl Extra {
+    /// The envelope of a message with this extra.
+    #[inline(always)]
+    pub(crate) fn envelope(extra: &Option<Extra>) -> Envelope {
+        match extra {
+            Some(Extra::Ask) => Envelope::Ask,
+            Some(Extra::Acknowledge(_)) | None => Envelope::Plain,
+        }
+    }
+
+    /// The extra of a message that came in this envelope.
+    #[inline(always)]
+    pub(crate) fn of(envelope: Envelope) -> Option<Extra> {
+        (envelope == Envelope::Ask).then_some(Extra::Ask)
+    }
 }
 
 /// Whether a message counts against the bounds.

@@ -4,7 +4,7 @@
 //! message type share on their core, linked in order: an idle actor's mailbox costs nothing, a burst to one actor lies
 //! in consecutive memory, and what is queued on a core is known exactly.
 
-use super::reply::ReplyTo;
+use super::reply::{Envelope, ReplyTo};
 use super::slots::{NIL, Slots};
 use std::collections::VecDeque;
 
@@ -169,8 +169,8 @@ impl<M> MailPool<M> {
     pub(crate) const NODE_BYTES: usize = Slots::<Mail<M>>::SLOT_BYTES;
 
     #[inline(always)]
-    pub(crate) fn push(&mut self, queue: &mut Queue, mail: Mail<M>) {
-        let index = self.mail.insert(mail);
+    pub(crate) fn push(&mut self, queue: &mut Queue, mail: Mail<M>, envelope: Envelope) {
+        let index = self.mail.insert(mail, envelope == Envelope::Ask);
         if queue.len == 0 {
             queue.head = index;
         } else {
@@ -180,9 +180,9 @@ impl<M> MailPool<M> {
         queue.len += 1;
     }
 
-    /// Puts mail before everything that waits.
-    pub(crate) fn push_front(&mut self, queue: &mut Queue, mail: Mail<M>) {
-        let index = self.mail.insert(mail);
+    /// Puts a stop before everything that waits.
+    pub(crate) fn push_stop_front(&mut self, queue: &mut Queue) {
+        let index = self.mail.insert(Mail::Stop, false);
         if queue.len == 0 {
             queue.tail = index;
         } else {
@@ -192,15 +192,27 @@ impl<M> MailPool<M> {
         queue.len += 1;
     }
 
+    /// Takes what comes next, for its handler; to whom it does not matter in which envelope it came.
     #[inline(always)]
     pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Mail<M>> {
+        self.pop_sealed(queue).map(|(mail, _)| mail)
+    }
+
+    /// Takes what comes next in its envelope.
+    #[inline(always)]
+    pub(crate) fn pop_sealed(&mut self, queue: &mut Queue) -> Option<(Mail<M>, Envelope)> {
         if queue.len == 0 {
             return None;
         }
-        let (mail, next) = self.mail.remove(queue.head);
-        queue.head = next;
+        let (mail, link) = self.mail.remove(queue.head);
+        queue.head = link.next();
         queue.len -= 1;
-        Some(mail)
+        let envelope = if link.flag() {
+            Envelope::Ask
+        } else {
+            Envelope::Plain
+        };
+        Some((mail, envelope))
     }
 
     /// The message that comes next, for the trace.
@@ -237,14 +249,15 @@ mod tests {
             let mut model: Vec<VecDeque<usize>> = vec![VecDeque::new(); 5];
             for (number, (which, push)) in steps.into_iter().enumerate() {
                 if push {
-                    pool.push(&mut queues[which], Mail::user(number));
+                    let envelope = if number % 3 == 0 { Envelope::Ask } else { Envelope::Plain };
+                    pool.push(&mut queues[which], Mail::user(number), envelope);
                     model[which].push_back(number);
                 } else {
-                    let got = pool.pop(&mut queues[which]).map(|mail| match mail {
-                        Mail::User(number) => number.open(),
-                        Mail::Stop => usize::MAX,
+                    let got = pool.pop_sealed(&mut queues[which]).map(|(mail, envelope)| match mail {
+                        Mail::User(number) => (number.open(), envelope == Envelope::Ask),
+                        Mail::Stop => (usize::MAX, false),
                     });
-                    prop_assert_eq!(got, model[which].pop_front());
+                    prop_assert_eq!(got, model[which].pop_front().map(|number| (number, number % 3 == 0)));
                 }
                 prop_assert_eq!(queues[which].len() as usize, model[which].len());
             }
@@ -257,7 +270,7 @@ mod tests {
         let mut queue = Queue::default();
         for round in 0..3_u64 {
             for number in 0..200_000 {
-                pool.push(&mut queue, Mail::user(round * number));
+                pool.push(&mut queue, Mail::user(round * number), Envelope::Plain);
             }
             pool.trim();
             assert!(pool.mail.pages() > KEPT_PAGES);

@@ -3,6 +3,7 @@
 use super::entity_id::EntityId;
 use super::local::{Extra, Local};
 use super::refusal::Refused;
+use super::reply::Envelope;
 use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::wire::message::Message;
 use std::fmt;
@@ -63,6 +64,23 @@ impl CellRef {
     #[must_use]
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// As it is written on an envelope. The generation of a tenant is odd, so its last bit has room for the kind.
+    #[inline(always)]
+    pub(crate) fn on(self, envelope: Envelope) -> CellRef {
+        CellRef(self.0 ^ (u64::from(envelope == Envelope::Ask) << 32))
+    }
+
+    /// Takes apart what was written on an envelope.
+    #[inline(always)]
+    pub(crate) fn off(self) -> (CellRef, Envelope) {
+        let envelope = if self.generation() & 1 == 0 {
+            Envelope::Ask
+        } else {
+            Envelope::Plain
+        };
+        (CellRef(self.0 | 1 << 32), envelope)
     }
 }
 

@@ -69,10 +69,11 @@ pub enum Uncertainty {
     /// No reply came in time.
     #[error("no reply came in time")]
     Timeout,
-    /// The handler ended without answering.
-    #[error("the handler dropped the reply address without answering")]
+    /// The reply address was dropped without an answer: by the handler that had it, or with a message to which a handler
+    /// had passed it on and which was refused or dropped.
+    #[error("the reply address was dropped without an answer")]
     DroppedUnanswered,
-    /// The handler failed.
+    /// The handler that had the reply address failed, or the actor that kept it.
     #[error("the handler failed")]
     HandlerFailed,
     /// The runtime went away while the ask was open.

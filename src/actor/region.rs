@@ -1,7 +1,7 @@
 //! The entities of one type on one core: who is active in which shard, and how messages find them, also while their shard
 //! moves.
 
-use super::batch::{Batch, EntityBatch, Note, Outgoing};
+use super::batch::{Batch, EntityBatch, Note, Outgoing, ShardAddress};
 use super::cell::{Body, Cells, EntityPlace};
 use super::control::Cargo;
 use super::delivery::refuse;
@@ -14,6 +14,7 @@ use super::outbox::OpenBatch;
 use super::recency::Recency;
 use super::reference::{CellRef, Region, shard_of};
 use super::refusal::{Refused, Rejection};
+use super::reply::Envelope;
 use super::typed::{AsAny, TypedBox};
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::handoff::Last;
@@ -275,7 +276,7 @@ impl Local {
         let sent =
             self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted);
         if let Err(refused) = sent {
-            self.dead_letter(refused.why, refused.message);
+            self.dead_letter(refused.why, Envelope::Plain, refused.message);
         }
     }
 
@@ -326,6 +327,7 @@ impl Local {
         extra: Option<Extra>,
     ) {
         let hosted = self.region_states[usize::from(number)].hosted[shard.index()];
+        let envelope = Extra::envelope(&extra);
         let stored = if hosted {
             self.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Bounded)
         } else {
@@ -340,7 +342,7 @@ impl Local {
             )
         };
         if let Err(refused) = stored {
-            self.dead_letter(refused.why, refused.message);
+            self.dead_letter(refused.why, envelope, refused.message);
         }
     }
 
@@ -461,12 +463,13 @@ impl Local {
         };
         let (batch, opened) = region.outgoing.open(to);
         batch.region = number;
+        let address = ShardAddress::new(shard, Extra::envelope(&extra));
         if let Some(Extra::Acknowledge(stored)) = extra {
             batch
                 .notes
                 .push((batch.items.len() as u32, Note::Acknowledge(stored)));
         }
-        batch.items.push((shard, I::from_key(key), message));
+        batch.items.push((address, I::from_key(key), message));
         let full = batch.items.len() >= self.limits.batch_messages;
         if opened {
             target.open.push(OpenBatch::Region(number));
@@ -536,6 +539,7 @@ fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: 
             .for_each(|held| held.make_contiguous().reverse());
     }
     for (id, message, extra) in held.into_iter().flatten() {
+        let envelope = Extra::envelope(&extra);
         let sent = local.route_to_entity::<I, M>(
             number,
             shard,
@@ -545,7 +549,7 @@ fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: 
             Sender::Accepted,
         );
         if let Err(refused) = sent {
-            local.dead_letter(refused.why, refused.message);
+            local.dead_letter(refused.why, envelope, refused.message);
         }
     }
 }
@@ -559,8 +563,9 @@ fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rej
         .flatten()
         .flat_map(|(_, messages)| messages)
     {
+        let envelope = Extra::envelope(&extra);
         let refused = refuse(why, message, extra);
-        local.dead_letter(why, refused.message);
+        local.dead_letter(why, envelope, refused.message);
     }
 }
 

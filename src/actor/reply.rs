@@ -2,11 +2,12 @@
 //!
 //! A reply address travels inside a message of any shape, so the runtime cannot see it; it sees it being dropped. While
 //! a core works, a dropped address is noted on the side and its core ends the ask as soon as the handler is through. The
-//! note says why: because the runtime was discarding a message that never had its turn (then the ask is *rejected*), or
-//! because a handler let go of it (then the outcome is *unknown*). Dropped on any other thread, the address goes home
-//! through the exit that its runtime has registered.
+//! note says why: because the runtime was discarding the message of an ask, which never had its turn (then the ask is
+//! *rejected*), because it was discarding another message, to which a handler had passed the address on, or because a
+//! handler let go of it (then the outcome is *unknown*). Dropped on any other thread, the address goes home through the
+//! exit that its runtime has registered.
 
-use super::refusal::{AskError, Uncertainty};
+use super::refusal::{AskError, Rejection, Uncertainty};
 use crate::base::ids::{CoreId, Incarnation};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -110,6 +111,11 @@ impl<R> ReplyTo<R> {
         self.address.core()
     }
 
+    #[inline]
+    pub(crate) fn address(&self) -> ReplyAddress {
+        self.address
+    }
+
     /// Takes the address out; nothing happens on drop any more.
     #[inline]
     pub(crate) fn disarm(mut self) -> ReplyAddress {
@@ -140,15 +146,48 @@ impl<R> Drop for ReplyTo<R> {
     }
 }
 
+/// What a message is to the reply addresses inside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Envelope {
+    /// Whoever sent it may have got them from messages that it handled.
+    Plain,
+    /// It is the message of an ask: its address goes out for the first time, and no handler has seen it.
+    Ask,
+}
+
 /// A dropped reply address, and how its ask ends.
 pub(crate) type Orphan = (ReplyAddress, AskError);
+
+/// Who dropped an address.
+#[derive(Clone, Copy)]
+enum Dropped {
+    /// Code of an actor or a future, while this was the number of the message that was handled last on this thread.
+    During(u64),
+    /// Somebody of whom it is known how the ask ends.
+    EndsAs(AskError),
+}
 
 thread_local! {
     /// Set while this thread runs a core's turn: orphans are noted instead of sent.
     static ON_CORE: Cell<bool> = const { Cell::new(false) };
     static NOTED: Cell<bool> = const { Cell::new(false) };
-    static WHY: Cell<AskError> = const { Cell::new(AskError::Unknown(Uncertainty::DroppedUnanswered)) };
-    static ORPHANS: RefCell<Vec<Orphan>> = const { RefCell::new(Vec::new()) };
+    /// How asks end whose addresses are dropped now, where that is known.
+    static WHY: Cell<Option<AskError>> = const { Cell::new(None) };
+    static ORPHANS: RefCell<Vec<(ReplyAddress, Dropped)>> = const { RefCell::new(Vec::new()) };
+    /// Messages whose handling began on this thread.
+    static HANDLED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts a message whose handling begins, so that what is dropped from now on is known to be dropped by its handler.
+#[inline(always)]
+pub(crate) fn count_handled() {
+    HANDLED.set(HANDLED.get().wrapping_add(1));
+}
+
+/// How many messages have been counted on this thread.
+#[inline(always)]
+pub(crate) fn handled() -> u64 {
+    HANDLED.get()
 }
 
 /// Marks this thread as one that runs a core, until it is dropped.
@@ -176,36 +215,82 @@ pub(crate) fn has_orphans() -> bool {
     NOTED.get()
 }
 
-pub(crate) fn take_orphans() -> Vec<Orphan> {
+/// Takes what has been noted. `failed` says that the handler of the message that was counted last has failed, or its
+/// actor: what they dropped themselves ends as failed.
+pub(crate) fn take_orphans(failed: bool) -> Vec<Orphan> {
     NOTED.set(false);
-    ORPHANS.with_borrow_mut(std::mem::take)
+    let failing = failed.then(handled);
+    ORPHANS
+        .with_borrow_mut(std::mem::take)
+        .into_iter()
+        .map(|(address, dropped)| match dropped {
+            Dropped::EndsAs(why) => (address, why),
+            Dropped::During(message) if failing == Some(message) => {
+                (address, Uncertainty::HandlerFailed.into())
+            }
+            Dropped::During(_) => (address, Uncertainty::DroppedUnanswered.into()),
+        })
+        .collect()
 }
 
-/// Drops a value that never reached a handler; asks inside it end with `why`, and a panic in its destructor ends here.
+/// Runs code that catches its own panics; asks whose addresses are dropped in it end with `why`, whoever runs it.
+#[inline]
+pub(crate) fn dropping_as<T>(why: AskError, work: impl FnOnce() -> T) -> T {
+    let before = WHY.replace(Some(why));
+    let result = work();
+    WHY.set(before);
+    result
+}
+
+/// Drops a value; asks inside it end with `why`, and a panic in its destructor ends here.
 pub(crate) fn discard<T>(why: AskError, value: T) {
-    let before = WHY.replace(why);
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+    let dropped = dropping_as(why, || catch_unwind(AssertUnwindSafe(|| drop(value))));
+    if dropped.is_err() {
         tracing::error!(
             discarded = std::any::type_name::<T>(),
             "the destructor of a discarded value panicked"
         );
     }
-    WHY.set(before);
+}
+
+/// Drops a message, or what would have made one, that nobody will handle. Its own ask is rejected; those whose addresses were passed on in it end as
+/// dropped, since handlers have seen them.
+pub(crate) fn discard_message<M>(why: Rejection, envelope: Envelope, message: M) {
+    let passed_on = AskError::Unknown(Uncertainty::DroppedUnanswered);
+    // Only on a core are addresses kept long enough to be counted.
+    if envelope == Envelope::Plain || !on_core() {
+        return discard(passed_on, message);
+    }
+    let before = ORPHANS.with_borrow(Vec::len);
+    discard(why.into(), message);
+    ORPHANS.with_borrow_mut(|orphans| {
+        // The one address is its own, since an ask puts it there; which of several it is does not show, so nothing
+        // certain can be said of any.
+        if orphans.len() > before + 1 {
+            for (_, dropped) in &mut orphans[before..] {
+                *dropped = Dropped::EndsAs(passed_on);
+            }
+        }
+    });
 }
 
 #[cold]
 fn orphaned(address: ReplyAddress) {
     let why = if std::thread::panicking() {
-        Uncertainty::HandlerFailed.into()
+        Some(Uncertainty::HandlerFailed.into())
     } else {
         WHY.get()
     };
     if ON_CORE.get() {
+        let dropped = why.map_or(Dropped::During(handled()), Dropped::EndsAs);
         NOTED.set(true);
-        ORPHANS.with_borrow_mut(|orphans| orphans.push((address, why)));
+        ORPHANS.with_borrow_mut(|orphans| orphans.push((address, dropped)));
         return;
     }
-    send_home((address, why));
+    send_home((
+        address,
+        why.unwrap_or(Uncertainty::DroppedUnanswered.into()),
+    ));
 }
 
 /// Ends an ask from a thread that is none of its runtime's cores.
@@ -239,4 +324,66 @@ pub(crate) fn close_exit(runtime: RuntimeId) {
         .write()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&runtime.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(slot: u32) -> ReplyAddress {
+        ReplyAddress::new(RuntimeId(1), CoreId(2), 3, slot, 4)
+    }
+
+    fn reply_to(slot: u32) -> ReplyTo<()> {
+        ReplyTo::new(address(slot))
+    }
+
+    fn orphans(failed: bool) -> Vec<(u32, AskError)> {
+        assert!(has_orphans());
+        let orphans = take_orphans(failed).into_iter();
+        orphans
+            .map(|(address, why)| (address.slot(), why))
+            .collect()
+    }
+
+    const DROPPED: AskError = AskError::Unknown(Uncertainty::DroppedUnanswered);
+    const FAILED: AskError = AskError::Unknown(Uncertainty::HandlerFailed);
+
+    #[test]
+    fn only_an_ask_that_is_alone_in_its_own_envelope_is_rejected() {
+        let _on_core = enter_core();
+        let why = Rejection::MailboxFull;
+        drop(reply_to(0));
+        discard_message(why, Envelope::Ask, (reply_to(1), "and something else"));
+        discard_message(why, Envelope::Plain, reply_to(2));
+        discard_message(why, Envelope::Ask, vec![reply_to(3), reply_to(4)]);
+        discard_message(why, Envelope::Ask, ());
+        discard_message(why, Envelope::Ask, reply_to(5));
+        assert_eq!(
+            orphans(true),
+            [
+                (0, FAILED),
+                (1, why.into()),
+                (2, DROPPED),
+                (3, DROPPED),
+                (4, DROPPED),
+                (5, why.into()),
+            ]
+        );
+        assert!(!has_orphans() && take_orphans(false).is_empty());
+    }
+
+    #[test]
+    fn what_the_handler_of_an_earlier_message_dropped_has_not_failed() {
+        let _on_core = enter_core();
+        for failed in [false, true] {
+            count_handled();
+            drop(reply_to(0));
+            count_handled();
+            drop(reply_to(1));
+            dropping_as(DROPPED, || drop(reply_to(2)));
+            let last = if failed { FAILED } else { DROPPED };
+            assert_eq!(orphans(failed), [(0, DROPPED), (1, last), (2, DROPPED)]);
+        }
+    }
 }

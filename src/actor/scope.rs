@@ -7,7 +7,7 @@ use super::mailbox::Stored;
 use super::pending::{Pending, pending};
 use super::reference::Destination;
 use super::refusal::{AskError, Refused, Rejection, Uncertainty};
-use super::reply::{ReplyTo, discard};
+use super::reply::{Envelope, ReplyTo, discard_message};
 use super::task::Detached;
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
@@ -178,12 +178,12 @@ impl Local {
             Ok(stored) => {
                 if let Err(refused) = to.deliver(self, message, Some(Extra::Acknowledge(stored))) {
                     self.counters.count_refusal(refused.why);
-                    discard(refused.why.into(), refused.message);
+                    discard_message(refused.why, Envelope::Plain, refused.message);
                 }
             }
             Err((why, sink)) => {
                 self.counters.count_refusal(why);
-                discard(why.into(), message);
+                discard_message(why, Envelope::Plain, message);
                 sink(self, Err(why.into()));
             }
         }

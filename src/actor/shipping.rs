@@ -5,12 +5,13 @@ use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
 use super::entity::Packed;
 use super::entity_id::EntityId;
-use super::local::{Local, Room};
+use super::local::{Extra, Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
 use super::reference::CellRef;
 use super::refusal::Rejection;
 use super::region::Shipment;
+use super::reply::Envelope;
 use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
@@ -19,7 +20,7 @@ use crate::wire::message::Message;
 struct Passenger<I, M> {
     id: I,
     state: Packed,
-    mailbox: Vec<Mail<M>>,
+    mailbox: Vec<(Mail<M>, Envelope)>,
 }
 
 struct ShardCargo<I, M> {
@@ -78,7 +79,7 @@ impl Local {
         self.cells.get(at)?;
         let mut mailbox = Vec::new();
         loop {
-            mailbox.extend(std::iter::from_fn(|| self.next_mail::<M>(at)));
+            mailbox.extend(std::iter::from_fn(|| self.next_sealed::<M>(at)));
             if !self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
                 break;
             }
@@ -157,17 +158,18 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
                 Packed::Nothing => None,
                 state => local.unpack_entity::<I, M>(number, shard, id.clone(), state),
             };
-            for mail in mailbox {
+            for (mail, envelope) in mailbox {
+                let extra = Extra::of(envelope);
                 let stored = match (mail, started) {
                     (Mail::User(message), Some(at)) => {
-                        local.store(at, message.open(), None, Room::Reserved)
+                        local.store(at, message.open(), extra, Room::Reserved)
                     }
                     (Mail::User(message), None) => local.store_for_entity::<I, M>(
                         number,
                         shard,
                         id.as_key(),
                         message.open(),
-                        None,
+                        extra,
                         Room::Reserved,
                     ),
                     (Mail::Stop, Some(at)) => {
@@ -178,7 +180,7 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
                     (Mail::Stop, None) => Ok(()),
                 };
                 if let Err(refused) = stored {
-                    local.dead_letter(refused.why, refused.message);
+                    local.dead_letter(refused.why, envelope, refused.message);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A slab of values, each with a link to another: what mailboxes are made of.
+//! A slab of values, each with a flag and a link to another: what mailboxes are made of.
 //!
 //! A value is written straight into its place and read straight out of it. With an `Option` in each place, the compiler
 //! first builds the value elsewhere, since the place might hold one to be dropped, and copying it over right after it has
@@ -11,21 +11,41 @@ use crate::base::paged::Paged;
 use std::mem::MaybeUninit;
 
 /// No other value.
-pub(crate) const NIL: u32 = u32::MAX;
+pub(crate) const NIL: u32 = FLAG - 1;
 /// The link of a place without a value.
-const VACANT: u32 = u32::MAX - 1;
+const VACANT: u32 = FLAG - 2;
+/// The bit of a link in which its value's flag is kept. (Anywhere else it would cost room or another copy of the value.)
+const FLAG: u32 = 1 << 31;
 
-/// One place. Its value is initialised exactly when `next` is not `VACANT`; only this file touches either.
+/// What belongs to a value: which one follows it, and its flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link(u32);
+
+impl Link {
+    /// The value that follows, or [`NIL`].
+    #[inline(always)]
+    pub(crate) fn next(self) -> u32 {
+        self.0 & !FLAG
+    }
+
+    /// The flag with which the value was inserted.
+    #[inline(always)]
+    pub(crate) fn flag(self) -> bool {
+        self.0 & FLAG != 0
+    }
+}
+
+/// One place. Its value is initialised exactly when `link` is not `VACANT`; only this file touches either.
 struct Slot<T> {
     value: MaybeUninit<T>,
-    next: u32,
+    link: u32,
 }
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
         Slot {
             value: MaybeUninit::uninit(),
-            next: VACANT,
+            link: VACANT,
         }
     }
 }
@@ -52,15 +72,15 @@ impl<T> Slots<T> {
 
     /// Puts a value into a vacant place, linked to nothing.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, value: T) -> u32 {
+    pub(crate) fn insert(&mut self, value: T, flag: bool) -> u32 {
         let index = match self.vacant.pop() {
             Some(index) => index,
             None => self.grow(),
         };
         let slot = &mut self.slots[index];
-        debug_assert_eq!(slot.next, VACANT);
+        debug_assert_eq!(slot.link, VACANT);
         slot.value.write(value);
-        slot.next = NIL;
+        slot.link = if flag { NIL | FLAG } else { NIL };
         index
     }
 
@@ -69,15 +89,15 @@ impl<T> Slots<T> {
     /// # Panics
     /// If there is none.
     #[inline(always)]
-    pub(crate) fn remove(&mut self, index: u32) -> (T, u32) {
+    pub(crate) fn remove(&mut self, index: u32) -> (T, Link) {
         let slot = &mut self.slots[index];
-        let next = slot.next;
-        assert!(next != VACANT, "a vacant place has no value");
-        slot.next = VACANT;
+        let link = slot.link;
+        assert!(link != VACANT, "a vacant place has no value");
+        slot.link = VACANT;
         // SAFETY: the link was not VACANT, so the value is initialised; VACANT from here on, it is not read again.
         let value = unsafe { slot.value.assume_init_read() };
         self.vacant.push(index);
-        (value, next)
+        (value, Link(link))
     }
 
     /// Links the value at `index` to another.
@@ -88,10 +108,10 @@ impl<T> Slots<T> {
     pub(crate) fn link(&mut self, index: u32, next: u32) {
         let slot = &mut self.slots[index];
         assert!(
-            slot.next != VACANT && next != VACANT,
+            slot.link != VACANT && next < FLAG && next != VACANT,
             "only places with values are linked"
         );
-        slot.next = next;
+        slot.link = next | slot.link & FLAG;
     }
 
     /// The value at `index`.
@@ -99,7 +119,7 @@ impl<T> Slots<T> {
         let slot = self
             .slots
             .get_mut(index)
-            .filter(|slot| slot.next != VACANT)?;
+            .filter(|slot| slot.link != VACANT)?;
         // SAFETY: the link is not VACANT, so the value is initialised.
         Some(unsafe { slot.value.assume_init_mut() })
     }
@@ -139,7 +159,7 @@ impl<T> Drop for Slots<T> {
     fn drop(&mut self) {
         if std::mem::needs_drop::<T>() && self.len() > 0 {
             for index in 0..self.slots.capacity() {
-                if self.slots[index].next != VACANT {
+                if self.slots[index].link != VACANT {
                     drop(self.remove(index));
                 }
             }
@@ -156,11 +176,15 @@ mod tests {
     fn values_are_dropped_exactly_once() {
         let value = Rc::new(());
         let mut slots = Slots::default();
-        let indexes: Vec<u32> = (0..1_000).map(|_| slots.insert(value.clone())).collect();
+        let indexes: Vec<u32> = (0..1_000)
+            .map(|number| slots.insert(value.clone(), number % 3 == 0))
+            .collect();
         assert_eq!(Rc::strong_count(&value), 1_001);
-        for index in indexes.iter().step_by(2) {
-            slots.link(*index, NIL);
-            assert_eq!(slots.remove(*index).1, NIL);
+        for (number, index) in indexes.iter().enumerate().step_by(2) {
+            let next = if number % 4 == 0 { NIL } else { indexes[0] };
+            slots.link(*index, next);
+            let link = slots.remove(*index).1;
+            assert_eq!((link.next(), link.flag()), (next, number % 3 == 0));
         }
         assert_eq!(Rc::strong_count(&value), 501);
         assert!(slots.get(indexes[0]).is_none() && slots.get(indexes[1]).is_some());
@@ -174,7 +198,7 @@ mod tests {
     #[should_panic(expected = "vacant")]
     fn nothing_is_taken_twice() {
         let mut slots = Slots::default();
-        let index = slots.insert("once");
+        let index = slots.insert("once", true);
         slots.remove(index);
         slots.remove(index);
     }

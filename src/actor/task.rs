@@ -9,7 +9,8 @@ use super::local::{Local, TimerEvent};
 use super::model::Fault;
 use super::pending::{Pending, pending};
 use super::reference::CellRef;
-use super::refusal::{TaskError, panic_text};
+use super::refusal::{TaskError, Uncertainty, panic_text};
+use super::reply;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerKey;
 use crate::mesh::doorbell::Doorbell;
@@ -405,12 +406,16 @@ where
     }
 
     fn abandon(&mut self) {
-        super::ending::drop_guarded(self.future.take());
+        reply::discard(Uncertainty::HandlerFailed.into(), self.future.take());
     }
 
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
         let this = *self;
-        super::ending::drop_guarded(this.future);
+        // It is part of the handler, and goes down with it.
+        match failed {
+            Some(_) => reply::discard(Uncertainty::HandlerFailed.into(), this.future),
+            None => super::ending::drop_guarded(this.future),
+        }
         match outcome(this.result, failed) {
             Ok(result) => local.resume(this.owner, (this.then)(result)),
             Err(TaskError::Cancelled) => {

@@ -4,7 +4,7 @@
 
 use super::coordination::Coordination;
 use super::core::{Engine, EngineSetup, RegionInstaller};
-use crate::actor::batch::Batch;
+use crate::actor::batch::{Batch, MAX_SHARDS};
 use crate::actor::control::Control;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
@@ -39,6 +39,9 @@ pub enum RegionError {
     /// It has no shards.
     #[error("the entity type {0:?} has zero shards; give it at least one (256 is the default)")]
     NoShards(&'static str),
+    /// It has more shards than envelopes have room for.
+    #[error("the entity type {0:?} has {1} shards; give it at most {max}", max = MAX_SHARDS)]
+    TooManyShards(&'static str, u32),
     /// Two types of one name.
     #[error(
         "there are two entity types of the name {0:?}; names tell them apart in the cluster, so give one another"
@@ -72,6 +75,9 @@ impl Regions {
         for (index, name) in self.names.iter().enumerate() {
             if self.shards[index] == 0 {
                 return Err(RegionError::NoShards(name));
+            }
+            if self.shards[index] > MAX_SHARDS {
+                return Err(RegionError::TooManyShards(name, self.shards[index]));
             }
             if self.names[..index].contains(name) {
                 return Err(RegionError::NameTwice(name));

@@ -165,6 +165,10 @@ impl Engine {
             local.yield_wanted = false;
             // Without the bars no part would run whose predecessor moved something.
             let mut moved = self.take_lanes(local);
+            if !self.halted && reply::has_orphans() {
+                // Before somebody fails who has nothing to do with them.
+                local.settle_orphans(false);
+            }
             moved |= !self.halted && self.take_jobs(local) | self.fire_timers(local);
             // Outcomes that came in may have failed whom they were for.
             local.end_faulty();
@@ -406,6 +410,10 @@ impl Engine {
                 }
             };
             local.trace(TraceEvent::Timer { kind });
+            local.end_faulty();
+            if reply::has_orphans() {
+                local.settle_orphans(false);
+            }
         }
         moved
     }

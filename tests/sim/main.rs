@@ -7,6 +7,7 @@ mod asks;
 mod balancing;
 mod determinism;
 mod fifo;
+mod forwarding;
 mod history;
 mod lives;
 mod mailboxes;
