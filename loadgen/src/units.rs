@@ -131,6 +131,19 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A share for people: `0.5 %`, `93 %`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 10.0 {
+        format!("{percent:.0} %")
+    } else if percent >= 0.1 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.4} %")
+    }
+}
+
 /// A count with its digits in groups of three: `1,000,000`.
 #[must_use]
 pub fn grouped(count: u64) -> String {
@@ -186,6 +199,9 @@ mod tests {
         assert_eq!(latency(60_000_000_000), "60.0 s");
         assert_eq!(duration(Duration::from_secs(10)), "10 s");
         assert_eq!(duration(Duration::from_millis(1500)), "1.50 s");
+        assert_eq!(percent(0.934), "93 %");
+        assert_eq!(percent(0.005), "0.5 %");
+        assert_eq!(percent(0.000_05), "0.0050 %");
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");

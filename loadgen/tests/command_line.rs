@@ -114,6 +114,16 @@ fn other_scenarios_have_their_own_flags() {
         panic!("not a fan-out")
     };
     assert_eq!(fan_out.receivers, 5);
+    let Work::Balancing(balancing) = work("balancer --settle 5s --steady 1m --before 1s") else {
+        panic!("not a balancing")
+    };
+    assert_eq!((balancing.hot_core, balancing.min_gain), (0, 1.6));
+    assert_eq!(balancing.hot().duration, Duration::from_secs(1));
+    let spread = balancing.spread();
+    assert_eq!(
+        (spread.warm_up, spread.duration),
+        (Duration::from_secs(5), Duration::from_secs(60))
+    );
     let Work::Replay(replay) = work("replay") else {
         panic!("not a replay")
     };
@@ -154,6 +164,14 @@ fn contradictions_and_bad_values_are_refused_with_the_reason() {
         ("replay --sum a --sum a", "'a' twice"),
         ("--json x --html x", "same file 'x'"),
         ("--json x --baseline x", "same file 'x'"),
+        ("--json x --html ./x", "same file './x'"),
+        ("replay --slo p99<1s", "measures no latency"),
+        ("balancer --work 1s", "between 100 ns and 10.0 ms"),
+        ("balancer --work 0", "between 100 ns and 10.0 ms"),
+        ("balancer --min-gain 0", "above 0"),
+        ("balancer --min-gain NaN", "above 0"),
+        ("balancer --steady 0", "at least 100ms"),
+        ("balancer --hot-core -1", "unexpected argument"),
         ("nonsense", "nonsense"),
     ] {
         let error = job(line).expect_err(line);

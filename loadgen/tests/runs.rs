@@ -190,6 +190,65 @@ fn tokens_go_round_and_messages_fan_out() {
 }
 
 #[test]
+fn a_rate_below_one_is_offered_as_it_is() {
+    let (_, report, _) = run("tell --entities 10 --rate 0.5", &SHORT);
+    assert_eq!(report.phases[0].offered_rate, Some(0.5));
+}
+
+#[test]
+fn a_rate_beyond_all_measure_ends_in_time() {
+    // Asks, as they are sent more slowly than entities handle them: the backlog is the generator's.
+    let (code, report, output) = run("ask --entities 10 --rate 1000G", &SHORT);
+    assert!(matches!(code, Some(0 | 5)), "{}", text(&output.stderr));
+    assert!(report.phases[0].completed > 0);
+}
+
+#[test]
+fn shards_on_one_core_are_spread_by_the_balancer() {
+    let line = "balancer --entities 1000 --before 300ms --steady 1s --min-gain 0.01";
+    let (code, report, output) = run(line, &["--settle", "6s"]);
+    assert_eq!(code, Some(0), "{}", text(&output.stdout));
+    if report.cores.len() < 2 {
+        assert!(text(&output.stderr).contains("skipped"));
+        return;
+    }
+    let balance = report.balance.as_ref().expect("it was measured");
+    assert!(balance.gain.is_some_and(|gain| gain > 0.01), "{balance:?}");
+    assert!(!balance.moves.is_empty() && balance.moves[0].to_core != balance.hot_core);
+    assert!((0.0..0.2).contains(&balance.hottest_share), "{balance:?}");
+    assert!(
+        balance.watched_s >= 7.0 && balance.shards == 256,
+        "{balance:?}"
+    );
+    assert_eq!(report.slos.len(), 2);
+    let names: Vec<_> = report
+        .phases
+        .iter()
+        .map(|phase| phase.name.as_str())
+        .collect();
+    assert_eq!(names, ["hot", "spread"]);
+    assert_eq!(report.phases[1].failed, 0);
+    assert!(text(&output.stdout).contains("times the throughput on core-0 alone"));
+
+    let (code, report, output) = run(&line.replace("0.01", "1000"), &["--settle", "0"]);
+    assert_eq!(
+        code,
+        Some(4),
+        "nothing gains that much: {}",
+        text(&output.stdout)
+    );
+    assert!(!report.slos[0].is_met && report.slos[1].is_met);
+}
+
+#[test]
+fn one_core_has_nothing_to_balance() {
+    let (code, report, output) = run("balancer --cores 0", &[]);
+    assert_eq!(code, Some(0));
+    assert!(report.phases.is_empty() && report.balance.is_none());
+    assert!(text(&output.stderr).contains("skipped: with one core there is nothing to balance"));
+}
+
+#[test]
 fn saturation_is_searched_for() {
     let (code, report, output) = run(
         "tell --entities 100 --find-saturation --warmup 0 --duration 400ms",
@@ -314,6 +373,16 @@ fn what_cannot_be_run_says_why() {
             "cannot read 'nowhere.json'",
         ),
         (&["tell", "--cores", "0,x"], 64, "`0,2-5`"),
+        (
+            &["tell", "--json", "nowhere/run.json"],
+            1,
+            "cannot write 'nowhere/run.json'",
+        ),
+        (
+            &["balancer", "--hot-core", "1000"],
+            1,
+            "core-1000, which is not one of the data cores",
+        ),
     ] {
         let output = loadgen(arguments, directory.path());
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
@@ -322,5 +391,6 @@ fn what_cannot_be_run_says_why() {
             "{arguments:?}: {}",
             text(&output.stderr)
         );
+        assert_eq!(text(&output.stdout), "", "{arguments:?} measured first");
     }
 }

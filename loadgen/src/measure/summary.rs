@@ -53,6 +53,12 @@ pub struct PhaseSummary {
 }
 
 impl PhaseSummary {
+    /// The share of the messages that came to an end by failing, from 0 to 1.
+    #[must_use]
+    pub fn failed_share(&self) -> f64 {
+        self.failed as f64 / (self.failed + self.completed).max(1) as f64
+    }
+
     /// The latency to judge the phase by: the corrected one, in a closed loop the uncorrected.
     #[must_use]
     pub fn latency(&self) -> Option<&LatencySummary> {

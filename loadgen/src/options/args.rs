@@ -92,7 +92,8 @@ pub struct OutputArgs {
     /// Compare with an earlier run's --json file
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub baseline: Option<PathBuf>,
-    /// Write all figures, the machine and the settings as JSON
+    /// Write all figures, the machine and the settings as JSON; its members are described at `Report` in
+    /// loadgen/src/report/model.rs
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub json: Option<PathBuf>,
     /// Write the last phase's latencies in HdrHistogram's percentile format (values in µs); the other phases and the
@@ -137,7 +138,7 @@ impl fmt::Display for Drivers {
 }
 
 /// A measured time cannot be nothing.
-fn parse_measured(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_measured(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Ok(duration) if duration < Duration::from_millis(100) => {
             Err("at least 100ms are needed".to_owned())

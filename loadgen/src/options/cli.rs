@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, value_parser};
 
 use super::args::{CommonArgs, DriverArgs, MessageArgs, PopulationArgs, TimingArgs};
+use super::balancer::BalancerArgs;
 use super::job::Job;
 use super::pacing::PacingArgs;
 use crate::exit;
@@ -40,6 +41,8 @@ pub enum Scenario {
     Ring(RingArgs),
     /// One sender to many receivers over all cores; a message is one delivery
     FanOut(FanOutArgs),
+    /// All shards on one core, then with the balancer: what throughput gains, and which shards move (two cores or more)
+    Balancer(BalancerArgs),
     /// One message per row of a CSV file to the entity named by its key, checked against an independent pass
     Replay(ReplayArgs),
 }

@@ -1,15 +1,17 @@
 //! The checked job: what remains of the command line once defaults are filled in and contradictions are refused.
 
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::args::{CommonArgs, Drivers, OutputArgs};
-use super::cli::{Cli, LoadArgs, MixedArgs, ReplayArgs, Scenario};
+use super::args::{CommonArgs, Drivers, OutputArgs, TimingArgs};
+use super::balancer::Balancing;
+use super::cli::{Cli, FanOutArgs, LoadArgs, MixedArgs, ReplayArgs, RingArgs, Scenario};
 use super::pacing::{PEAK_IN_FLIGHT, Pacing, PacingArgs, Rate};
 use crate::arrivals::Arrivals;
 use crate::keys::KeyDistribution;
+use crate::report::{Quantity, SATURATION};
 use crate::units;
 
 /// Everything a run needs to know.
@@ -32,6 +34,8 @@ pub enum Work {
     Ring(Ring),
     /// One sender, many receivers.
     FanOut(FanOut),
+    /// Shards that all start on one core.
+    Balancing(Balancing),
     /// A real file.
     Replay(Replay),
 }
@@ -144,6 +148,8 @@ pub(super) enum Contradiction {
     ArrivalsWithoutOpenLoop,
     #[error("--sum names the column '{0}' twice")]
     ColumnTwice(String),
+    #[error("--slo '{0}': a replay measures no latency; 'rate>…' is what it can be held against")]
+    LatencyOfReplay(String),
     #[error("--{first} and --{second} name the same file '{path}'", path = path.display())]
     OutputTwice {
         first: &'static str,
@@ -166,52 +172,9 @@ impl Job {
             Some(Scenario::Tell(args)) => load("tell", args, 0, usual)?,
             Some(Scenario::Ask(args)) => load("ask", args, 100, usual)?,
             Some(Scenario::Entities(args)) => mixed("entities", args, usual)?,
-            Some(Scenario::Ring(args)) => {
-                let phase = PhaseSpec {
-                    name: "ring",
-                    pacing: Pacing::Closed {
-                        in_flight: args.tokens,
-                    },
-                    warm_up: args.timing.warmup,
-                    duration: args.timing.duration,
-                };
-                let (actors, tokens, payload_bytes) =
-                    (args.actors, args.tokens, args.message.payload);
-                let work = Work::Ring(Ring {
-                    actors,
-                    tokens,
-                    payload_bytes,
-                    phase,
-                });
-                Job {
-                    work,
-                    seed: args.timing.seed,
-                    common: args.common,
-                }
-            }
-            Some(Scenario::FanOut(args)) => {
-                let phase = PhaseSpec {
-                    name: "fan-out",
-                    pacing: Pacing::Closed {
-                        in_flight: args.rounds,
-                    },
-                    warm_up: args.timing.warmup,
-                    duration: args.timing.duration,
-                };
-                let (receivers, rounds, payload_bytes) =
-                    (args.receivers, args.rounds, args.message.payload);
-                let work = Work::FanOut(FanOut {
-                    receivers,
-                    rounds,
-                    payload_bytes,
-                    phase,
-                });
-                Job {
-                    work,
-                    seed: args.timing.seed,
-                    common: args.common,
-                }
-            }
+            Some(Scenario::Ring(args)) => ring(args),
+            Some(Scenario::FanOut(args)) => fan_out(args),
+            Some(Scenario::Balancer(args)) => args.into(),
             Some(Scenario::Replay(args)) => replay(args)?,
         };
         distinct_outputs(&job.common.output)?;
@@ -225,6 +188,7 @@ impl Job {
             Work::Load(load) => load.name,
             Work::Ring(_) => "ring",
             Work::FanOut(_) => "fan-out",
+            Work::Balancing(_) => "balancer",
             Work::Replay(_) => "replay",
         }
     }
@@ -250,6 +214,7 @@ impl Job {
                 Setting::new("rounds", fan_out.rounds),
                 Setting::new("payload", format!("{} bytes", fan_out.payload_bytes)),
             ],
+            Work::Balancing(balancing) => balancing.settings(),
             Work::Replay(replay) => vec![
                 Setting::new(
                     "input",
@@ -283,8 +248,47 @@ impl Job {
             Work::Load(load) => &load.phases,
             Work::Ring(ring) => std::slice::from_ref(&ring.phase),
             Work::FanOut(fan_out) => std::slice::from_ref(&fan_out.phase),
+            Work::Balancing(balancing) => &balancing.phases,
             Work::Replay(_) => &[],
         }
+    }
+}
+
+fn ring(args: RingArgs) -> Job {
+    let work = Work::Ring(Ring {
+        actors: args.actors,
+        tokens: args.tokens,
+        payload_bytes: args.message.payload,
+        phase: only_phase("ring", args.tokens, &args.timing),
+    });
+    timed(work, &args.timing, args.common)
+}
+
+fn fan_out(args: FanOutArgs) -> Job {
+    let work = Work::FanOut(FanOut {
+        receivers: args.receivers,
+        rounds: args.rounds,
+        payload_bytes: args.message.payload,
+        phase: only_phase("fan-out", args.rounds, &args.timing),
+    });
+    timed(work, &args.timing, args.common)
+}
+
+/// The phase of a scenario that has one only, a closed loop.
+fn only_phase(name: &'static str, in_flight: u32, timing: &TimingArgs) -> PhaseSpec {
+    PhaseSpec {
+        name,
+        pacing: Pacing::Closed { in_flight },
+        warm_up: timing.warmup,
+        duration: timing.duration,
+    }
+}
+
+fn timed(work: Work, timing: &TimingArgs, common: CommonArgs) -> Job {
+    Job {
+        work,
+        seed: timing.seed,
+        common,
     }
 }
 
@@ -314,11 +318,7 @@ fn load(
         drivers: args.drivers.drivers,
         phases,
     });
-    Ok(Job {
-        work,
-        seed: args.timing.seed,
-        common: args.common,
-    })
+    Ok(timed(work, &args.timing, args.common))
 }
 
 fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradiction> {
@@ -336,7 +336,7 @@ fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradictio
             rate: Rate::PerSecond(_),
             ..
         } => vec![phase("open", pacing)],
-        Pacing::Search { .. } => vec![phase("saturation", pacing)],
+        Pacing::Search { .. } => vec![phase(SATURATION, pacing)],
         Pacing::Open {
             rate: Rate::OfPeak(_),
             ..
@@ -368,6 +368,10 @@ fn replay(args: ReplayArgs) -> Result<Job, Contradiction> {
     if let Some(at) = (1..args.sum.len()).find(|&at| args.sum[..at].contains(&args.sum[at])) {
         return Err(Contradiction::ColumnTwice(args.sum[at].clone()));
     }
+    let mut objectives = args.common.output.slo.iter();
+    if let Some(slo) = objectives.find(|slo| slo.quantity != Quantity::Rate) {
+        return Err(Contradiction::LatencyOfReplay(slo.to_string()));
+    }
     let work = Work::Replay(Replay {
         input: args.input,
         key: args.key,
@@ -395,7 +399,8 @@ fn distinct_outputs(output: &OutputArgs) -> Result<(), Contradiction> {
         .filter_map(|(flag, path)| path.as_ref().map(|path| (*flag, path)))
         .collect();
     for (at, &(second, path)) in given.iter().enumerate() {
-        if let Some(&(first, _)) = given[..at].iter().find(|(_, earlier)| *earlier == path) {
+        let same = |other: &PathBuf| absolute(other).ok() == absolute(path).ok();
+        if let Some(&(first, _)) = given[..at].iter().find(|(_, earlier)| same(earlier)) {
             return Err(Contradiction::OutputTwice {
                 first,
                 second,

@@ -1,6 +1,7 @@
 //! The command line: what the flags are, and the checked job they amount to.
 
 mod args;
+mod balancer;
 mod cli;
 mod job;
 mod pacing;
@@ -8,6 +9,7 @@ mod pacing;
 pub use args::{
     CommonArgs, DriverArgs, Drivers, MessageArgs, OutputArgs, PopulationArgs, TimingArgs,
 };
+pub use balancer::{BalancerArgs, Balancing};
 pub use cli::{Cli, FanOutArgs, LoadArgs, Mix, MixedArgs, ReplayArgs, RingArgs, Scenario};
 pub use job::{FanOut, Job, Load, PhaseSpec, Replay, Ring, Setting, Traffic, Work};
 pub use pacing::{Pacing, PacingArgs, Rate};

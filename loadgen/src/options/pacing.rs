@@ -70,12 +70,12 @@ pub enum Pacing {
 }
 
 impl Rate {
-    /// Messages per second, given the measured peak.
+    /// Messages per second, given the measured peak; a share of no peak at all is one message.
     #[must_use]
     pub fn per_second(self, peak: f64) -> f64 {
         match self {
             Rate::PerSecond(rate) => rate,
-            Rate::OfPeak(share) => share * peak,
+            Rate::OfPeak(share) => (share * peak).max(1.0),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a run leaves behind: a table, files, verdicts, and the live progress line.
 
+mod balance;
 mod baseline;
 mod files;
 mod hgrm;
@@ -11,13 +12,14 @@ mod progress;
 mod slo;
 mod table;
 
+pub use balance::{BalanceReport, ShardMove, TWICE_WITHIN};
 pub use baseline::{Comparison, Figure};
-pub use files::write_files;
+pub use files::{check_writable, write_files};
 pub use hgrm::{hgrm_path, write_hgrm};
 pub use html::page;
 pub use json::{ReportError, read_json, write_json};
 pub use machine::{Machine, commit};
-pub use model::{REPORT_VERSION, ReplayColumn, ReplayReport, Report};
+pub use model::{REPORT_VERSION, ReplayColumn, ReplayReport, Report, SATURATION};
 pub use progress::{Progress, Status};
 pub use slo::{Bound, Quantity, Slo, SloError, SloVerdict};
 pub use table::{write_comparison, write_report};

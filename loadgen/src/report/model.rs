@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::balance::BalanceReport;
 use super::machine::Machine;
 use super::slo::{Slo, SloVerdict};
 use crate::exit::Outcome;
@@ -10,6 +11,9 @@ use crate::options::Setting;
 
 /// The version of the schema.
 pub const REPORT_VERSION: u32 = 1;
+
+/// The name of the phase of a search for saturation.
+pub const SATURATION: &str = "saturation";
 
 /// The report of one run.
 ///
@@ -22,7 +26,7 @@ pub const REPORT_VERSION: u32 = 1;
 /// | `version` | 1; a reader refuses every other |
 /// | `program` | name and version of the program |
 /// | `started_unix_s` | when the run began, seconds since 1970-01-01 UTC |
-/// | `scenario` | `main`, `tell`, `ask`, `entities`, `ring`, `fan-out` or `replay` |
+/// | `scenario` | `main`, `tell`, `ask`, `entities`, `ring`, `fan-out`, `balancer` or `replay` |
 /// | `seed` | the seed |
 /// | `commit` | the commit of the source, absent when unknown |
 /// | `machine` | [`Machine`]: `cpu_model`, `cpus`, `memory_bytes`, `kernel` |
@@ -31,6 +35,7 @@ pub const REPORT_VERSION: u32 = 1;
 /// | `phases` | list of [`PhaseSummary`], in the order they ran |
 /// | `saturation_rate` | highest sustained rate per second, when one was searched for and found |
 /// | `slos` | list of [`SloVerdict`] |
+/// | `balance` | [`BalanceReport`], of the balancer's scenario |
 /// | `replay` | [`ReplayReport`], when a file was replayed |
 ///
 /// A change that an old reader would misunderstand gets a new version.
@@ -60,6 +65,8 @@ pub struct Report {
     pub saturation_rate: Option<f64>,
     /// The objectives and whether they were met.
     pub slos: Vec<SloVerdict>,
+    /// What the balancer did, if that was measured.
+    pub balance: Option<BalanceReport>,
     /// The outcome of a replay.
     pub replay: Option<ReplayReport>,
 }
@@ -108,6 +115,7 @@ impl Report {
             phases: Vec::new(),
             saturation_rate: None,
             slos: Vec::new(),
+            balance: None,
             replay: None,
         }
     }
@@ -124,9 +132,21 @@ impl Report {
         self.phases.iter().max_by(|a, b| a.rate.total_cmp(&b.rate))
     }
 
-    /// Holds the figures against the objectives and keeps the verdicts.
+    /// Whether a search for saturation found no rate that was sustained.
+    #[must_use]
+    pub fn is_search_in_vain(&self) -> bool {
+        let mut phases = self.phases.iter();
+        self.saturation_rate.is_none() && phases.any(|phase| phase.name == SATURATION)
+    }
+
+    /// Holds the figures against the objectives, and against those of the scenario, and keeps the verdicts.
     pub fn judge(&mut self, slos: &[Slo]) {
-        self.slos = slos.iter().map(|slo| slo.verdict(self)).collect();
+        let own = self.balance.iter().flat_map(BalanceReport::verdicts);
+        self.slos = slos
+            .iter()
+            .map(|slo| slo.verdict(self))
+            .chain(own)
+            .collect();
     }
 
     /// The outcome of the run, which decides the exit code.

@@ -101,8 +101,9 @@ fn line(status: &Status) -> String {
                 1.0
             };
             let filled = (share * BAR as f64).round() as usize;
+            let decimals = usize::from(total.fract() > 0.0);
             format!(
-                "[{}{}] {:4.1}/{total:.0} s",
+                "[{}{}] {:4.1}/{total:.decimals$} s",
                 "━".repeat(filled),
                 "·".repeat(BAR - filled),
                 elapsed.min(total)

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::model::Report;
-use crate::measure::LatencySummary;
+use crate::measure::{LatencySummary, PhaseSummary};
 use crate::units;
 
 /// An objective.
@@ -39,6 +39,21 @@ pub enum Quantity {
     Mean,
     /// Completions per second.
     Rate,
+}
+
+impl Quantity {
+    /// The share of the messages whose latency it does not look at; `None` for the rate.
+    fn leaves_out(self) -> Option<f64> {
+        match self {
+            Quantity::P50 => Some(0.5),
+            Quantity::P90 => Some(0.1),
+            Quantity::P99 => Some(0.01),
+            Quantity::P99_9 => Some(0.001),
+            Quantity::P99_99 => Some(0.000_1),
+            Quantity::Max | Quantity::Mean => Some(0.0),
+            Quantity::Rate => None,
+        }
+    }
 }
 
 /// A comparison with the limit.
@@ -152,7 +167,8 @@ impl fmt::Display for Slo {
 impl Slo {
     /// Holds a run against the objective. Latencies are those of the last phase (corrected, in a closed loop
     /// uncorrected), and count for nothing when that phase is invalid; the rate is the highest of all phases, or that
-    /// of the search for saturation.
+    /// of the search for saturation. A message that failed counts as later than every limit: if more failed than the
+    /// percentile leaves out, its objective is missed.
     #[must_use]
     pub fn verdict(&self, report: &Report) -> SloVerdict {
         let verdict = |measured: String, is_met| SloVerdict {
@@ -161,12 +177,17 @@ impl Slo {
             is_met,
         };
         let Some(value) = self.measured(report) else {
-            return verdict("not measured".to_owned(), false);
+            return verdict("nothing".to_owned(), false);
         };
         let is_valid = self.quantity == Quantity::Rate
             || report.headline().is_some_and(|p| p.validity.is_valid());
         if !is_valid {
             return verdict(format!("{} in an invalid run", self.show(value)), false);
+        }
+        let failed = report.headline().map_or(0.0, PhaseSummary::failed_share);
+        if self.quantity.leaves_out().is_some_and(|out| failed > out) {
+            let share = units::percent(failed);
+            return verdict(format!("{}, but {share} failed", self.show(value)), false);
         }
         let is_met = match self.bound {
             Bound::Below => value < self.limit,
@@ -178,6 +199,9 @@ impl Slo {
     }
 
     fn measured(&self, report: &Report) -> Option<f64> {
+        if self.quantity == Quantity::Rate && report.is_search_in_vain() {
+            return None;
+        }
         if self.quantity == Quantity::Rate {
             return report
                 .saturation_rate
@@ -207,7 +231,7 @@ impl Slo {
 mod tests {
     use super::*;
     use crate::measure::Validity;
-    use crate::report::model::samples;
+    use crate::report::model::{SATURATION, samples};
 
     #[test]
     fn objectives_are_read() {
@@ -276,6 +300,39 @@ mod tests {
         assert!(met(&report, "rate>=1M"));
         report.saturation_rate = Some(2e6);
         assert!(met(&report, "rate>1M"));
+    }
+
+    #[test]
+    fn a_message_that_failed_is_later_than_every_limit() {
+        let mut report = samples::main_job();
+        let phase = report.phases.last_mut().expect("a phase");
+        phase.failed = phase.completed / 200;
+        let verdict = |text: &str| text.parse::<Slo>().expect(text).verdict(&report);
+        assert!(verdict("p99<1s").is_met, "half a percent is left out");
+        for objective in ["p99.9<1s", "max<1s", "mean<1s"] {
+            let verdict = verdict(objective);
+            assert!(!verdict.is_met, "{objective}");
+            assert!(
+                verdict.measured.ends_with(", but 0.5 % failed"),
+                "{verdict:?}"
+            );
+        }
+        assert!(verdict("rate>1").is_met);
+    }
+
+    #[test]
+    fn a_search_in_vain_has_no_rate() {
+        let mut report = samples::main_job();
+        report.phases.truncate(1);
+        report.phases[0].name = SATURATION.to_owned();
+        let slo: Slo = "rate>1".parse().expect("an objective");
+        let verdict = slo.verdict(&report);
+        assert_eq!(
+            (verdict.measured.as_str(), verdict.is_met),
+            ("nothing", false)
+        );
+        report.saturation_rate = Some(2.0);
+        assert!(slo.verdict(&report).is_met);
     }
 
     #[test]

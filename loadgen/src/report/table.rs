@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::baseline::Comparison;
 use super::model::Report;
 use crate::measure::{LatencySummary, PhaseSummary};
-use crate::units::{grouped, latency, rate};
+use crate::units::{grouped, latency, percent, rate};
 
 /// Writes the whole report.
 ///
@@ -24,6 +24,13 @@ pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
             rate(best)
         )?;
     }
+    if report.is_search_in_vain() {
+        writeln!(
+            out,
+            "\nSaturation: no rate was sustained; the figures are those of the last one that was tried"
+        )?;
+    }
+    balance(report, out)?;
     replay(report, out)?;
     for phase in report
         .phases
@@ -31,6 +38,15 @@ pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .filter(|phase| !phase.validity.is_valid())
     {
         writeln!(out, "\nPhase '{}' is {}", phase.name, phase.validity)?;
+    }
+    for phase in report.phases.iter().filter(|phase| phase.failed > 0) {
+        writeln!(
+            out,
+            "\nPhase '{}': {} of all messages failed, refused or left without an answer; the latencies are those of the \
+             others",
+            phase.name,
+            percent(phase.failed_share())
+        )?;
     }
     if !report.slos.is_empty() {
         writeln!(out, "\nObjectives")?;
@@ -214,6 +230,16 @@ fn latency_row(phase: &PhaseSummary, kind: &str, summary: &LatencySummary) -> [S
     ]
 }
 
+fn balance(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Some(balance) = &report.balance else {
+        return Ok(());
+    };
+    writeln!(out, "\nBalancer")?;
+    let rows = balance.rows();
+    rows.iter()
+        .try_for_each(|(name, value)| writeln!(out, "  {name:<14}  {value}"))
+}
+
 fn replay(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let Some(replay) = &report.replay else {
         return Ok(());
@@ -335,6 +361,19 @@ mod tests {
             text.contains("Phase 'open' is INVALID: the generator lagged: badly"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn failures_and_a_search_in_vain_are_not_left_to_be_inferred() {
+        let mut report = samples::main_job();
+        assert!(!text(&report).contains("failed, refused"));
+        report.phases[1].failed = report.phases[1].completed;
+        assert!(text(&report).contains("Phase 'open': 50 % of all messages failed"));
+        assert!(!text(&report).contains("no rate was sustained"));
+        report.phases[1].name = "saturation".into();
+        assert!(text(&report).contains("no rate was sustained"));
+        report.saturation_rate = Some(1.0);
+        assert!(!text(&report).contains("no rate was sustained"));
     }
 
     #[test]

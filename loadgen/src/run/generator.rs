@@ -199,8 +199,7 @@ impl Generator {
                         .blocked
                         .is_none_or(|blocked| blocked + BACKLOG_GRACE < now)
                     {
-                        self.never_attempted =
-                            std::iter::from_fn(|| schedule.due(due_by)).count() as u64;
+                        self.never_attempted = schedule.clone().backlog(due_by);
                     }
                     self.end();
                     return None;

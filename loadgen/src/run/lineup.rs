@@ -85,6 +85,17 @@ impl<P: Payload, T: Targets<P>> Lineup<P, T> {
         stage: &mut Stage,
         act: &Act<'_, S>,
     ) -> Result<Performed, RunError> {
+        self.perform_watched(stage, act, || Ok(()))
+    }
+
+    /// Runs one phase and takes a `look` every now and then, [`LOOK`](super::stage::LOOK) or less apart; one that fails
+    /// ends it.
+    pub(super) fn perform_watched<S: Fn(usize) -> Source>(
+        &self,
+        stage: &mut Stage,
+        act: &Act<'_, S>,
+        mut look: impl FnMut() -> Result<(), RunError>,
+    ) -> Result<Performed, RunError> {
         let threads = self
             .seats
             .iter()
@@ -116,14 +127,18 @@ impl<P: Payload, T: Targets<P>> Lineup<P, T> {
             }
         }
         let total = (!act.is_finite).then_some(act.warm_up + act.duration);
-        let cut = stage.watch(
-            &mut phase,
-            Show {
-                name: act.name,
-                total,
-            },
-            Phase::wait_for_drivers,
-        );
+        let show = Show {
+            name: act.name,
+            total,
+        };
+        let mut looked = Ok(());
+        let cut = stage.watch(&mut phase, show, |phase| {
+            if looked.is_ok() {
+                looked = look();
+            }
+            phase.wait_for_drivers() || looked.is_err()
+        });
+        looked?;
         let elapsed = stage.clock.now() - phase.begin;
         let mut recorder = stage.end(&phase, cut)?;
         for thread in running {

@@ -28,6 +28,8 @@ use crate::units::{duration, grouped, rate};
 const ACTIVATING: u64 = 1024;
 /// An activation that takes longer is not waited for by the clock but by its own end; this only sizes the books.
 const ACTIVATION_BOOKS: Duration = Duration::from_secs(3600);
+/// Fewer entities than this do not show in the resident memory.
+const ENOUGH_TO_WEIGH: u64 = 100_000;
 /// The first rate that a search for saturation tries.
 const SEARCH_FROM: f64 = 250_000.0;
 /// A trial of the search takes this part of a phase's time.
@@ -132,8 +134,7 @@ impl<P: Payload> Phases<'_, P> {
                     self.keep(label, performed);
                 }
                 Pacing::Open { rate, arrivals } => {
-                    // Without a peak to take a share of there is nothing to offer.
-                    let total_rate = rate.per_second(self.peak).max(1.0);
+                    let total_rate = rate.per_second(self.peak);
                     let pace = ActPace::Open {
                         total_rate,
                         arrivals,
@@ -190,13 +191,16 @@ impl<P: Payload> Phases<'_, P> {
                 rate(per_second)
             ),
         );
-        note(
-            "memory per entity",
-            format!(
-                "{each} bytes, {STATE_BYTES} of them state and {} its id (growth of the resident memory)",
-                size_of::<u64>()
-            ),
-        );
+        // With few entities it is the runtime's own buffers that grow.
+        if active >= ENOUGH_TO_WEIGH {
+            note(
+                "memory per entity",
+                format!(
+                    "{each} bytes, {STATE_BYTES} of them state and {} its id (growth of the resident memory)",
+                    size_of::<u64>()
+                ),
+            );
+        }
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! Running a job: the runtime, drivers inside and outside of its cores, the books, and one file for each scenario.
 
+mod balancing;
 mod board;
 mod clock;
 mod driver;
+mod effort;
 mod entity;
 mod error;
 mod fan_out;
@@ -20,9 +22,11 @@ mod replay;
 mod ring;
 mod session;
 mod settings;
+mod shard_watch;
 mod spawning;
 mod stage;
 mod tally_entity;
 mod targets;
+mod worker;
 
 pub use session::run;

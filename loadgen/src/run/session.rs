@@ -4,11 +4,13 @@ use std::io::{self, Write as _};
 
 use super::error::RunError;
 use super::interrupt::Interrupt;
-use super::{fan_out, load, replay, ring};
+use super::{balancing, fan_out, load, replay, ring};
 use crate::exit::Outcome;
 use crate::measure::Recorder;
 use crate::options::{Job, Work};
-use crate::report::{Comparison, Report, read_json, write_comparison, write_files, write_report};
+use crate::report::{
+    Comparison, Report, check_writable, read_json, write_comparison, write_files, write_report,
+};
 
 /// Runs a job, prints and writes what came of it, and returns how it ended. Errors are printed.
 #[must_use]
@@ -60,12 +62,14 @@ fn try_run(job: &Job) -> Result<Outcome, RunError> {
     let output = &job.common.output;
     // Read first: a run should not fail behind its measurement.
     let baseline = output.baseline.as_deref().map(read_json).transpose()?;
+    check_writable(output)?;
     let interrupt = Interrupt::listen().map_err(RunError::Signals)?;
     let mut results = Results::begun(job);
     match &job.work {
         Work::Load(work) => load::run(work, job, interrupt, &mut results)?,
         Work::Ring(work) => ring::run(work, job, interrupt, &mut results)?,
         Work::FanOut(work) => fan_out::run(work, job, interrupt, &mut results)?,
+        Work::Balancing(work) => balancing::run(work, job, interrupt, &mut results)?,
         Work::Replay(work) => replay::run(work, job, interrupt, &mut results)?,
     }
     let Results {

@@ -33,6 +33,9 @@ pub fn page(report: &Report) -> String {
         );
     }
     body += &figures(report);
+    if let Some(balance) = &report.balance {
+        body += &pairs("Balancer", balance.rows().into_iter());
+    }
     body += &report.replay.as_ref().map(replay).unwrap_or_default();
     body += &facts(report);
     let title = format!("{} · loadgen {}", headline, report.scenario);
@@ -56,6 +59,9 @@ fn headline(report: &Report) -> String {
             ),
         };
         return format!("{} rows replayed, {result}", grouped(replay.rows));
+    }
+    if let Some(gain) = report.balance.as_ref().and_then(|balance| balance.gain) {
+        return format!("{gain:.2} times the throughput once the shards are spread");
     }
     let (Some(fastest), Some(last)) = (report.fastest(), report.headline()) else {
         return "Nothing was measured".to_owned();
