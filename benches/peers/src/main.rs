@@ -9,6 +9,7 @@ mod measure;
 mod own_actors;
 #[cfg(feature = "corecast")]
 mod own_corecast;
+mod peer;
 mod peer_actix;
 mod peer_kameo;
 mod peer_ractor;

@@ -1,24 +1,12 @@
-//! The workloads on actix: one arbiter on one pinned thread, a second arbiter for the other core.
-
-use std::time::Instant;
+//! The steps of the workloads on actix: one arbiter on one pinned thread, a second arbiter for the other core.
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message};
 use actix_rt::{Arbiter, System};
-use tokio::sync::oneshot;
-use tokio::task::yield_now;
 
-use crate::measure::{Cpus, RoundTrips, RunError, Sample, StopToken, Stops, on_pinned_thread, pin};
-use crate::tokio_threads::{all_stopped, keep_awake, pause_before_ask, runtime};
-use crate::workload::{PAYLOAD_WORDS, Payload, Size, Workload};
-
-/// Tells after which the producer lets the counter run.
-const BURST: u64 = 128;
-
-/// Rounds over all the actors after which they run.
-const ROUNDS: u64 = 4;
-
-/// Messages confirmed at a time between cores; two such windows are on their way.
-const WINDOW: u64 = 2_000;
+use crate::measure::{Cpus, RunError, Sample, StopToken, on_pinned_thread, pin};
+use crate::peer::{Answer, Done, Peer};
+use crate::tokio_threads::{keep_awake, runtime};
+use crate::workload::{PAYLOAD_WORDS, Payload, Workload};
 
 /// The settings that were fastest for it.
 pub(crate) fn setting(workload: Workload) -> &'static str {
@@ -32,139 +20,95 @@ pub(crate) fn setting(workload: Workload) -> &'static str {
     }
 }
 
-/// Runs `workload` once.
-pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, RunError> {
-    match workload {
-        Workload::Tell => on_system(cpus, || tell(size)),
-        Workload::Actors => on_system(cpus, || actors(size)),
-        Workload::Ring => on_system(cpus, || ring(size)),
-        Workload::Spawn => on_system(cpus, || spawn(size)),
-        Workload::TellCores => on_system(cpus, || async move {
+/// actix.
+pub(crate) struct Actix;
+
+impl Peer for Actix {
+    const BURST: u64 = 128;
+    const ROUNDS: u64 = 4;
+    const WINDOW: u64 = 2_000;
+
+    type Counter = Addr<Counter>;
+    type Node = Addr<Node>;
+
+    fn on_one_cpu<F>(cpus: Cpus, make: impl FnOnce() -> F + Send) -> Result<Sample, RunError>
+    where
+        F: Future<Output = Result<Sample, RunError>> + Send + 'static,
+    {
+        on_system(cpus, make)
+    }
+
+    fn on_two_cpus<F>(
+        workload: Workload,
+        cpus: Cpus,
+        make: impl FnOnce(Addr<Counter>) -> F + Send + 'static,
+    ) -> Result<Sample, RunError>
+    where
+        F: Future<Output = Result<Sample, RunError>> + Send + 'static,
+    {
+        on_system(cpus, || async move {
             let remote = Remote::start(workload, cpus)?;
-            let sample = tell_cores(size, remote.counter()).await;
+            if workload == Workload::AskHot {
+                actix_rt::spawn(keep_awake());
+            }
+            let sample = make(remote.counter()).await;
             remote.stop().and(sample)
-        }),
-        Workload::AskHot | Workload::AskParked => on_system(cpus, || async move {
-            let remote = Remote::start(workload, cpus)?;
-            let sample = ask_cores(workload, size, remote.counter()).await;
-            remote.stop().and(sample)
-        }),
+        })
     }
-}
 
-async fn tell(size: Size) -> Result<Sample, RunError> {
-    let counter = Counter::default().start();
-    let started = Instant::now();
-    for number in 1..=size.messages {
-        counter.do_send(Add(1));
-        if number.is_multiple_of(BURST) {
-            yield_now().await;
-        }
-    }
-    let counted = counter.send(Total).await.map_err(RunError::lost)?;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
-
-async fn actors(size: Size) -> Result<Sample, RunError> {
-    let counters: Vec<_> = (0..size.actors)
-        .map(|_| Counter::default().start())
-        .collect();
-    yield_now().await;
-    let started = Instant::now();
-    for round in 1..=size.messages / size.actors {
-        for counter in &counters {
-            counter.do_send(Add(1));
-        }
-        if round.is_multiple_of(ROUNDS) {
-            yield_now().await;
-        }
-    }
-    let mut counted = 0;
-    for counter in &counters {
-        counted += counter.send(Total).await.map_err(RunError::lost)?;
-    }
-    Sample::rate(size.messages, counted, started.elapsed())
-}
-
-async fn ring(size: Size) -> Result<Sample, RunError> {
-    let nodes: Vec<_> = (0..size.actors).map(|_| Node::default().start()).collect();
-    let (done, finished) = oneshot::channel();
-    let mut done = Some(done);
-    let last = (size.messages - 1) % size.actors;
-    for (index, node) in nodes.iter().enumerate() {
-        let next = nodes[(index + 1) % nodes.len()].clone();
-        let done = if index as u64 == last {
-            done.take()
-        } else {
-            None
-        };
-        node.send(Join { next, done })
-            .await
-            .map_err(RunError::lost)?;
-    }
-    let started = Instant::now();
-    nodes[0].do_send(Token(size.messages - 1));
-    finished.await.map_err(RunError::lost)?;
-    let elapsed = started.elapsed();
-    let mut hops = 0;
-    for node in &nodes {
-        hops += node.send(Total).await.map_err(RunError::lost)?;
-        // The nodes hold each other.
-        node.do_send(Quit);
-    }
-    Sample::rate(size.messages, hops, elapsed)
-}
-
-async fn spawn(size: Size) -> Result<Sample, RunError> {
-    let stops = Stops::default();
-    let mut counted = 0;
-    let started = Instant::now();
-    for _ in 0..size.messages {
+    async fn counter(stop: Option<StopToken>) -> Result<Addr<Counter>, RunError> {
         let counter = Counter {
             total: 0,
-            _stop: Some(stops.token()),
-        }
-        .start();
+            _stop: stop,
+        };
+        Ok(counter.start())
+    }
+
+    fn add(counter: &Addr<Counter>) -> Result<(), RunError> {
         counter.do_send(Add(1));
-        counted += counter.send(Total).await.map_err(RunError::lost)?;
-        counter.do_send(Quit);
+        Ok(())
     }
-    all_stopped(&stops, size.messages).await;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
 
-async fn tell_cores(size: Size, counter: Addr<Counter>) -> Result<Sample, RunError> {
-    let mut before = None;
-    let started = Instant::now();
-    for number in 1..=size.messages {
+    fn add_payload(counter: &Addr<Counter>) -> Result<(), RunError> {
         counter.do_send(AddPayload([1; PAYLOAD_WORDS]));
-        if number.is_multiple_of(WINDOW)
-            // Sent at once: the mailbox is set to take any number.
-            && let Some(before) = before.replace(counter.send(Total))
-        {
-            before.await.map_err(RunError::lost)?;
-        }
+        Ok(())
     }
-    let counted = counter.send(Total).await.map_err(RunError::lost)?;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
 
-async fn ask_cores(
-    workload: Workload,
-    size: Size,
-    counter: Addr<Counter>,
-) -> Result<Sample, RunError> {
-    let mut trips = RoundTrips::new(size.messages, size.warm_up);
-    if workload == Workload::AskHot {
-        actix_rt::spawn(keep_awake());
+    async fn total(counter: &Addr<Counter>) -> Result<u64, RunError> {
+        counter.send(Total).await.map_err(RunError::lost)
     }
-    for _ in 0..size.warm_up + size.messages {
-        pause_before_ask(workload);
-        let sent = Instant::now();
-        counter.send(Total).await.map_err(RunError::lost)?;
-        trips.record(sent);
+
+    async fn begin_total(counter: &Addr<Counter>) -> Result<Answer, RunError> {
+        // Sent at once: the mailbox is set to take any number.
+        let total = counter.send(Total);
+        Ok(Box::pin(async move {
+            total.await.map(drop).map_err(RunError::lost)
+        }))
     }
-    trips.sample(size.messages)
+
+    fn stop(counter: &Addr<Counter>) -> Result<(), RunError> {
+        counter.do_send(Quit);
+        Ok(())
+    }
+
+    async fn node() -> Result<Addr<Node>, RunError> {
+        Ok(Node::default().start())
+    }
+
+    async fn join(node: &Addr<Node>, next: Addr<Node>, done: Option<Done>) -> Result<(), RunError> {
+        node.send(Join { next, done }).await.map_err(RunError::lost)
+    }
+
+    fn token(node: &Addr<Node>, left: u64) -> Result<(), RunError> {
+        node.do_send(Token(left));
+        Ok(())
+    }
+
+    async fn hops_in_the_end(node: &Addr<Node>) -> Result<u64, RunError> {
+        let hops = node.send(Total).await.map_err(RunError::lost)?;
+        node.do_send(Quit);
+        Ok(hops)
+    }
 }
 
 /// Runs the future `make` returns as a task of a fresh system on the first CPU.
@@ -212,16 +156,16 @@ impl Remote {
 }
 
 #[derive(Default)]
-struct Counter {
+pub(crate) struct Counter {
     total: u64,
     _stop: Option<StopToken>,
 }
 
 #[derive(Default)]
-struct Node {
+pub(crate) struct Node {
     hops: u64,
     next: Option<Addr<Node>>,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<Done>,
 }
 
 struct Add(u64);
@@ -231,7 +175,7 @@ struct Quit;
 struct Token(u64);
 struct Join {
     next: Addr<Node>,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<Done>,
 }
 
 impl Actor for Counter {
@@ -290,14 +234,6 @@ impl Handler<Total> for Counter {
     }
 }
 
-impl Handler<Quit> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, Quit: Quit, context: &mut Context<Self>) {
-        context.stop();
-    }
-}
-
 impl Handler<Join> for Node {
     type Result = ();
 
@@ -327,6 +263,14 @@ impl Handler<Total> for Node {
 
     fn handle(&mut self, Total: Total, _: &mut Context<Self>) -> u64 {
         self.hops
+    }
+}
+
+impl Handler<Quit> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, Quit: Quit, context: &mut Context<Self>) {
+        context.stop();
     }
 }
 

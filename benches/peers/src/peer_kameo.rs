@@ -1,27 +1,14 @@
-//! The workloads on kameo, on pinned single-threaded tokio runtimes.
-
-use std::time::Instant;
+//! The steps of the workloads on kameo, on pinned single-threaded tokio runtimes.
 
 use kameo::actor::{Actor, ActorRef, Spawn};
 use kameo::error::Infallible;
 use kameo::mailbox;
 use kameo::message::{Context, Message};
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::task::yield_now;
 
-use crate::measure::{Cpus, RoundTrips, RunError, Sample, StopToken, Stops};
-use crate::tokio_threads::{all_stopped, on_one_cpu, on_two_cpus, pause_before_ask};
-use crate::workload::{PAYLOAD_WORDS, Payload, Size, Workload};
-
-/// Tells after which the producer lets the counter run: what a task of tokio may receive at a time.
-const BURST: u64 = 128;
-
-/// Rounds over all the actors after which they run.
-const ROUNDS: u64 = 16;
-
-/// Messages confirmed at a time between cores; two such windows are on their way.
-const WINDOW: u64 = 10_000;
+use crate::measure::{Cpus, RunError, Sample, StopToken};
+use crate::peer::{Answer, Done, Peer};
+use crate::tokio_threads::{on_one_cpu, on_two_cpus};
+use crate::workload::{PAYLOAD_WORDS, Payload, Workload};
 
 /// The settings that were fastest for it.
 pub(crate) fn setting(workload: Workload) -> &'static str {
@@ -34,164 +21,112 @@ pub(crate) fn setting(workload: Workload) -> &'static str {
     }
 }
 
-/// Runs `workload` once.
-pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, RunError> {
-    match workload {
-        Workload::Tell => on_one_cpu(cpus, || tell(size)),
-        Workload::Actors => on_one_cpu(cpus, || actors(size)),
-        Workload::Ring => on_one_cpu(cpus, || ring(size)),
-        Workload::Spawn => on_one_cpu(cpus, || spawn(size)),
-        Workload::TellCores => on_two_cpus(workload, cpus, |remote| async move {
-            tell_cores(size, spawn_at(&remote)).await
-        }),
-        Workload::AskHot | Workload::AskParked => {
-            on_two_cpus(workload, cpus, |remote| async move {
-                ask_cores(workload, size, spawn_at(&remote)).await
-            })
-        }
-    }
-}
+/// kameo, with unbounded mailboxes.
+pub(crate) struct Kameo;
 
-async fn tell(size: Size) -> Result<Sample, RunError> {
-    let counter = spawn_actor(Counter::default());
-    let started = Instant::now();
-    for number in 1..=size.messages {
-        counter.tell(Add(1)).try_send().map_err(RunError::lost)?;
-        if number.is_multiple_of(BURST) {
-            yield_now().await;
-        }
-    }
-    let counted = counter.ask(Total).send().await.map_err(RunError::lost)?;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
+impl Peer for Kameo {
+    /// What a task of tokio may receive at a time.
+    const BURST: u64 = 128;
+    const ROUNDS: u64 = 16;
+    const WINDOW: u64 = 10_000;
 
-async fn actors(size: Size) -> Result<Sample, RunError> {
-    let counters: Vec<_> = (0..size.actors)
-        .map(|_| spawn_actor(Counter::default()))
-        .collect();
-    yield_now().await;
-    let started = Instant::now();
-    for round in 1..=size.messages / size.actors {
-        for counter in &counters {
-            counter.tell(Add(1)).try_send().map_err(RunError::lost)?;
-        }
-        if round.is_multiple_of(ROUNDS) {
-            yield_now().await;
-        }
-    }
-    let mut counted = 0;
-    for counter in &counters {
-        counted += counter.ask(Total).send().await.map_err(RunError::lost)?;
-    }
-    Sample::rate(size.messages, counted, started.elapsed())
-}
+    type Counter = ActorRef<Counter>;
+    type Node = ActorRef<Node>;
 
-async fn ring(size: Size) -> Result<Sample, RunError> {
-    let nodes: Vec<_> = (0..size.actors)
-        .map(|_| spawn_actor(Node::default()))
-        .collect();
-    let (done, finished) = oneshot::channel();
-    let mut done = Some(done);
-    let last = (size.messages - 1) % size.actors;
-    for (index, node) in nodes.iter().enumerate() {
-        let next = nodes[(index + 1) % nodes.len()].clone();
-        let done = if index as u64 == last {
-            done.take()
-        } else {
-            None
-        };
-        node.ask(Join { next, done })
-            .send()
-            .await
-            .map_err(RunError::lost)?;
+    fn on_one_cpu<F>(cpus: Cpus, make: impl FnOnce() -> F + Send) -> Result<Sample, RunError>
+    where
+        F: Future<Output = Result<Sample, RunError>> + Send + 'static,
+    {
+        on_one_cpu(cpus, make)
     }
-    let started = Instant::now();
-    nodes[0]
-        .tell(Token(size.messages - 1))
-        .try_send()
-        .map_err(RunError::lost)?;
-    finished.await.map_err(RunError::lost)?;
-    let elapsed = started.elapsed();
-    let mut hops = 0;
-    for node in &nodes {
-        hops += node.ask(Total).send().await.map_err(RunError::lost)?;
-        // The nodes hold each other.
-        node.stop_gracefully().await.map_err(RunError::lost)?;
-    }
-    Sample::rate(size.messages, hops, elapsed)
-}
 
-async fn spawn(size: Size) -> Result<Sample, RunError> {
-    let stops = Stops::default();
-    let mut counted = 0;
-    let started = Instant::now();
-    for _ in 0..size.messages {
-        let counter = spawn_actor(Counter {
+    fn on_two_cpus<F>(
+        workload: Workload,
+        cpus: Cpus,
+        make: impl FnOnce(ActorRef<Counter>) -> F + Send + 'static,
+    ) -> Result<Sample, RunError>
+    where
+        F: Future<Output = Result<Sample, RunError>> + Send + 'static,
+    {
+        on_two_cpus(workload, cpus, |remote| async move {
+            let counter = {
+                let _entered = remote.enter();
+                spawn_actor(Counter::default())
+            };
+            make(counter).await
+        })
+    }
+
+    async fn counter(stop: Option<StopToken>) -> Result<ActorRef<Counter>, RunError> {
+        Ok(spawn_actor(Counter {
             total: 0,
-            _stop: Some(stops.token()),
-        });
-        counter.tell(Add(1)).try_send().map_err(RunError::lost)?;
-        counted += counter.ask(Total).send().await.map_err(RunError::lost)?;
-        counter.tell(Quit).try_send().map_err(RunError::lost)?;
+            _stop: stop,
+        }))
     }
-    all_stopped(&stops, size.messages).await;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
 
-async fn tell_cores(size: Size, counter: ActorRef<Counter>) -> Result<Sample, RunError> {
-    let mut before = None;
-    let started = Instant::now();
-    for number in 1..=size.messages {
-        counter
-            .tell(AddPayload([1; PAYLOAD_WORDS]))
-            .try_send()
-            .map_err(RunError::lost)?;
-        if number.is_multiple_of(WINDOW) {
-            let confirmed = counter.ask(Total).enqueue().await.map_err(RunError::lost)?;
-            if let Some(before) = before.replace(confirmed) {
-                before.await.map_err(RunError::lost)?;
-            }
-        }
+    fn add(counter: &ActorRef<Counter>) -> Result<(), RunError> {
+        counter.tell(Add(1)).try_send().map_err(RunError::lost)
     }
-    let counted = counter.ask(Total).send().await.map_err(RunError::lost)?;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
 
-async fn ask_cores(
-    workload: Workload,
-    size: Size,
-    counter: ActorRef<Counter>,
-) -> Result<Sample, RunError> {
-    let mut trips = RoundTrips::new(size.messages, size.warm_up);
-    for _ in 0..size.warm_up + size.messages {
-        pause_before_ask(workload);
-        let sent = Instant::now();
-        counter.ask(Total).send().await.map_err(RunError::lost)?;
-        trips.record(sent);
+    fn add_payload(counter: &ActorRef<Counter>) -> Result<(), RunError> {
+        let message = AddPayload([1; PAYLOAD_WORDS]);
+        counter.tell(message).try_send().map_err(RunError::lost)
     }
-    trips.sample(size.messages)
+
+    async fn total(counter: &ActorRef<Counter>) -> Result<u64, RunError> {
+        counter.ask(Total).send().await.map_err(RunError::lost)
+    }
+
+    async fn begin_total(counter: &ActorRef<Counter>) -> Result<Answer, RunError> {
+        let total = counter.ask(Total).enqueue().await.map_err(RunError::lost)?;
+        Ok(Box::pin(async move {
+            total.await.map(drop).map_err(RunError::lost)
+        }))
+    }
+
+    fn stop(counter: &ActorRef<Counter>) -> Result<(), RunError> {
+        counter.tell(Quit).try_send().map_err(RunError::lost)
+    }
+
+    async fn node() -> Result<ActorRef<Node>, RunError> {
+        Ok(spawn_actor(Node::default()))
+    }
+
+    async fn join(
+        node: &ActorRef<Node>,
+        next: ActorRef<Node>,
+        done: Option<Done>,
+    ) -> Result<(), RunError> {
+        let join = Join { next, done };
+        node.ask(join).send().await.map_err(RunError::lost)
+    }
+
+    fn token(node: &ActorRef<Node>, left: u64) -> Result<(), RunError> {
+        node.tell(Token(left)).try_send().map_err(RunError::lost)
+    }
+
+    async fn hops_in_the_end(node: &ActorRef<Node>) -> Result<u64, RunError> {
+        let hops = node.ask(Total).send().await.map_err(RunError::lost)?;
+        node.stop_gracefully().await.map_err(RunError::lost)?;
+        Ok(hops)
+    }
 }
 
 fn spawn_actor<A: Actor<Args = A>>(actor: A) -> ActorRef<A> {
     A::spawn_with_mailbox(actor, mailbox::unbounded())
 }
 
-fn spawn_at(remote: &Handle) -> ActorRef<Counter> {
-    let _entered = remote.enter();
-    spawn_actor(Counter::default())
-}
-
 #[derive(Default)]
-struct Counter {
+pub(crate) struct Counter {
     total: u64,
     _stop: Option<StopToken>,
 }
 
 #[derive(Default)]
-struct Node {
+pub(crate) struct Node {
     hops: u64,
     next: Option<ActorRef<Node>>,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<Done>,
 }
 
 struct Add(u64);
@@ -201,7 +136,7 @@ struct Quit;
 struct Token(u64);
 struct Join {
     next: ActorRef<Node>,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<Done>,
 }
 
 impl Actor for Counter {

@@ -1,25 +1,12 @@
-//! The workloads on ractor, on pinned single-threaded tokio runtimes. Its mailboxes have no bound.
-
-use std::time::Instant;
+//! The steps of the workloads on ractor, on pinned single-threaded tokio runtimes.
 
 use ractor::concurrency::oneshot as reply_channel;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::task::yield_now;
 
-use crate::measure::{Cpus, RoundTrips, RunError, Sample, StopToken, Stops};
-use crate::tokio_threads::{all_stopped, on_one_cpu, on_two_cpus, pause_before_ask};
-use crate::workload::{PAYLOAD_WORDS, Payload, Size, Workload};
-
-/// Tells after which the producer lets the counter run: what a task of tokio may receive at a time.
-const BURST: u64 = 128;
-
-/// Rounds over all the actors after which they run.
-const ROUNDS: u64 = 16;
-
-/// Messages confirmed at a time between cores; two such windows are on their way.
-const WINDOW: u64 = 2_000;
+use crate::measure::{Cpus, RunError, Sample, StopToken};
+use crate::peer::{Answer, Done, Peer};
+use crate::tokio_threads::{on_one_cpu, on_two_cpus};
+use crate::workload::{PAYLOAD_WORDS, Payload, Workload};
 
 /// The settings that were fastest for it.
 pub(crate) fn setting(workload: Workload) -> &'static str {
@@ -32,148 +19,95 @@ pub(crate) fn setting(workload: Workload) -> &'static str {
     }
 }
 
-/// Runs `workload` once.
-pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, RunError> {
-    match workload {
-        Workload::Tell => on_one_cpu(cpus, || tell(size)),
-        Workload::Actors => on_one_cpu(cpus, || actors(size)),
-        Workload::Ring => on_one_cpu(cpus, || ring(size)),
-        Workload::Spawn => on_one_cpu(cpus, || spawn(size)),
-        Workload::TellCores => on_two_cpus(workload, cpus, |remote| async move {
-            tell_cores(size, spawn_at(&remote).await?).await
-        }),
-        Workload::AskHot | Workload::AskParked => {
-            on_two_cpus(workload, cpus, |remote| async move {
-                ask_cores(workload, size, spawn_at(&remote).await?).await
-            })
-        }
-    }
-}
+/// ractor. Its mailboxes have no bound.
+pub(crate) struct Ractor;
 
-async fn tell(size: Size) -> Result<Sample, RunError> {
-    let counter = spawn_counter(None).await?;
-    let started = Instant::now();
-    for number in 1..=size.messages {
-        counter.cast(CounterMsg::Add(1)).map_err(RunError::lost)?;
-        if number.is_multiple_of(BURST) {
-            yield_now().await;
-        }
-    }
-    let counted = ask(&counter, CounterMsg::Total).await?;
-    let elapsed = started.elapsed();
-    counter.stop(None);
-    Sample::rate(size.messages, counted, elapsed)
-}
+impl Peer for Ractor {
+    /// What a task of tokio may receive at a time.
+    const BURST: u64 = 128;
+    const ROUNDS: u64 = 16;
+    const WINDOW: u64 = 2_000;
 
-async fn actors(size: Size) -> Result<Sample, RunError> {
-    let mut counters = Vec::new();
-    for _ in 0..size.actors {
-        counters.push(spawn_counter(None).await?);
-    }
-    let started = Instant::now();
-    for round in 1..=size.messages / size.actors {
-        for counter in &counters {
-            counter.cast(CounterMsg::Add(1)).map_err(RunError::lost)?;
-        }
-        if round.is_multiple_of(ROUNDS) {
-            yield_now().await;
-        }
-    }
-    let mut counted = 0;
-    for counter in &counters {
-        counted += ask(counter, CounterMsg::Total).await?;
-    }
-    let elapsed = started.elapsed();
-    counters.iter().for_each(|counter| counter.stop(None));
-    Sample::rate(size.messages, counted, elapsed)
-}
+    type Counter = ActorRef<CounterMsg>;
+    type Node = ActorRef<NodeMsg>;
 
-async fn ring(size: Size) -> Result<Sample, RunError> {
-    let mut nodes = Vec::new();
-    for _ in 0..size.actors {
-        nodes.push(
-            Actor::spawn(None, Node, ())
-                .await
-                .map_err(RunError::lost)?
-                .0,
-        );
+    fn on_one_cpu<F>(cpus: Cpus, make: impl FnOnce() -> F + Send) -> Result<Sample, RunError>
+    where
+        F: Future<Output = Result<Sample, RunError>> + Send + 'static,
+    {
+        on_one_cpu(cpus, make)
     }
-    let (done, finished) = oneshot::channel();
-    let mut done = Some(done);
-    let last = (size.messages - 1) % size.actors;
-    for (index, node) in nodes.iter().enumerate() {
-        let next = nodes[(index + 1) % nodes.len()].clone();
-        let done = if index as u64 == last {
-            done.take()
-        } else {
-            None
-        };
-        node.cast(NodeMsg::Join(next, done))
-            .map_err(RunError::lost)?;
-        ask(node, NodeMsg::Hops).await?;
-    }
-    let started = Instant::now();
-    nodes[0]
-        .cast(NodeMsg::Token(size.messages - 1))
-        .map_err(RunError::lost)?;
-    finished.await.map_err(RunError::lost)?;
-    let elapsed = started.elapsed();
-    let mut hops = 0;
-    for node in &nodes {
-        hops += ask(node, NodeMsg::Hops).await?;
-        node.stop(None);
-    }
-    Sample::rate(size.messages, hops, elapsed)
-}
 
-async fn spawn(size: Size) -> Result<Sample, RunError> {
-    let stops = Stops::default();
-    let mut counted = 0;
-    let started = Instant::now();
-    for _ in 0..size.messages {
-        let counter = spawn_counter(Some(stops.token())).await?;
-        counter.cast(CounterMsg::Add(1)).map_err(RunError::lost)?;
-        counted += ask(&counter, CounterMsg::Total).await?;
+    fn on_two_cpus<F>(
+        workload: Workload,
+        cpus: Cpus,
+        make: impl FnOnce(ActorRef<CounterMsg>) -> F + Send + 'static,
+    ) -> Result<Sample, RunError>
+    where
+        F: Future<Output = Result<Sample, RunError>> + Send + 'static,
+    {
+        on_two_cpus(workload, cpus, |remote| async move {
+            let counter = remote.spawn(Self::counter(None));
+            make(counter.await.map_err(RunError::lost)??).await
+        })
+    }
+
+    async fn counter(stop: Option<StopToken>) -> Result<ActorRef<CounterMsg>, RunError> {
+        let spawned = Actor::spawn(None, Counter, stop).await;
+        Ok(spawned.map_err(RunError::lost)?.0)
+    }
+
+    fn add(counter: &ActorRef<CounterMsg>) -> Result<(), RunError> {
+        counter.cast(CounterMsg::Add(1)).map_err(RunError::lost)
+    }
+
+    fn add_payload(counter: &ActorRef<CounterMsg>) -> Result<(), RunError> {
+        let message = CounterMsg::AddPayload([1; PAYLOAD_WORDS]);
+        counter.cast(message).map_err(RunError::lost)
+    }
+
+    async fn total(counter: &ActorRef<CounterMsg>) -> Result<u64, RunError> {
+        ask(counter, CounterMsg::Total).await
+    }
+
+    async fn begin_total(counter: &ActorRef<CounterMsg>) -> Result<Answer, RunError> {
+        let (reply, total) = reply_channel();
+        let message = CounterMsg::Total(reply.into());
+        counter.cast(message).map_err(RunError::lost)?;
+        Ok(Box::pin(async move {
+            total.await.map(drop).map_err(RunError::lost)
+        }))
+    }
+
+    fn stop(counter: &ActorRef<CounterMsg>) -> Result<(), RunError> {
         counter.stop(None);
+        Ok(())
     }
-    all_stopped(&stops, size.messages).await;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
 
-async fn tell_cores(size: Size, counter: ActorRef<CounterMsg>) -> Result<Sample, RunError> {
-    let mut before = None;
-    let started = Instant::now();
-    for number in 1..=size.messages {
-        counter
-            .cast(CounterMsg::AddPayload([1; PAYLOAD_WORDS]))
-            .map_err(RunError::lost)?;
-        if number.is_multiple_of(WINDOW) {
-            let (reply, confirmed) = reply_channel();
-            counter
-                .cast(CounterMsg::Total(reply.into()))
-                .map_err(RunError::lost)?;
-            if let Some(before) = before.replace(confirmed) {
-                before.await.map_err(RunError::lost)?;
-            }
-        }
+    async fn node() -> Result<ActorRef<NodeMsg>, RunError> {
+        let spawned = Actor::spawn(None, Node, ()).await;
+        Ok(spawned.map_err(RunError::lost)?.0)
     }
-    let counted = ask(&counter, CounterMsg::Total).await?;
-    Sample::rate(size.messages, counted, started.elapsed())
-}
 
-async fn ask_cores(
-    workload: Workload,
-    size: Size,
-    counter: ActorRef<CounterMsg>,
-) -> Result<Sample, RunError> {
-    let mut trips = RoundTrips::new(size.messages, size.warm_up);
-    for _ in 0..size.warm_up + size.messages {
-        pause_before_ask(workload);
-        let sent = Instant::now();
-        ask(&counter, CounterMsg::Total).await?;
-        trips.record(sent);
+    async fn join(
+        node: &ActorRef<NodeMsg>,
+        next: ActorRef<NodeMsg>,
+        done: Option<Done>,
+    ) -> Result<(), RunError> {
+        let join = NodeMsg::Join(next, done);
+        node.cast(join).map_err(RunError::lost)?;
+        ask(node, NodeMsg::Hops).await.map(drop)
     }
-    trips.sample(size.messages)
+
+    fn token(node: &ActorRef<NodeMsg>, left: u64) -> Result<(), RunError> {
+        node.cast(NodeMsg::Token(left)).map_err(RunError::lost)
+    }
+
+    async fn hops_in_the_end(node: &ActorRef<NodeMsg>) -> Result<u64, RunError> {
+        let hops = ask(node, NodeMsg::Hops).await?;
+        node.stop(None);
+        Ok(hops)
+    }
 }
 
 async fn ask<M: ractor::Message>(
@@ -184,20 +118,6 @@ async fn ask<M: ractor::Message>(
     result.success_or_else(|| RunError::lost("ended without a reply"))
 }
 
-async fn spawn_counter(stop: Option<StopToken>) -> Result<ActorRef<CounterMsg>, RunError> {
-    Ok(Actor::spawn(None, Counter, stop)
-        .await
-        .map_err(RunError::lost)?
-        .0)
-}
-
-async fn spawn_at(remote: &Handle) -> Result<ActorRef<CounterMsg>, RunError> {
-    remote
-        .spawn(spawn_counter(None))
-        .await
-        .map_err(RunError::lost)?
-}
-
 struct Counter;
 
 struct Count {
@@ -205,7 +125,7 @@ struct Count {
     _stop: Option<StopToken>,
 }
 
-enum CounterMsg {
+pub(crate) enum CounterMsg {
     Add(u64),
     AddPayload(Payload),
     Total(RpcReplyPort<u64>),
@@ -248,11 +168,11 @@ struct Node;
 struct Place {
     hops: u64,
     next: Option<ActorRef<NodeMsg>>,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<Done>,
 }
 
-enum NodeMsg {
-    Join(ActorRef<NodeMsg>, Option<oneshot::Sender<()>>),
+pub(crate) enum NodeMsg {
+    Join(ActorRef<NodeMsg>, Option<Done>),
     Token(u64),
     Hops(RpcReplyPort<u64>),
 }

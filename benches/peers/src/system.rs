@@ -1,8 +1,11 @@
 //! The systems that are compared, by one interface.
 
 use crate::measure::{Cpus, RunError, Sample};
+use crate::peer_actix::Actix;
+use crate::peer_kameo::Kameo;
+use crate::peer_ractor::Ractor;
 use crate::workload::{Size, Workload};
-use crate::{peer_actix, peer_kameo, peer_ractor, raw};
+use crate::{peer, peer_actix, peer_kameo, peer_ractor, raw};
 
 /// One column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +79,9 @@ impl System {
             Self::Raw => raw::run(workload, size, cpus),
             #[cfg(feature = "corecast")]
             Self::Corecast => crate::own_corecast::run(workload, size, cpus),
-            Self::Kameo => peer_kameo::run(workload, size, cpus),
-            Self::Ractor => peer_ractor::run(workload, size, cpus),
-            Self::Actix => peer_actix::run(workload, size, cpus),
+            Self::Kameo => peer::run::<Kameo>(workload, size, cpus),
+            Self::Ractor => peer::run::<Ractor>(workload, size, cpus),
+            Self::Actix => peer::run::<Actix>(workload, size, cpus),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use crate::measure::{Cpus, RunError, Stops, on_pinned_thread, panicked, pin};
+use crate::measure::{Cpus, RunError, on_pinned_thread, panicked, pin};
 use crate::workload::{PARK_PAUSE_US, Workload};
 
 /// Runs the future `make` returns as a task of a fresh runtime on the first CPU.
@@ -77,13 +77,6 @@ pub(crate) async fn keep_awake() {
 pub(crate) fn pause_before_ask(workload: Workload) {
     if workload == Workload::AskParked {
         std::thread::sleep(Duration::from_micros(PARK_PAUSE_US));
-    }
-}
-
-/// Lets the others run until `expected` actors are gone.
-pub(crate) async fn all_stopped(stops: &Stops, expected: u64) {
-    while stops.count() < expected {
-        tokio::task::yield_now().await;
     }
 }
 
