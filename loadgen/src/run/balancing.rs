@@ -20,7 +20,7 @@ use super::lineup::{Act, ActPace, Lineup, Performed, seats};
 use super::payload::Inline;
 use super::session::{Results, complain};
 use super::shard_watch::ShardWatch;
-use super::stage::{PATIENCE, Stage, settings_of};
+use super::stage::{PATIENCE, Stage};
 use super::worker::Worker;
 use crate::keys::Keys;
 use crate::measure::PhaseLabel;
@@ -43,12 +43,7 @@ pub(super) fn run(
     results: &mut Results,
 ) -> Result<(), RunError> {
     let effort = Effort::taking(work.work);
-    let mut before = Scene::start(work, job, effort, None, interrupt.clone())?;
-    results.report.cores = before.stage.cpus();
-    results
-        .report
-        .settings
-        .extend(before.stage.effective_settings());
+    let mut before = Scene::start(work, job, effort, None, interrupt.clone(), results)?;
     if before.stage.cores() < 2 {
         before.stage.close();
         complain(
@@ -72,7 +67,7 @@ pub(super) fn run(
     }
 
     let balancer = Some(BalancerSettings::default());
-    let mut after = Scene::start(work, job, effort, balancer, interrupt)?;
+    let mut after = Scene::start(work, job, effort, balancer, interrupt, results)?;
     let (handle, clock) = (after.stage.handle.clone(), after.stage.clock);
     let mut watch = ShardWatch::default();
     let begin = clock.now();
@@ -119,6 +114,7 @@ impl Scene {
         effort: Effort,
         balancer: Option<BalancerSettings>,
         interrupt: Interrupt,
+        results: &mut Results,
     ) -> Result<Scene, RunError> {
         let mut builder = Runtime::builder()
             .allocation(Allocation::AllOn(CoreId(work.hot_core)))
@@ -127,7 +123,7 @@ impl Scene {
             EntityType::send("worker", move |_: &u64| Worker::<NoPayload>::new(effort))
                 .mailbox(Mailbox::bounded(MAILBOX)),
         );
-        let stage = Stage::start(builder, settings_of(&job.common.pinning), interrupt)?;
+        let stage = results.start(builder, job, interrupt)?;
         let lineup = Lineup {
             targets: workers,
             seats: seats(Drivers::Cores, &stage),

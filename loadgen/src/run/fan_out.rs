@@ -12,7 +12,6 @@ use super::lineup::{Act, ActPace, Lineup, Seat};
 use super::payload::{Payload, WithPayload, with_payload};
 use super::session::Results;
 use super::spawning::spawn_all;
-use super::stage::{Stage, settings_of};
 use super::targets::Receivers;
 use crate::measure::PhaseLabel;
 use crate::options::{FanOut, Job};
@@ -52,13 +51,7 @@ impl WithPayload for Fanning<'_> {
             interrupt,
             results,
         } = self;
-        let mut stage = Stage::start(
-            Runtime::builder(),
-            settings_of(&job.common.pinning),
-            interrupt,
-        )?;
-        results.report.cores = stage.cpus();
-        results.report.settings.extend(stage.effective_settings());
+        let mut stage = results.start(Runtime::builder(), job, interrupt)?;
         let receivers = spawn_all(
             &stage.handle,
             work.receivers,

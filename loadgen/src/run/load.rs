@@ -16,7 +16,7 @@ use super::lineup::{Act, ActPace, Lineup, Performed, seats};
 use super::memory::resident_bytes;
 use super::payload::{Payload, WithPayload, with_payload};
 use super::session::Results;
-use super::stage::{Stage, settings_of};
+use super::stage::Stage;
 use crate::arrivals::Arrivals;
 use crate::keys::Keys;
 use crate::measure::{PhaseLabel, Recorder};
@@ -70,7 +70,6 @@ impl WithPayload for Loading<'_> {
             interrupt,
             results,
         } = self;
-        let settings = settings_of(&job.common.pinning);
         let mailbox = job
             .common
             .pinning
@@ -81,9 +80,7 @@ impl WithPayload for Loading<'_> {
             EntityType::send("entity", |_: &u64| Entity::<P>::default())
                 .mailbox(Mailbox::bounded(mailbox)),
         );
-        let mut stage = Stage::start(builder, settings, interrupt)?;
-        results.report.cores = stage.cpus();
-        results.report.settings.extend(stage.effective_settings());
+        let mut stage = results.start(builder, job, interrupt)?;
         results.report.settings.push(Setting::new(
             "entity mailbox",
             format!("{} messages", grouped(mailbox.into())),

@@ -17,7 +17,7 @@ use super::interrupt::Interrupt;
 use super::ledger::DriverId;
 use super::mover::Mover;
 use super::session::Results;
-use super::stage::{LOOK, Meter, PATIENCE, Phase, PhaseSetup, Show, Stage, settings_of};
+use super::stage::{LOOK, Meter, PATIENCE, Phase, PhaseSetup, Show, Stage};
 use super::tally_entity::{TallyEntity, ToTally};
 use crate::measure::{PhaseLabel, Recorder, Window};
 use crate::options::{Job, Replay, Setting};
@@ -55,9 +55,7 @@ pub(super) fn run(
         EntityType::captured("tally", move |_: &String| TallyEntity::new(sums))
             .mailbox(Mailbox::bounded(MAILBOX)),
     );
-    let mut stage = Stage::start(builder, settings_of(&job.common.pinning), interrupt)?;
-    results.report.cores = stage.cpus();
-    results.report.settings.extend(stage.effective_settings());
+    let mut stage = results.start(builder, job, interrupt)?;
 
     let mover = Mover::start(&stage.handle, region, work.moves_per_second)?;
     let mut feeding = Feeding::begin(&mut stage, region, work)?;

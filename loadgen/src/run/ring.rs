@@ -11,7 +11,7 @@ use super::ledger::{DriverId, Ledger, Ticket};
 use super::payload::{Payload, WithPayload, with_payload};
 use super::session::Results;
 use super::spawning::spawn_all;
-use super::stage::{LOOK, PATIENCE, PhaseSetup, Show, Stage, settings_of};
+use super::stage::{LOOK, PATIENCE, PhaseSetup, Show, Stage};
 use crate::measure::{PhaseLabel, Stamps};
 use crate::options::{Job, Ring};
 
@@ -114,13 +114,7 @@ impl WithPayload for Circling<'_> {
             interrupt,
             results,
         } = self;
-        let mut stage = Stage::start(
-            Runtime::builder(),
-            settings_of(&job.common.pinning),
-            interrupt,
-        )?;
-        results.report.cores = stage.cpus();
-        results.report.settings.extend(stage.effective_settings());
+        let mut stage = results.start(Runtime::builder(), job, interrupt)?;
         let nodes = spawn_all(&stage.handle, work.actors, Mailbox::unbounded(), || Node::<
             P,
         > {

@@ -2,8 +2,11 @@
 
 use std::io::{self, Write as _};
 
+use corecast::RuntimeBuilder;
+
 use super::error::RunError;
 use super::interrupt::Interrupt;
+use super::stage::{Stage, settings_of};
 use super::{balancing, fan_out, load, replay, ring};
 use crate::exit::Outcome;
 use crate::measure::Recorder;
@@ -41,6 +44,22 @@ impl Results {
             recorders: Vec::new(),
             is_interrupted: false,
         }
+    }
+
+    /// Starts a runtime with the builder's entity types and the job's flags, and notes what it runs with. The same
+    /// flags amount to the same, so that is noted once.
+    pub(super) fn start(
+        &mut self,
+        builder: RuntimeBuilder,
+        job: &Job,
+        interrupt: Interrupt,
+    ) -> Result<Stage, RunError> {
+        let stage = Stage::start(builder, settings_of(&job.common.pinning), interrupt)?;
+        if self.report.cores.is_empty() {
+            self.report.cores = stage.cpus();
+            self.report.settings.extend(stage.effective_settings());
+        }
+        Ok(stage)
     }
 
     /// Adds a measured phase.
