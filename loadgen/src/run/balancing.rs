@@ -52,6 +52,7 @@ pub(super) fn run(
         return Ok(());
     }
     let mut report = BalanceReport {
+        cores: before.stage.cores() as u16,
         hot_core: work.hot_core,
         hottest_share: before.hottest_share(work, job.seed),
         min_gain: work.min_gain,
