@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- --help`
 
+mod bare;
 mod machine;
 mod measure;
 #[cfg(feature = "corecast")]
@@ -108,11 +109,10 @@ fn compare(flags: &Flags) -> Result<(), MainError> {
 /// All runs of one workload: every system once, then every system again.
 fn measure_row(workload: Workload, flags: &Flags, cpus: Cpus) -> Result<Row, MainError> {
     let size = workload.size(flags.quick);
-    let taking_part = System::ALL
+    let mut samples: Vec<(System, Vec<Sample>)> = System::ALL
         .iter()
-        .filter(|system| system.setting(workload).is_some());
-    let mut samples: Vec<(System, Vec<Sample>)> =
-        taking_part.map(|&system| (system, Vec::new())).collect();
+        .map(|&system| (system, Vec::new()))
+        .collect();
     for run in 1..=flags.runs {
         for (system, samples) in &mut samples {
             eprint!(

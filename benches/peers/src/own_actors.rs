@@ -7,9 +7,6 @@ use corecast::{Actor, ActorRef, AskError, Context, Fault, Next, ReplyTo};
 use crate::measure::{StopToken, Stops};
 use crate::workload::{PAYLOAD_WORDS, Payload};
 
-/// Tells the driver sends before it lets the others run: half of a mailbox's default bound.
-const BURST: u64 = 500;
-
 /// Messages between cores that may be unconfirmed: within a mailbox's default bound, leaving room for the asks.
 const WINDOW: u64 = 960;
 
@@ -52,6 +49,7 @@ impl Actor for Counter {
 
 /// Tells the counters in turn, then asks each for its total.
 pub(crate) struct Driver {
+    burst: u64,
     counters: Vec<ActorRef<CounterMsg>>,
     turn: usize,
     left: u64,
@@ -69,8 +67,10 @@ pub(crate) enum DriverMsg {
 }
 
 impl Driver {
-    pub(crate) fn new(counters: Vec<ActorRef<CounterMsg>>, left: u64) -> Self {
+    /// Sends `burst` messages at a time.
+    pub(crate) fn new(counters: Vec<ActorRef<CounterMsg>>, left: u64, burst: u64) -> Self {
         Self {
+            burst,
             counters,
             turn: 0,
             left,
@@ -82,7 +82,7 @@ impl Driver {
     }
 
     fn burst(&mut self, context: &mut Context<'_, Self>) {
-        let length = self.left.min(BURST);
+        let length = self.left.min(self.burst);
         for _ in 0..length {
             context.tell(self.counters[self.turn], CounterMsg::Add(1));
             self.turn += 1;

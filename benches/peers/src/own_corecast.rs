@@ -18,7 +18,8 @@ const SPIN_WHEN_HOT: Duration = Duration::from_millis(2);
 /// How it is set up.
 pub(crate) fn setting(workload: Workload) -> &'static str {
     match workload {
-        Workload::Tell | Workload::Actors => "bounded mailboxes, a burst of 500 at a time",
+        Workload::Tell => "bounded mailboxes, a burst of 500 at a time",
+        Workload::Actors => "bounded mailboxes, 4 rounds at a time",
         Workload::Ring | Workload::Spawn => "bounded mailboxes",
         Workload::TellCores => "bounded mailboxes, at most 960 unconfirmed, spin 2 ms",
         Workload::AskHot => "spin 2 ms",
@@ -45,8 +46,8 @@ pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, 
         .map_err(RunError::lost)?;
     let handle = runtime.handle();
     let sample = match workload {
-        Workload::Tell => drive(&handle, CoreId(0), size, 1),
-        Workload::Actors => drive(&handle, CoreId(0), size, size.actors),
+        Workload::Tell => drive(&handle, CoreId(0), size, 500),
+        Workload::Actors => drive(&handle, CoreId(0), size, 4 * size.actors),
         Workload::TellCores => tell_cores(&handle, size),
         Workload::Ring => ring(&handle, size),
         Workload::Spawn => spawn(&handle, size),
@@ -56,12 +57,12 @@ pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, 
     sample
 }
 
-fn drive(handle: &Handle, core: CoreId, size: Size, actors: u64) -> Result<Sample, RunError> {
-    let counters = (0..actors)
+fn drive(handle: &Handle, core: CoreId, size: Size, burst: u64) -> Result<Sample, RunError> {
+    let counters = (0..size.actors)
         .map(|_| spawn_on(handle, core, Counter::default))
         .collect::<Result<Vec<_>, _>>()?;
     let driver = spawn_on(handle, core, move || {
-        Driver::new(counters.clone(), size.messages)
+        Driver::new(counters.clone(), size.messages, burst)
     })?;
     let (counted, elapsed) = handle
         .ask(driver, DriverMsg::Start)

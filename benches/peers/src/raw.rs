@@ -1,4 +1,4 @@
-//! The limits: what two bare pinned threads do without any actor system.
+//! The limits: what one or two bare pinned threads do without an actor system.
 
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
 
+use crate::bare;
 use crate::measure::{Cpus, RoundTrips, RunError, Sample, on_pinned_thread, panicked, pin};
 use crate::workload::{PARK_PAUSE_US, PAYLOAD_WORDS, Payload, RAW_BATCH, Size, Workload};
 
@@ -14,15 +15,17 @@ use crate::workload::{PARK_PAUSE_US, PAYLOAD_WORDS, Payload, RAW_BATCH, Size, Wo
 /// sides fall in or out of step, so a run tries each and the limit is its best.
 const LANE_BATCHES: [usize; 3] = [4, 16, 64];
 
-/// What the baseline of a row is, if it has one.
-pub(crate) fn setting(workload: Workload) -> Option<&'static str> {
+/// What the baseline of a row is.
+pub(crate) fn setting(workload: Workload) -> &'static str {
     match workload {
-        Workload::TellCores => Some(
-            "crossbeam bounded(4, 16 or 64, the best) of recycled Vec batches of 64, both polling",
-        ),
-        Workload::AskHot => Some("two crossbeam bounded(1) channels, both polling"),
-        Workload::AskParked => Some("two eventfds, blocking reads"),
-        _ => None,
+        Workload::TellCores => {
+            "crossbeam bounded(4, 16 or 64, the best) of recycled Vec batches of 64, both polling"
+        }
+        Workload::AskHot => "two crossbeam bounded(1) channels, both polling",
+        Workload::AskParked => "two eventfds, blocking reads",
+        Workload::Tell | Workload::Actors | Workload::Ring | Workload::Spawn => {
+            "boxed actors in a slab, unbounded mailboxes, a ready queue, catch_unwind, and nothing else"
+        }
     }
 }
 
@@ -32,7 +35,9 @@ pub(crate) fn run(workload: Workload, size: Size, cpus: Cpus) -> Result<Sample, 
         Workload::TellCores => best_batched_channel(size, cpus),
         Workload::AskHot => polled_round_trips(size, cpus),
         Workload::AskParked => blocking_round_trips(size, cpus),
-        _ => unreachable!("setting() offers no baseline for {workload:?}"),
+        Workload::Tell | Workload::Actors | Workload::Ring | Workload::Spawn => {
+            bare::run(workload, size, cpus)
+        }
     }
 }
 

@@ -198,7 +198,7 @@ fn result(workload: Workload, system: System, samples: &[Sample]) -> Option<Syst
     Some(SystemResult {
         system: system.name(),
         version: system.version(),
-        setting: system.setting(workload)?,
+        setting: system.setting(workload),
         median: median(values.iter().copied())?,
         values,
         p99: median(samples.iter().filter_map(|sample| sample.p99)),
@@ -245,12 +245,8 @@ mod tests {
         let row = |workload: Workload| Row::new(workload, workload.size(true), &measured);
         assert_eq!(row(Workload::Tell).best_peer, Some("actix"));
         assert_eq!(row(Workload::AskHot).best_peer, Some("kameo"));
-        let kameo = &row(Workload::Tell).results[0];
-        assert_eq!(
-            (kameo.system, kameo.median),
-            ("kameo", 2.0),
-            "raw has no part in it"
-        );
+        let kameo = &row(Workload::Tell).results[1];
+        assert_eq!((kameo.system, kameo.median), ("kameo", 2.0));
     }
 
     #[test]

@@ -56,15 +56,15 @@ impl System {
         version_in(include_str!("../Cargo.lock"), self.name())
     }
 
-    /// How it is set up for `workload`; `None` if it has no part in it.
-    pub(crate) fn setting(self, workload: Workload) -> Option<&'static str> {
+    /// How it is set up for `workload`.
+    pub(crate) fn setting(self, workload: Workload) -> &'static str {
         match self {
             Self::Raw => raw::setting(workload),
             #[cfg(feature = "corecast")]
-            Self::Corecast => Some(crate::own_corecast::setting(workload)),
-            Self::Kameo => Some(peer_kameo::setting(workload)),
-            Self::Ractor => Some(peer_ractor::setting(workload)),
-            Self::Actix => Some(peer_actix::setting(workload)),
+            Self::Corecast => crate::own_corecast::setting(workload),
+            Self::Kameo => peer_kameo::setting(workload),
+            Self::Ractor => peer_ractor::setting(workload),
+            Self::Actix => peer_actix::setting(workload),
         }
     }
 
@@ -131,10 +131,7 @@ mod tests {
                 warm_up: 10,
                 actors: workload.size(true).actors,
             };
-            for system in System::ALL
-                .iter()
-                .filter(|system| system.setting(workload).is_some())
-            {
+            for system in System::ALL {
                 if workload.needs_two_cpus() && cpus.first == cpus.second {
                     continue;
                 }
