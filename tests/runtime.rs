@@ -117,6 +117,26 @@ fn entities_start_with_their_first_message_and_move_under_load() {
     assert!(runtime.shutdown().drained);
 }
 
+#[test]
+fn a_runtime_refuses_the_entities_and_actors_of_another() {
+    let start = || {
+        let mut builder = two_cores();
+        let counters = builder.entities(EntityType::send("counter", |_: &u64| Counter::default()));
+        (builder.start().unwrap(), counters)
+    };
+    let ((own, ours), (other, theirs)) = (start(), start());
+    let stranger = other.handle().spawn(Counter::default).wait().unwrap();
+    let handle = own.handle();
+    assert_eq!(handle.ask(ours.entity(&7), Count::Get).wait(), Ok(0));
+    let refused = Err(AskError::Rejected(Rejection::OldIncarnation));
+    assert_eq!(handle.ask(theirs.entity(&7), Count::Get).wait(), refused);
+    assert_eq!(handle.ask(stranger, Count::Get).wait(), refused);
+    assert_eq!(
+        other.handle().ask(theirs.entity(&7), Count::Get).wait(),
+        Ok(0)
+    );
+}
+
 struct Patient;
 
 impl AsyncActor for Patient {

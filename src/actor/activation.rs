@@ -5,15 +5,15 @@ use super::context::{Context, Recipient, Resume};
 use super::ending::StopCause;
 use super::entity::{EntityBody, Stage};
 use super::entity_id::EntityId;
+use super::guard::guarded;
 use super::local::Local;
 use super::mailbox::Mail;
 use super::model::{Actor, Fault, Next};
 use super::reference::{ActorRef, CellRef};
-use super::refusal::{Rejection, SpawnError, panic_text};
+use super::refusal::{Rejection, SpawnError};
 use super::reply;
 use crate::wire::message::Message;
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How an activation ended. One byte, so that it comes back in a register.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,11 +219,9 @@ impl Local {
         if self.draining {
             return Err(Rejection::ShuttingDown.into());
         }
-        let actor = catch_unwind(AssertUnwindSafe(factory)).map_err(|panic| {
-            SpawnError::FactoryPanicked {
-                actor: std::any::type_name::<A>(),
-                panic: panic_text(&*panic),
-            }
+        let actor = guarded(factory).map_err(|panic| SpawnError::FactoryPanicked {
+            actor: std::any::type_name::<A>(),
+            panic,
         })?;
         let class = self.class_id::<A::Msg>();
         let kind = self.kind_id::<A>();
@@ -317,8 +315,8 @@ impl Local {
             .activations
             .is_multiple_of(SAMPLE_EVERY)
             .then(|| self.clock.now());
-        let ran = catch_unwind(AssertUnwindSafe(|| work(&mut *body, self)))
-            .unwrap_or_else(|panic| self.failed(Fault::panicked(panic_text(&*panic))));
+        let ran = guarded(|| work(&mut *body, self))
+            .unwrap_or_else(|panic| self.failed(Fault::panicked(panic)));
         let handled = reply::handled() - before;
         self.counters.handled += handled;
         let known = &mut self.kinds[kind];
@@ -363,7 +361,7 @@ impl Local {
                     .fault
                     .take()
                     .unwrap_or_else(|| Fault::new("an unknown fault"));
-                self.end_failed(at, body, &fault);
+                self.end_failed(at, body, fault);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! deadline, or because its reply address was dropped.
 
 use super::batch::{Batch, Outgoing, ReplyBatch};
+use super::guard::guarded;
 use super::local::{Extra, Local, TimerEvent};
 use super::outbox::OpenBatch;
 use super::reference::Destination;
@@ -15,7 +16,6 @@ use crate::base::paged::Paged;
 use crate::base::timer_wheel::TimerKey;
 use crate::wire::message::Message;
 use std::any::TypeId;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// The time an ask waits for its reply unless told otherwise.
@@ -246,8 +246,8 @@ impl Local {
 
     /// Hands an outcome over. What it is for catches its own panics; what is left is a destructor of the reply's type.
     fn settle(&mut self, end: impl FnOnce(&mut Local)) {
-        if catch_unwind(AssertUnwindSafe(|| end(self))).is_err() {
-            tracing::error!(core = %self.core, "the end of an ask panicked");
+        if let Err(panic) = guarded(|| end(self)) {
+            tracing::error!(core = %self.core, panic, "the end of an ask panicked");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::asks::Failure;
 use super::entity_id::EntityId;
+use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
 use super::mailbox::Stored;
@@ -207,19 +208,27 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
         self.items.len()
     }
 
+    /// Ids bring code of the user's along (`Hash`, `Eq`, `Clone`, destructors). A panic there takes one message down, and
+    /// what comes behind it in the batch is delivered all the same.
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        let region = self.region;
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
-        for (at, (address, id, message)) in (0..).zip(self.items.drain()) {
-            let (shard, envelope) = address.off();
-            let mut extra = Extra::of(envelope);
-            while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
-                match note {
-                    Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
-                    Note::Last(last) => local.lasts.push(last),
-                    Note::Stop(_) => {}
+        let mut items = (0..).zip(self.items.drain());
+        while let Err(panic) = guarded(|| {
+            for (at, (address, id, message)) in items.by_ref() {
+                let (shard, envelope) = address.off();
+                let mut extra = Extra::of(envelope);
+                while let Some((_, note)) = notes.next_if(|(place, _)| *place == at) {
+                    match note {
+                        Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
+                        Note::Last(last) => local.lasts.push(last),
+                        Note::Stop(_) => {}
+                    }
                 }
+                local.accept_for_entity(region, shard, id, message, extra);
             }
-            local.accept_for_entity(self.region, shard, id, message, extra);
+        }) {
+            local.region_fault(region, &panic);
         }
         for (_, note) in notes {
             if let Note::Last(last) = note {
@@ -237,8 +246,9 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
 
     fn reject(&mut self, local: &mut Local, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
-        for (address, _, message) in self.items.drain() {
+        for (address, id, message) in self.items.drain() {
             local.dead_letter(why, address.off().1, message);
+            drop_guarded(id);
         }
     }
 }

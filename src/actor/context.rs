@@ -2,14 +2,14 @@
 
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::cell::EntityPlace;
-use super::ending::drop_guarded;
+use super::guard::{drop_guarded, guarded};
 use super::handle::Handle;
 use super::local::{Local, Room};
 use super::mailbox::Mailbox;
 use super::model::{Actor, Fault, Next};
 use super::pending::Pending;
 use super::reference::{ActorRef, CellRef, Destination};
-use super::refusal::{AskError, Refused, SpawnError, TaskError, Uncertainty, panic_text};
+use super::refusal::{AskError, Refused, SpawnError, TaskError, Uncertainty};
 use super::reply::{self, Envelope, ReplyTo};
 use super::scope::Scope;
 use super::task::{Executor, Piped, Suspending, run_elsewhere};
@@ -20,7 +20,6 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// A handler's view of the runtime: who it is, whom it can reach, and what it can have done meanwhile.
@@ -227,11 +226,11 @@ impl<'a, A: Actor> Context<'a, A> {
             // It runs in the activation of whoever answered, so its panic must not reach further, nor may what it drops
             // be taken for dropped by that one.
             let made = reply::dropping_as(Uncertainty::DroppedUnanswered.into(), || {
-                catch_unwind(AssertUnwindSafe(|| then(outcome)))
+                guarded(|| then(outcome))
             });
             match made {
                 Ok(message) => recipient.deliver(local, message),
-                Err(panic) => local.fault_later(owner, Fault::panicked(panic_text(&*panic))),
+                Err(panic) => local.fault_later(owner, Fault::panicked(panic)),
             }
         });
         self.local.ask(to, within, make, sink);

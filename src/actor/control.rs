@@ -28,6 +28,8 @@ pub(crate) enum Control {
     DrainAnswer(DrainAnswer),
     /// To every core: handle and send nothing any more; answered with a [`DrainAnswer`] of the same round.
     Halt { round: u64 },
+    /// To the coordination core: the sender's engine has panicked, and this is the last of it.
+    Died,
     /// To every core: all have halted, so what lies in the lanes is all there is. Stop.
     Stop,
 }
@@ -81,6 +83,7 @@ impl fmt::Debug for Control {
             Control::DrainQuery { round } => write!(f, "DrainQuery({round})"),
             Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),
             Control::Halt { round } => write!(f, "Halt({round})"),
+            Control::Died => f.write_str("Died"),
             Control::Stop => f.write_str("Stop"),
         }
     }

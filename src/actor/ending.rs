@@ -2,12 +2,12 @@
 //! waits begins its next life.
 
 use super::cell::{Body, EntityPlace};
+use super::guard::{drop_guarded, guarded, shown};
 use super::local::Local;
 use super::model::Fault;
 use super::reference::CellRef;
-use super::refusal::{Rejection, panic_text};
+use super::refusal::Rejection;
 use super::reply;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why an actor stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,28 +20,17 @@ pub(crate) enum StopCause {
     Shutdown,
 }
 
-/// Drops a user's value; a panic in its destructor ends here.
-pub(crate) fn drop_guarded<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        tracing::error!(of = std::any::type_name::<T>(), panic = %panic_text(&*panic), "a destructor panicked");
-    }
-}
-
-pub(crate) fn drop_body(body: Box<dyn Body>) {
-    drop_guarded(body);
-}
-
 impl Local {
     /// Ends the actors whose code failed outside of their activations.
     #[cold]
     pub(crate) fn end_faulty(&mut self) {
         while let Some((at, fault)) = self.faulty.pop() {
-            self.fail_actor(at, &fault);
+            self.fail_actor(at, fault);
         }
     }
 
     /// Ends an actor because code of its own failed outside of its activation.
-    pub(crate) fn fail_actor(&mut self, at: CellRef, fault: &Fault) {
+    pub(crate) fn fail_actor(&mut self, at: CellRef, fault: Fault) {
         if let Some(cell) = self.cells.get(at)
             && let Some(body) = cell.body.take()
         {
@@ -49,11 +38,13 @@ impl Local {
                 self.count_suspended_of(&*body, -1);
             }
             self.end_failed(at, body, fault);
+        } else {
+            drop_guarded(fault);
         }
     }
 
     #[cold]
-    pub(super) fn end_failed(&mut self, at: CellRef, body: Box<dyn Body>, fault: &Fault) {
+    pub(super) fn end_failed(&mut self, at: CellRef, body: Box<dyn Body>, fault: Fault) {
         if let Some(kind) = self.cells.get(at).map(|cell| cell.kind) {
             self.count_fault(kind);
             let entity = body
@@ -61,8 +52,10 @@ impl Local {
                 .map(|place| self.regions[usize::from(place.region)].describe(place, at.slot()))
                 .unwrap_or_default();
             let actor = self.kinds[usize::from(kind)].name;
-            tracing::error!(core = %self.core, actor, entity, panic = fault.is_panic(), %fault, "an actor failed and is stopped");
+            let said = shown(format_args!("{fault}"));
+            tracing::error!(core = %self.core, actor, entity, panic = fault.is_panic(), fault = said, "an actor failed and is stopped");
         }
+        drop_guarded(fault);
         self.end_actor(at, body, StopCause::Failed);
     }
 
@@ -81,7 +74,7 @@ impl Local {
                 }
                 self.run_post_stop(at, &mut *body);
                 self.discard_mail(at, Rejection::Stopped);
-                drop_body(body);
+                drop_guarded(body);
                 self.cells.release(at);
             }
         }
@@ -94,7 +87,7 @@ impl Local {
     /// waits for it, awaited sends included, is for its next one, which begins when this one has ended.
     fn end_life(&mut self, at: CellRef, mut body: Box<dyn Body>, place: EntityPlace) {
         self.run_post_stop(at, &mut *body);
-        drop_body(body);
+        drop_guarded(body);
         if let Some(ops) = self.mailbox_ops(at) {
             (ops.withdraw_stop)(self, at);
         }
@@ -147,8 +140,8 @@ impl Local {
     }
 
     pub(crate) fn run_post_stop(&mut self, at: CellRef, body: &mut dyn Body) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body.post_stop(self, at))) {
-            tracing::error!(core = %self.core, panic = %panic_text(&*panic), "a post_stop hook panicked");
+        if let Err(panic) = guarded(|| body.post_stop(self, at)) {
+            tracing::error!(core = %self.core, panic, "a post_stop hook panicked");
         }
     }
 

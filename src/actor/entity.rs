@@ -3,14 +3,13 @@
 use super::activation::ActorBody;
 use super::cell::{Body, EntityPlace};
 use super::entity_id::EntityId;
+use super::guard::{drop_guarded, guarded};
 use super::mailbox::Mailbox;
 use super::model::{Actor, Fault};
-use super::refusal::panic_text;
 use crate::wire::archive::{Archivable, ArchivedBytes, from_bytes, to_bytes};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,7 +229,7 @@ struct EntityHost<A, I> {
 
 impl<A: Actor, I: EntityId> EntityHost<A, I> {
     fn make(&self, id: &I) -> Result<A, String> {
-        catch_unwind(AssertUnwindSafe(|| (self.factory)(id))).map_err(|panic| panic_text(&*panic))
+        guarded(|| (self.factory)(id))
     }
 
     fn body(actor: A, place: EntityPlace, stage: Stage) -> Box<dyn Body> {
@@ -259,9 +258,9 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
         match self.transfer {
             Transfer::Send(pack) => Ok(Packed::Value(pack(actor), stage)),
             Transfer::Captured { capture, .. } => {
-                let captured = catch_unwind(AssertUnwindSafe(|| capture(&actor)))
-                    .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))));
-                super::ending::drop_guarded(actor);
+                let captured =
+                    guarded(|| capture(&actor)).unwrap_or_else(|panic| Err(Fault::panicked(panic)));
+                drop_guarded(actor);
                 captured.map(|view| Packed::View(view, stage))
             }
             Transfer::Ephemeral => Ok(Packed::Nothing),
@@ -272,12 +271,19 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
         match (state, self.transfer) {
             (Packed::Value(value, stage), _) => match value.downcast::<A>() {
                 Ok(actor) => Ok(Self::body(*actor, place, stage)),
-                Err(_) => Err(Fault::new("the value is not of the region's actor type")),
+                Err(other) => {
+                    drop_guarded(other);
+                    Err(Fault::new("the value is not of the region's actor type"))
+                }
             },
             (Packed::View(bytes, stage), Transfer::Captured { restore, .. }) => {
                 let mut actor = self.make(id).map_err(Fault::panicked)?;
-                catch_unwind(AssertUnwindSafe(|| restore(&mut actor, &bytes)))
-                    .unwrap_or_else(|panic| Err(Fault::panicked(panic_text(&*panic))))?;
+                let restored = guarded(|| restore(&mut actor, &bytes))
+                    .unwrap_or_else(|panic| Err(Fault::panicked(panic)));
+                if let Err(fault) = restored {
+                    drop_guarded(actor);
+                    return Err(fault);
+                }
                 let stage = match stage {
                     Stage::New => Stage::New,
                     Stage::Restored | Stage::Started => Stage::Restored,

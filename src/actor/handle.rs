@@ -1,6 +1,7 @@
 //! The runtime as seen from threads outside of its cores.
 
 use super::asks::DEFAULT_ASK_TIMEOUT;
+use super::guard::drop_guarded;
 use super::local::Local;
 use super::mailbox::{Mailbox, Stored};
 use super::model::Actor;
@@ -60,11 +61,15 @@ impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
     }
 
     fn reject(self: Box<Self>, why: Rejection) {
-        discard_message(why, Envelope::Plain, self.message);
+        let Tell { to, message } = *self;
+        discard_message(why, Envelope::Plain, message);
+        drop_guarded(to);
     }
 
     fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        local.dead_letter(why, Envelope::Plain, self.message);
+        let Tell { to, message } = *self;
+        local.dead_letter(why, Envelope::Plain, message);
+        drop_guarded(to);
     }
 }
 
@@ -84,8 +89,9 @@ where
     }
 
     fn reject(self: Box<Self>, why: Rejection) {
-        self.completer.complete(Err(why.into()));
-        discard_message(why, Envelope::Plain, self.call);
+        let Awaited { completer, call } = *self;
+        completer.complete(Err(why.into()));
+        discard_message(why, Envelope::Plain, call);
     }
 }
 
@@ -161,7 +167,10 @@ impl Gate {
                 Ok(())
             }
             Err(TrySendError::Full(job)) => Err((Rejection::IngressFull, job)),
-            Err(TrySendError::Disconnected(job)) => Err((Rejection::ShuttingDown, job)),
+            Err(TrySendError::Disconnected(job)) if self.closed.load(Ordering::Relaxed) => {
+                Err((Rejection::ShuttingDown, job))
+            }
+            Err(TrySendError::Disconnected(job)) => Err((Rejection::CoreDied, job)),
         }
     }
 
@@ -368,7 +377,7 @@ impl Handle {
             let future = async move { make(scope).await };
             let whole = async move {
                 completer.if_dropped(Err(TaskError::Cancelled));
-                completer.complete(CatchPanic(Box::pin(future)).await);
+                completer.complete(CatchPanic::new(future).await);
             };
             local.add_job(Box::new(Detached::new(whole)));
         });
@@ -383,17 +392,23 @@ impl Handle {
         work: impl FnOnce(&mut Local) -> T + Send + 'static,
     ) -> Pending<Option<T>> {
         let (completer, result) = pending(None);
-        self.submit_call(core, move |local| completer.complete(Some(work(local))));
+        // Refused, the completer is dropped, which is an answer.
+        let _ = self.submit_call(core, move |local| completer.complete(Some(work(local))));
         result
     }
 
-    /// Has something done on a core, even while the runtime refuses what is new; `false` if the core takes nothing now.
+    /// Has something done on a core, even while the runtime refuses what is new.
+    ///
+    /// # Errors
+    /// `IngressFull` if the core takes nothing now, another if it never will.
     pub(crate) fn submit_call(
         &self,
         core: CoreId,
         work: impl FnOnce(&mut Local) + Send + 'static,
-    ) -> bool {
-        self.gate.submit_always(core, call(work)).is_ok()
+    ) -> Result<(), Rejection> {
+        self.gate
+            .submit_always(core, call(work))
+            .map_err(|(why, _)| why)
     }
 
     fn spawn_inner<A: Actor>(

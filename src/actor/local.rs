@@ -221,7 +221,7 @@ pub struct Local {
     pub(crate) stop_wanted: bool,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
-    /// A planted bug; only looked at while shards move.
+    /// A planted bug; only looked at while shards move, and after calls from other threads.
     pub(crate) mutant: Option<super::mutant::Mutant>,
 }
 

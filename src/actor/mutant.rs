@@ -1,6 +1,6 @@
-//! Planted bugs: what the simulator must be able to find. Nothing but its builder plants one.
+//! Planted bugs: what the simulator must be able to find, and a runtime to survive. Only tests plant one.
 
-/// A deliberate mistake in the hand-over of shards, to show that tests would find a real one.
+/// A deliberate mistake, to show that tests would find a real one, or that the runtime lives through it.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
@@ -12,4 +12,6 @@ pub enum Mutant {
     ShipDropsMailbox,
     /// The target runs a shard while parts of it are still on their way.
     RunsBeforeOwned,
+    /// The engine itself panics, with the next call from another thread.
+    EnginePanics,
 }

@@ -6,9 +6,10 @@
 use super::batch::Batch;
 use super::local::Local;
 use super::reference::CellRef;
+use super::refusal::Rejection;
 use super::trace::TraceEvent;
 use crate::base::ids::CoreId;
-use crate::mesh::lane::LaneClass;
+use crate::mesh::lane::{LaneClass, Unsent};
 use std::collections::{BTreeSet, VecDeque};
 
 /// A table that has an open batch.
@@ -127,9 +128,16 @@ impl Local {
                     break;
                 };
                 let messages = batch.len();
-                if let Err(batch) = self.port.send_batch(to, class, batch) {
-                    waiting.push_front(batch);
-                    break;
+                match self.port.send_batch(to, class, batch) {
+                    Ok(()) => {}
+                    Err(Unsent::Full(batch)) => {
+                        waiting.push_front(batch);
+                        break;
+                    }
+                    Err(Unsent::Gone(batch)) => {
+                        self.reject_batch(to, batch);
+                        continue;
+                    }
                 }
                 if class == LaneClass::Requests {
                     target.messages -= messages;
@@ -149,19 +157,52 @@ impl Local {
         }
     }
 
-    /// Drops what waits for others as dead letters; for the end.
-    pub(crate) fn reject_outbox(&mut self, why: super::refusal::Rejection) {
+    /// Makes dead letters of a batch for a core that is gone; asks in it end as rejected.
+    #[cold]
+    #[inline(never)]
+    fn reject_batch(&mut self, to: CoreId, mut batch: Box<dyn Batch>) {
+        if batch.lane() == LaneClass::Requests {
+            let target = &mut self.outbox[to.index()];
+            target.messages -= batch.len();
+            if target.messages == 0 {
+                target.stops.clear();
+            }
+        }
+        let why = if self.draining || self.stopping {
+            Rejection::ShuttingDown
+        } else {
+            Rejection::CoreDied
+        };
+        batch.reject(self, why);
+    }
+
+    /// Makes dead letters of the requests that wait for others; for the end. Replies and failed asks stay, for those who
+    /// wait for them may live on.
+    pub(crate) fn reject_requests(&mut self, why: Rejection) {
         for index in 0..self.outbox.len() {
             let to = CoreId(index as u16);
             for open in std::mem::take(&mut self.outbox[index].open) {
                 self.take_open(to, open);
             }
             let target = &mut self.outbox[index];
-            let requests = std::mem::take(&mut target.requests);
-            let replies = std::mem::take(&mut target.replies);
             target.messages = 0;
             target.stops.clear();
-            for mut batch in requests.into_iter().chain(replies) {
+            for mut batch in std::mem::take(&mut target.requests) {
+                batch.reject(self, why);
+            }
+        }
+    }
+
+    /// Drops everything that still waits for others, when nobody can take it any more.
+    pub(crate) fn reject_outbox(&mut self, why: Rejection) {
+        self.reject_requests(why);
+        for index in 0..self.outbox.len() {
+            let to = CoreId(index as u16);
+            // What the rejected requests have left behind.
+            for open in std::mem::take(&mut self.outbox[index].open) {
+                self.take_open(to, open);
+            }
+            for mut batch in std::mem::take(&mut self.outbox[index].replies) {
                 batch.reject(self, why);
             }
         }

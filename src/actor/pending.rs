@@ -1,5 +1,6 @@
 //! A result that is still to come, for threads and for asynchronous code of any runtime.
 
+use super::guard::{drop_guarded, guarded};
 use super::reply;
 use std::fmt;
 use std::future::Future;
@@ -70,7 +71,7 @@ impl<T> Completer<T> {
 
     pub(crate) fn complete(mut self, result: T) {
         if let Some(shared) = self.shared.take() {
-            finish(&shared, result);
+            finish(shared, result);
         }
     }
 }
@@ -78,12 +79,14 @@ impl<T> Completer<T> {
 impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
         if let (Some(shared), Some(result)) = (self.shared.take(), self.if_dropped.take()) {
-            finish(&shared, result);
+            finish(shared, result);
         }
     }
 }
 
-fn finish<T>(shared: &Shared<T>, result: T) {
+/// Whoever completes is a core or a thread of the runtime, so what fails of the user's ends here: the waker of a foreign
+/// executor, and the result's destructor when nobody waits any more.
+fn finish<T>(shared: Arc<Shared<T>>, result: T) {
     let mut state = shared.lock();
     state.result = Some(result);
     let waker = state.waker.take();
@@ -92,8 +95,13 @@ fn finish<T>(shared: &Shared<T>, result: T) {
     if thread_waits {
         shared.arrived.notify_one();
     }
-    if let Some(waker) = waker {
-        waker.wake();
+    if let Some(waker) = waker
+        && let Err(panic) = guarded(|| waker.wake())
+    {
+        tracing::error!(panic, "the waker of a pending result panicked");
+    }
+    if let Some(unwanted) = Arc::into_inner(shared) {
+        drop_guarded(unwanted);
     }
 }
 
@@ -221,6 +229,35 @@ impl<T> fmt::Debug for Completer<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    impl std::task::Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            std::mem::forget(self);
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn who_completes_is_safe_from_the_results_destructor_and_the_waiters_waker() {
+        let (completer, unwanted) = pending(None);
+        drop(unwanted);
+        completer.complete(Some(Bomb));
+        let (completer, mut wanted) = pending(0);
+        let waker = Waker::from(Arc::new(Bomb));
+        let polled = Pin::new(&mut wanted).poll(&mut Context::from_waker(&waker));
+        assert_eq!(polled, Poll::Pending);
+        completer.complete(7);
+        std::mem::forget(waker);
+        assert_eq!(wanted.try_take().unwrap(), 7);
+    }
 
     #[test]
     fn brings_the_result_or_what_was_agreed_on() {

@@ -3,7 +3,7 @@
 use super::entity_id::EntityId;
 use super::local::{Extra, Local};
 use super::refusal::Refused;
-use super::reply::Envelope;
+use super::reply::{Envelope, RuntimeId};
 use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::wire::message::Message;
 use std::fmt;
@@ -147,17 +147,22 @@ impl<M> fmt::Debug for ActorRef<M> {
 }
 
 /// A registered entity type: entities named by `I` that take messages of type `M`.
+///
+/// It belongs to the runtime of the builder that registered it; in another, messages to its entities are refused as
+/// [`OldIncarnation`](super::refusal::Rejection::OldIncarnation).
 pub struct Region<I, M> {
     pub(crate) id: EntityTypeId,
     pub(crate) num_shards: u32,
+    pub(crate) runtime: RuntimeId,
     types: PhantomData<fn(I, M)>,
 }
 
 impl<I: EntityId, M: Message> Region<I, M> {
-    pub(crate) fn new(id: EntityTypeId, num_shards: u32) -> Self {
+    pub(crate) fn new(runtime: RuntimeId, id: EntityTypeId, num_shards: u32) -> Self {
         Region {
             id,
             num_shards,
+            runtime,
             types: PhantomData,
         }
     }

@@ -42,11 +42,15 @@ pub enum Rejection {
     /// The runtime is shutting down.
     #[error("the runtime is shutting down")]
     ShuttingDown,
+    /// The receiver's core has died: its engine panicked, which is a bug of corecast. The log says what happened; the
+    /// other cores go on.
+    #[error("the receiver's core has died")]
+    CoreDied,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 12] = [
+    pub const ALL: [Rejection; 13] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -59,6 +63,7 @@ impl Rejection {
         Rejection::StartFailed,
         Rejection::Moving,
         Rejection::ShuttingDown,
+        Rejection::CoreDied,
     ];
 }
 
@@ -163,13 +168,4 @@ pub enum TaskError {
     /// been done.
     #[error("it was given up after it had begun: whoever ran it dropped it")]
     Cancelled,
-}
-
-/// What a panic said, for errors and the log.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(a panic that carries no text)".to_owned())
 }

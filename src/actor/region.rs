@@ -7,9 +7,9 @@ use super::control::Cargo;
 use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
+use super::guard::{drop_guarded, guarded, shown};
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::mailbox::Mailbox;
-use super::mutant::Mutant;
 use super::outbox::OpenBatch;
 use super::recency::Recency;
 use super::reference::{CellRef, Region, shard_of};
@@ -28,18 +28,32 @@ use std::time::Duration;
 /// The typed half of a region on one core.
 pub(crate) struct RegionTable<I, M> {
     pub(crate) host: Box<dyn Host<I, M>>,
-    pub(super) hasher: RandomState,
+    hasher: RandomState,
     class: u16,
     pub(super) kind: u16,
     mailbox: Mailbox,
     routes: Vec<Route>,
-    /// The active entities of each shard: id and cell slot.
-    shards: Vec<HashTable<(I, u32)>>,
+    /// The active entities of each shard.
+    shards: Vec<HashTable<Entry<I>>>,
     /// Messages for shards that are moving, in order.
-    held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
+    pub(super) held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
     /// Entities of sealed shards that have yet to be shipped.
     pub(super) leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
+}
+
+/// An active entity in its shard's table. The hash lies where there would be padding, and spares the growing table the
+/// hashing of every id, which is the user's code.
+struct Entry<I> {
+    id: I,
+    slot: u32,
+    hash: u32,
+}
+
+/// The hash of a table whose entries keep half of it.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The untyped half of a region on one core.
@@ -108,10 +122,15 @@ pub(crate) trait AnyRegion: AsAny {
 }
 
 impl<I: EntityId, M: Message> RegionTable<I, M> {
+    #[inline]
+    pub(super) fn table_hash(&self, key: &I::Key) -> u64 {
+        spread(self.hasher.hash_one(key) as u32)
+    }
+
     fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
         self.shards[place.shard as usize]
-            .find(place.table_hash, |entry| entry.1 == slot)
-            .map(|entry| &entry.0)
+            .find(place.table_hash, |entry| entry.slot == slot)
+            .map(|entry| &entry.id)
     }
 }
 
@@ -126,8 +145,8 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
 
     fn forget(&mut self, place: EntityPlace, slot: u32) {
         let shard = &mut self.shards[place.shard as usize];
-        if let Ok(entry) = shard.find_entry(place.table_hash, |entry| entry.1 == slot) {
-            entry.remove();
+        if let Ok(entry) = shard.find_entry(place.table_hash, |entry| entry.slot == slot) {
+            drop_guarded(entry.remove().0);
         }
     }
 
@@ -147,7 +166,13 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         // By full reference, since an entity may end, and its slot serve another, before its part is shipped.
         let entities = std::mem::take(&mut self.shards[shard.index()])
             .into_iter()
-            .filter_map(|(id, slot)| Some((id, cells.tenant(slot)?)))
+            .filter_map(|entry| match cells.tenant(entry.slot) {
+                Some(at) => Some((entry.id, at)),
+                None => {
+                    drop_guarded(entry);
+                    None
+                }
+            })
             .collect();
         self.leaving.insert(shard, entities);
     }
@@ -155,19 +180,19 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
     fn slots(&self, shard: ShardId) -> Vec<u32> {
         self.shards[shard.index()]
             .iter()
-            .map(|entry| entry.1)
+            .map(|entry| entry.slot)
             .collect()
     }
 
     fn describe(&self, place: EntityPlace, slot: u32) -> String {
         self.id_of(place, slot)
-            .map_or_else(String::new, |id| format!("{id:?}"))
+            .map_or_else(String::new, |id| shown(format_args!("{id:?}")))
     }
 }
 
 /// Who sends a message to an entity decides what may become of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sender {
+pub(super) enum Sender {
     /// A call that can be refused.
     Call,
     /// It was accepted before, so it must not be refused.
@@ -237,9 +262,9 @@ impl Local {
             timer_set: false,
             ops: RegionOps {
                 send_last: send_last::<I, A::Msg>,
-                release_held: release_held::<I, A::Msg>,
+                release_held: super::held::release_held::<I, A::Msg>,
                 ship: super::shipping::ship::<I, A::Msg>,
-                reject_held: reject_held::<I, A::Msg>,
+                reject_held: super::held::reject_held::<I, A::Msg>,
             },
         });
     }
@@ -261,6 +286,9 @@ impl Local {
         message: M,
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
+        if region.runtime != self.runtime {
+            return Err(refuse(Rejection::OldIncarnation, message, extra));
+        }
         let shard = shard_of(I::stable_hash(key), region.num_shards);
         self.route_to_entity::<I, M>(region.id.0, shard, key, message, extra, Sender::Call)
     }
@@ -272,16 +300,19 @@ impl Local {
         key: &I::Key,
         message: M,
     ) {
-        let shard = shard_of(I::stable_hash(key), region.num_shards);
-        let sent =
-            self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted);
-        if let Err(refused) = sent {
-            self.dead_letter(refused.why, Envelope::Plain, refused.message);
+        let sent = guarded(|| {
+            let shard = shard_of(I::stable_hash(key), region.num_shards);
+            self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted)
+        });
+        match sent {
+            Ok(Ok(())) => {}
+            Ok(Err(refused)) => self.dead_letter(refused.why, Envelope::Plain, refused.message),
+            Err(panic) => self.region_fault(region.id.0, &panic),
         }
     }
 
     #[inline(always)]
-    fn route_to_entity<I: EntityId, M: Message>(
+    pub(super) fn route_to_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         shard: ShardId,
@@ -359,10 +390,10 @@ impl Local {
         let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         };
-        let hash = region.hasher.hash_one(key);
+        let hash = region.table_hash(key);
         let slot = region.shards[shard.index()]
-            .find(hash, |(id, _)| id.is(key))
-            .map(|entry| entry.1);
+            .find(hash, |entry| entry.id.is(key))
+            .map(|entry| entry.slot);
         let started = match slot {
             Some(slot) => self.cells.tenant(slot),
             None if room == Room::Bounded && !self.has_room() => {
@@ -397,10 +428,21 @@ impl Local {
             Err(panic) => {
                 let kind = region.kind;
                 self.count_fault(kind);
-                tracing::error!(core = %self.core, entity = ?id, %panic, "the factory of an entity panicked");
+                let entity = shown(format_args!("{id:?}"));
+                tracing::error!(core = %self.core, entity, panic, "the factory of an entity panicked");
                 None
             }
         }
+    }
+
+    /// Counts and logs that code of an entity type's ids panicked; what it was called for is gone, and nothing else. Asks
+    /// that were dropped on the way out are noted as failed, and end with whatever is going on.
+    #[cold]
+    pub(super) fn region_fault(&mut self, number: u16, panic: &str) {
+        let region = &self.region_states[usize::from(number)];
+        let (name, kind) = (region.name, region.kind);
+        self.count_fault(kind);
+        tracing::error!(core = %self.core, entity_type = name, panic, "an id or a message of an entity type panicked");
     }
 
     /// Gives an entity a cell and a place in its shard's table.
@@ -414,12 +456,13 @@ impl Local {
         let at = self
             .cells
             .allocate(region.class, region.kind, region.mailbox, body);
-        let hasher = &region.hasher;
-        region.shards[place.shard as usize].insert_unique(
-            place.table_hash,
-            (id, at.slot()),
-            |(id, _)| hasher.hash_one(id.as_key()),
-        );
+        let entry = Entry {
+            id,
+            slot: at.slot(),
+            hash: place.table_hash as u32,
+        };
+        region.shards[place.shard as usize]
+            .insert_unique(place.table_hash, entry, |entry| spread(entry.hash));
         let now = self.now;
         let state = &mut self.region_states[usize::from(place.region)];
         state.active += 1;
@@ -457,6 +500,8 @@ impl Local {
         if target.messages >= self.limits.outbox_messages && sender == Sender::Call {
             return Err(refuse(Rejection::OutboxFull, message, extra));
         }
+        // The user's code, so before anything changes.
+        let id = I::from_key(key);
         target.messages += 1;
         let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
             unreachable!("the caller found the region")
@@ -469,7 +514,7 @@ impl Local {
                 .notes
                 .push((batch.items.len() as u32, Note::Acknowledge(stored)));
         }
-        batch.items.push((address, I::from_key(key), message));
+        batch.items.push((address, id, message));
         let full = batch.items.len() >= self.limits.batch_messages;
         if opened {
             target.open.push(OpenBatch::Region(number));
@@ -477,28 +522,6 @@ impl Local {
         if full {
             self.seal(to, OpenBatch::Region(number));
         }
-        Ok(())
-    }
-
-    #[cold]
-    fn hold<I: EntityId, M: Message>(
-        &mut self,
-        number: u16,
-        shard: ShardId,
-        key: &I::Key,
-        message: M,
-        extra: Option<Extra>,
-        sender: Sender,
-    ) -> Result<(), Refused<M>> {
-        let limit = self.limits.held_messages;
-        let Some(region) = self.region_mut::<I, M>(number) else {
-            unreachable!("the caller found the region")
-        };
-        let held = region.held.entry(shard).or_default();
-        if held.len() >= limit && sender == Sender::Call {
-            return Err(refuse(Rejection::Moving, message, extra));
-        }
-        held.push_back((I::from_key(key), message, extra));
         Ok(())
     }
 }
@@ -529,46 +552,6 @@ fn send_last<I: EntityId, M: Message>(local: &mut Local, last: Last, to: CoreId)
     }
 }
 
-/// Sends what was held for a shard, in order; it was accepted, so nothing of it is refused.
-fn release_held<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardId) {
-    let mut held = local
-        .region_mut::<I, M>(number)
-        .and_then(|region| region.held.remove(&shard));
-    if local.mutant == Some(Mutant::ReleaseReversed) {
-        held.iter_mut()
-            .for_each(|held| held.make_contiguous().reverse());
-    }
-    for (id, message, extra) in held.into_iter().flatten() {
-        let envelope = Extra::envelope(&extra);
-        let sent = local.route_to_entity::<I, M>(
-            number,
-            shard,
-            id.as_key(),
-            message,
-            extra,
-            Sender::Accepted,
-        );
-        if let Err(refused) = sent {
-            local.dead_letter(refused.why, envelope, refused.message);
-        }
-    }
-}
-
-fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rejection) {
-    let held = local
-        .region_mut::<I, M>(number)
-        .map(|region| std::mem::take(&mut region.held));
-    for (_, message, extra) in held
-        .into_iter()
-        .flatten()
-        .flat_map(|(_, messages)| messages)
-    {
-        let envelope = Extra::envelope(&extra);
-        let refused = refuse(why, message, extra);
-        local.dead_letter(why, envelope, refused.message);
-    }
-}
-
 impl Local {
     /// The reference of an entity that lives here, to be used by results that find it wherever it is by then.
     pub(crate) fn entity_of<I: EntityId, M: Message>(
@@ -576,11 +559,10 @@ impl Local {
         place: EntityPlace,
         slot: u32,
     ) -> Option<(Region<I, M>, I)> {
+        let runtime = self.runtime;
         let region = self.region_mut::<I, M>(place.region)?;
         let id = region.id_of(place, slot)?.clone();
-        Some((
-            Region::new(EntityTypeId(place.region), region.routes.len() as u32),
-            id,
-        ))
+        let shards = region.routes.len() as u32;
+        Some((Region::new(runtime, EntityTypeId(place.region), shards), id))
     }
 }

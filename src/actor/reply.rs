@@ -7,13 +7,13 @@
 //! handler let go of it (then the outcome is *unknown*). Dropped on any other thread, the address goes home through the
 //! exit that its runtime has registered.
 
+use super::guard::drop_guarded;
 use super::refusal::{AskError, Rejection, Uncertainty};
 use crate::base::ids::{CoreId, Incarnation};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, Weak};
 
@@ -244,17 +244,11 @@ pub(crate) fn dropping_as<T>(why: AskError, work: impl FnOnce() -> T) -> T {
 
 /// Drops a value; asks inside it end with `why`, and a panic in its destructor ends here.
 pub(crate) fn discard<T>(why: AskError, value: T) {
-    let dropped = dropping_as(why, || catch_unwind(AssertUnwindSafe(|| drop(value))));
-    if dropped.is_err() {
-        tracing::error!(
-            discarded = std::any::type_name::<T>(),
-            "the destructor of a discarded value panicked"
-        );
-    }
+    dropping_as(why, || drop_guarded(value));
 }
 
-/// Drops a message, or what would have made one, that nobody will handle. Its own ask is rejected; those whose addresses were passed on in it end as
-/// dropped, since handlers have seen them.
+/// Drops a message, or what would have made one, that nobody will handle. Its own ask is rejected; those whose addresses
+/// were passed on in it end as dropped, since handlers have seen them.
 pub(crate) fn discard_message<M>(why: Rejection, envelope: Envelope, message: M) {
     let passed_on = AskError::Unknown(Uncertainty::DroppedUnanswered);
     // Only on a core are addresses kept long enough to be counted.

@@ -5,6 +5,7 @@ use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
 use super::entity::Packed;
 use super::entity_id::EntityId;
+use super::guard::{drop_guarded, guarded, shown};
 use super::local::{Extra, Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
@@ -99,11 +100,11 @@ impl Local {
         if let Some(recency) = &mut region.recency {
             recency.remove(at.slot());
         }
-        (!mailbox.is_empty() || !matches!(state, Packed::Nothing)).then_some(Passenger {
-            id,
-            state,
-            mailbox,
-        })
+        if mailbox.is_empty() && matches!(state, Packed::Nothing) {
+            drop_guarded(id);
+            return None;
+        }
+        Some(Passenger { id, state, mailbox })
     }
 
     fn pack_body<I: EntityId, M: Message>(
@@ -120,7 +121,7 @@ impl Local {
             self.run_post_stop(at, &mut *body);
             // What it has sent to itself meanwhile.
             self.discard_mailbox::<M>(at, Rejection::Stopped);
-            super::ending::drop_body(body);
+            drop_guarded(body);
             return Packed::Nothing;
         }
         match region.host.pack(body) {
@@ -128,7 +129,12 @@ impl Local {
             Err(fault) => {
                 let kind = region.kind;
                 self.count_fault(kind);
-                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be captured for its move: its state is lost");
+                let (entity, said) = (
+                    shown(format_args!("{id:?}")),
+                    shown(format_args!("{fault}")),
+                );
+                tracing::error!(core = %self.core, entity, fault = said, "an entity could not be captured for its move: its state is lost");
+                drop_guarded(fault);
                 Packed::Nothing
             }
         }
@@ -153,41 +159,55 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             entity_type: EntityTypeId(number),
             shard,
         } = self.shipment.id.shard;
-        for Passenger { id, state, mailbox } in self.passengers {
-            let started = match state {
-                Packed::Nothing => None,
-                state => local.unpack_entity::<I, M>(number, shard, id.clone(), state),
-            };
-            for (mail, envelope) in mailbox {
-                let extra = Extra::of(envelope);
-                let stored = match (mail, started) {
-                    (Mail::User(message), Some(at)) => {
-                        local.store(at, message.open(), extra, Room::Reserved)
-                    }
-                    (Mail::User(message), None) => local.store_for_entity::<I, M>(
-                        number,
-                        shard,
-                        id.as_key(),
-                        message.open(),
-                        extra,
-                        Room::Reserved,
-                    ),
-                    (Mail::Stop, Some(at)) => {
-                        local.stop_in_order::<M>(at);
-                        Ok(())
-                    }
-                    // It was for a life that has ended.
-                    (Mail::Stop, None) => Ok(()),
-                };
-                if let Err(refused) = stored {
-                    local.dead_letter(refused.why, envelope, refused.message);
-                }
+        for passenger in self.passengers {
+            // A panic of its id takes this entity down; the others arrive.
+            let installed = guarded(|| local.install_entity(number, shard, passenger));
+            if let Err(panic) = installed {
+                local.region_fault(number, &panic);
             }
         }
     }
 }
 
 impl Local {
+    fn install_entity<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        passenger: Passenger<I, M>,
+    ) {
+        let Passenger { id, state, mailbox } = passenger;
+        let started = match state {
+            Packed::Nothing => None,
+            state => self.unpack_entity::<I, M>(number, shard, id.clone(), state),
+        };
+        for (mail, envelope) in mailbox {
+            let extra = Extra::of(envelope);
+            let stored = match (mail, started) {
+                (Mail::User(message), Some(at)) => {
+                    self.store(at, message.open(), extra, Room::Reserved)
+                }
+                (Mail::User(message), None) => self.store_for_entity::<I, M>(
+                    number,
+                    shard,
+                    id.as_key(),
+                    message.open(),
+                    extra,
+                    Room::Reserved,
+                ),
+                (Mail::Stop, Some(at)) => {
+                    self.stop_in_order::<M>(at);
+                    Ok(())
+                }
+                // It was for a life that has ended.
+                (Mail::Stop, None) => Ok(()),
+            };
+            if let Err(refused) = stored {
+                self.dead_letter(refused.why, envelope, refused.message);
+            }
+        }
+    }
+
     fn unpack_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
@@ -196,7 +216,7 @@ impl Local {
         state: Packed,
     ) -> Option<CellRef> {
         let region = self.region_mut::<I, M>(number)?;
-        let table_hash = region.hasher.hash_one(id.as_key());
+        let table_hash = region.table_hash(id.as_key());
         let place = EntityPlace {
             region: number,
             shard: shard.0,
@@ -207,7 +227,12 @@ impl Local {
             Err(fault) => {
                 let kind = region.kind;
                 self.count_fault(kind);
-                tracing::error!(core = %self.core, entity = ?id, %fault, "an entity could not be restored after its move: it starts afresh");
+                let (entity, said) = (
+                    shown(format_args!("{id:?}")),
+                    shown(format_args!("{fault}")),
+                );
+                tracing::error!(core = %self.core, entity, fault = said, "an entity could not be restored after its move: it starts afresh");
+                drop_guarded(fault);
                 None
             }
         }

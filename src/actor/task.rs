@@ -5,11 +5,12 @@
 //! bounded by the number of tasks.
 
 use super::context::Recipient;
+use super::guard::{drop_guarded, guarded};
 use super::local::{Local, TimerEvent};
 use super::model::Fault;
 use super::pending::{Pending, pending};
 use super::reference::CellRef;
-use super::refusal::{TaskError, Uncertainty, panic_text};
+use super::refusal::{TaskError, Uncertainty};
 use super::reply;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerKey;
@@ -17,7 +18,6 @@ use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
 use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -253,10 +253,10 @@ impl Tasks {
 /// Polls a job; a panic in it is its failure.
 pub(crate) fn poll_job(job: &mut dyn Job, waker: &Waker) -> Poll<Option<TaskError>> {
     let mut context = Context::from_waker(waker);
-    match catch_unwind(AssertUnwindSafe(|| job.poll(&mut context))) {
+    match guarded(|| job.poll(&mut context)) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(())) => Poll::Ready(None),
-        Err(panic) => Poll::Ready(Some(TaskError::Panicked(panic_text(&*panic)))),
+        Err(panic) => Poll::Ready(Some(TaskError::Panicked(panic))),
     }
 }
 
@@ -313,8 +313,8 @@ impl Local {
     /// A panic in what is to be done with the result ends here; the code that could fail for an actor catches its own.
     fn finish_job(&mut self, job: Box<dyn Job>, failed: Option<TaskError>) {
         let name = job.name();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job.finish(self, failed))) {
-            tracing::error!(core = %self.core, task = name, panic = %panic_text(&*panic), "the end of a future panicked");
+        if let Err(panic) = guarded(|| job.finish(self, failed)) {
+            tracing::error!(core = %self.core, task = name, panic, "the end of a future panicked");
         }
     }
 
@@ -358,16 +358,16 @@ where
     }
 
     fn abandon(&mut self) {
-        super::ending::drop_guarded(self.future.take());
+        drop_guarded(self.future.take());
     }
 
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
         let this = *self;
-        super::ending::drop_guarded(this.future);
+        drop_guarded(this.future);
         let outcome = outcome(this.result, failed);
-        match catch_unwind(AssertUnwindSafe(|| (this.then)(outcome))) {
+        match guarded(|| (this.then)(outcome)) {
             Ok(message) => this.recipient.deliver(local, message),
-            Err(panic) => local.fault_later(this.owner, Fault::panicked(panic_text(&*panic))),
+            Err(panic) => local.fault_later(this.owner, Fault::panicked(panic)),
         }
     }
 
@@ -414,7 +414,7 @@ where
         // It is part of the handler, and goes down with it.
         match failed {
             Some(_) => reply::discard(Uncertainty::HandlerFailed.into(), this.future),
-            None => super::ending::drop_guarded(this.future),
+            None => drop_guarded(this.future),
         }
         match outcome(this.result, failed) {
             Ok(result) => local.resume(this.owner, (this.then)(result)),
@@ -453,11 +453,11 @@ impl<F: Future<Output = ()> + 'static> Job for Detached<F> {
     }
 
     fn abandon(&mut self) {
-        super::ending::drop_guarded(self.future.take());
+        drop_guarded(self.future.take());
     }
 
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
-        super::ending::drop_guarded(self.future);
+        drop_guarded(self.future);
         if let Some(error) = failed {
             tracing::error!(core = %local.core, task = std::any::type_name::<F>(), %error, "a future failed");
         }
@@ -494,23 +494,35 @@ pub(crate) fn run_elsewhere<T: Send + 'static>(
     let (mut completer, result) = pending(Err(TaskError::Refused));
     executor.execute(Box::pin(async move {
         completer.if_dropped(Err(TaskError::Cancelled));
-        let outcome = CatchPanic(Box::pin(future)).await;
+        let outcome = CatchPanic::new(future).await;
         completer.complete(outcome);
     }));
     result
 }
 
 /// A future that ends with what its panic said instead of unwinding into whoever polls it.
-pub(crate) struct CatchPanic<F>(pub(crate) Pin<Box<F>>);
+pub(crate) struct CatchPanic<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future> CatchPanic<F> {
+    pub(crate) fn new(future: F) -> Self {
+        CatchPanic(Some(Box::pin(future)))
+    }
+}
 
 impl<F: Future> Future for CatchPanic<F> {
     type Output = Result<F::Output, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(TaskError::Panicked(panic_text(&*panic)))),
-        }
+        let Some(future) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let outcome = match guarded(|| future.as_mut().poll(context)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(panic) => Err(TaskError::Panicked(panic)),
+        };
+        // Its destructor is the user's too.
+        drop_guarded(self.0.take());
+        Poll::Ready(outcome)
     }
 }

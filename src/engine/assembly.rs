@@ -26,8 +26,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The entity types of a node, in the order of their registration.
-#[derive(Default)]
 pub(crate) struct Regions {
+    /// The runtime that they will be part of.
+    runtime: RuntimeId,
     installers: Vec<RegionInstaller>,
     names: Vec<&'static str>,
     shards: Vec<u32>,
@@ -52,6 +53,17 @@ pub enum RegionError {
     TooMany,
 }
 
+impl Default for Regions {
+    fn default() -> Self {
+        Regions {
+            runtime: RuntimeId::next(),
+            installers: Vec::new(),
+            names: Vec::new(),
+            shards: Vec::new(),
+        }
+    }
+}
+
 impl Regions {
     pub(crate) fn add<A: Actor, I: EntityId>(
         &mut self,
@@ -65,7 +77,7 @@ impl Regions {
         self.installers.push(Box::new(move |local| {
             local.install_region(&entity, local.limits.mailbox, seed)
         }));
-        Region::new(id, shards)
+        Region::new(self.runtime, id, shards)
     }
 
     pub(crate) fn check(&self) -> Result<(), RegionError> {
@@ -147,7 +159,7 @@ pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
         .map(|port| port.doorbell(port.me()).clone())
         .collect();
     let (gate, jobs) = Gate::new(doorbells.clone(), spec.data_cores, spec.ingress_jobs);
-    let runtime = RuntimeId::next();
+    let runtime = spec.regions.runtime;
     let exit: Weak<Gate> = Arc::downgrade(&gate);
     open_exit(runtime, exit as Weak<dyn Exit>);
     let regions = Arc::new(spec.regions);

@@ -8,7 +8,7 @@ use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::sharding::coordinator::{Coordinator, Input, MoveRequest, Output};
 use crate::sharding::move_error::MoveError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long after the deadline of a shutdown the cores may take to come to a halt.
@@ -23,6 +23,8 @@ pub(crate) struct Coordination {
     waiting: BTreeMap<u64, Completer<Result<(), MoveError>>>,
     next_token: u64,
     drain: Option<Drain>,
+    /// Cores whose engines have panicked.
+    dead: BTreeSet<CoreId>,
 }
 
 /// Draining: rounds of questions, until twice in a row every core is idle and as much was received as sent. (Mattern's
@@ -31,7 +33,8 @@ struct Drain {
     deadline: Time,
     round: u64,
     answers: BTreeMap<CoreId, DrainAnswer>,
-    quiet_before: Option<u64>,
+    /// What had been sent and received when every core was idle last time.
+    quiet_before: Option<(u64, u64)>,
     ask_again_at: Option<Time>,
     /// All cores have been told to halt; whether they had drained before.
     halted: Option<bool>,
@@ -45,20 +48,25 @@ impl Coordination {
             waiting: BTreeMap::new(),
             next_token: 0,
             drain: None,
+            dead: BTreeSet::new(),
+        }
+    }
+
+    /// A core is gone: nobody waits for it any more.
+    pub(super) fn lost(&mut self, now: Time, core: CoreId) {
+        if self.dead.insert(core) {
+            self.coordinator.handle(Input::CoreStopped(core), now);
         }
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        let drain = self
-            .drain
-            .as_ref()
-            .filter(|drain| drain.halted.is_none())
-            .map(|drain| {
-                drain
-                    .ask_again_at
-                    .unwrap_or(drain.deadline)
-                    .min(drain.deadline)
-            });
+        let drain = self.drain.as_ref().map(|drain| match drain.halted {
+            Some(_) => drain.deadline + HALT_PATIENCE,
+            None => drain
+                .ask_again_at
+                .unwrap_or(drain.deadline)
+                .min(drain.deadline),
+        });
         [self.coordinator.next_deadline(), drain]
             .into_iter()
             .flatten()
@@ -88,6 +96,7 @@ impl Coordination {
             | Control::Cargo(_)
             | Control::DrainQuery { .. }
             | Control::Halt { .. }
+            | Control::Died
             | Control::Stop => {}
         }
     }
@@ -172,27 +181,32 @@ impl Engine {
     fn drain(&mut self, local: &mut Local) -> bool {
         let cores = local.port.cores();
         let now = local.now;
-        let Some(drain) = self
-            .coordination
-            .as_mut()
-            .and_then(|coordination| coordination.drain.as_mut())
+        let Some(Coordination {
+            drain: Some(drain),
+            dead,
+            ..
+        }) = &mut self.coordination
         else {
             return false;
         };
+        let all = (0..cores as u16)
+            .map(CoreId)
+            .all(|core| dead.contains(&core) || drain.answers.contains_key(&core));
         if let Some(drained) = drain.halted {
-            // A core that does not even answer now is held by a handler, or dead; the others need not wait for it.
-            let all = drain.answers.len() == cores;
+            // A core that does not even answer now is held by a handler; the others need not wait for it.
             return (all || now >= drain.deadline + HALT_PATIENCE) && self.stop_all(local, drained);
         }
-        if drain.answers.len() == cores {
+        if all {
             let answers = std::mem::take(&mut drain.answers);
             let sent: u64 = answers.values().map(|answer| answer.sent).sum();
             let received: u64 = answers.values().map(|answer| answer.received).sum();
-            let quiet = answers.values().all(|answer| answer.idle) && sent == received;
-            if quiet && drain.quiet_before == Some(sent) {
-                return self.end_drain(local, true);
+            // What a dead core had received is not known; without it, nothing must have moved between two rounds.
+            let whole = dead.is_empty();
+            let quiet = answers.values().all(|answer| answer.idle) && (sent == received || !whole);
+            if quiet && drain.quiet_before == Some((sent, received)) {
+                return self.end_drain(local, whole);
             }
-            drain.quiet_before = quiet.then_some(sent);
+            drain.quiet_before = quiet.then_some((sent, received));
             drain.ask_again_at = Some(now + DRAIN_PAUSE);
         }
         if now >= drain.deadline {

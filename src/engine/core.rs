@@ -11,18 +11,20 @@
 //! threads, `sim` on one thread with virtual time.
 
 use super::coordination::Coordination;
+use super::passivation::{passivate_idle, passivate_surplus};
 use crate::actor::batch::Batch;
 use crate::actor::control::Control;
+use crate::actor::guard::{drop_guarded, guarded};
 use crate::actor::handle::CoreJob;
 use crate::actor::local::{Local, LocalSetup, TimerEvent};
-use crate::actor::refusal::AskError;
-use crate::actor::refusal::Uncertainty;
+use crate::actor::mutant::Mutant;
+use crate::actor::refusal::{AskError, Rejection, Uncertainty};
 use crate::actor::reply;
 use crate::actor::task::poll_job;
 use crate::actor::trace::TraceEvent;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
-use crate::mesh::lane::LaneClass;
+use crate::mesh::lane::{LaneClass, Unsent};
 use crate::sharding::handoff::Handoff;
 use crate::sharding::topology::MoveId;
 use crossbeam_channel::Receiver;
@@ -42,8 +44,6 @@ const JOBS_PER_TURN: usize = 256;
 const LOOKS_PER_CLOCK: u32 = 8;
 /// Activations between two looks at the clock.
 const ACTIVATIONS_PER_CLOCK: u32 = 16;
-/// Entities stopped in one turn because they were idle or too many.
-const PASSIVATIONS_PER_TURN: usize = 256;
 
 /// After this time a core that waits for room in a lane looks again.
 const FULL_LANE_RETRY: Duration = Duration::from_micros(100);
@@ -79,6 +79,8 @@ pub(crate) struct Engine {
     /// All cores are about to stop: nothing is handled or sent any more.
     halted: bool,
     stopping: bool,
+    /// Why what comes in after the end is refused.
+    pub(super) ended: Rejection,
     /// The order in which peers are served; a different one is first in each turn.
     first_peer: usize,
 }
@@ -127,6 +129,7 @@ impl Engine {
             unsent: VecDeque::new(),
             halted: false,
             stopping: false,
+            ended: Rejection::ShuttingDown,
             first_peer: 0,
         }
     }
@@ -134,6 +137,10 @@ impl Engine {
     /// Whether something waits that a turn would take; the last look before sleep.
     pub(crate) fn has_work(&self) -> bool {
         let local = self.local.borrow();
+        if self.halted {
+            // The rest is not taken any more, and would keep the core awake.
+            return !local.port.is_quiet_of_control();
+        }
         !local.port.is_quiet()
             || !self.jobs.is_empty()
             || !local.ready.is_empty()
@@ -246,6 +253,8 @@ impl Engine {
             self.send_unsent(local);
             local.ring_bells();
         }
+        // Each such turn looks at everything; what an idle one would skip is what it waits for.
+        self.idle_until = None;
         // The coordination core tells everybody to stop, so it stays until everybody can know.
         let waits_for_room = !self.unsent.is_empty();
         let stopped = self.stopping && (self.coordination.is_none() || !waits_for_room);
@@ -253,26 +262,33 @@ impl Engine {
             self.stop(shared);
         }
         let now = shared.borrow().now;
+        let retry = waits_for_room.then(|| now + FULL_LANE_RETRY);
         Turn {
             at: now,
             moved,
-            next_wake: waits_for_room.then(|| now + FULL_LANE_RETRY),
+            next_wake: self
+                .coordination_deadline(now)
+                .into_iter()
+                .chain(retry)
+                .min(),
             stopped,
         }
     }
 
-    fn next_wake(&self, local: &Local) -> Option<Time> {
-        let coordination = self
-            .coordination
+    fn coordination_deadline(&self, now: Time) -> Option<Time> {
+        self.coordination
             .as_ref()
-            .and_then(|coordination| coordination.next_deadline(local.now));
+            .and_then(|coordination| coordination.next_deadline(now))
+    }
+
+    fn next_wake(&self, local: &Local) -> Option<Time> {
         let retry = self
             .waits_for_room(local)
             .then(|| local.now + FULL_LANE_RETRY);
         [
             local.timers.next_wake(),
             self.handoff.next_deadline(),
-            coordination,
+            self.coordination_deadline(local.now),
             retry,
         ]
         .into_iter()
@@ -331,6 +347,7 @@ impl Engine {
                 self.send_control(local, from, Control::DrainAnswer(answer));
             }
             Control::Stop => self.stopping = true,
+            Control::Died => self.lost(local, from),
             Control::Installed { .. }
             | Control::Refused { .. }
             | Control::Load(_)
@@ -356,15 +373,27 @@ impl Engine {
         // Behind what is waiting already, so that control stays in order.
         let waiting = self.unsent.iter().any(|(core, _)| *core == to);
         let sent = if waiting {
-            Err(message)
+            Err(Unsent::Full(message))
         } else {
             local.port.send_control(to, message)
         };
-        if let Err(message) = sent {
-            self.unsent.push_back((to, message));
-            return;
+        match sent {
+            Ok(()) => local.outbox[to.index()].to_ring = true,
+            Err(Unsent::Full(message)) => self.unsent.push_back((to, message)),
+            Err(Unsent::Gone(message)) => {
+                // Parts of a shard may be in it.
+                drop_guarded(message);
+                self.lost(local, to);
+            }
         }
-        local.outbox[to.index()].to_ring = true;
+    }
+
+    /// A core is gone. Only the coordination core has something to do about it.
+    #[cold]
+    fn lost(&mut self, local: &Local, core: CoreId) {
+        if let Some(coordination) = &mut self.coordination {
+            coordination.lost(local.now, core);
+        }
     }
 
     fn take_jobs(&mut self, local: &mut Local) -> bool {
@@ -372,13 +401,17 @@ impl Engine {
         for _ in 0..JOBS_PER_TURN {
             let Ok(job) = self.jobs.try_recv() else { break };
             moved = true;
-            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(local)));
-            if ran.is_err() {
-                tracing::error!(core = %local.core, "a call from another thread panicked on the core; its caller hears that it is gone");
+            let ran = guarded(|| job.run(local));
+            if let Err(panic) = &ran {
+                tracing::error!(core = %local.core, panic, "a call from another thread panicked on the core; its caller hears that it is gone");
             }
             if reply::has_orphans() {
                 local.settle_orphans(ran.is_err());
             }
+            assert!(
+                local.mutant != Some(Mutant::EnginePanics),
+                "a planted panic of the engine"
+            );
         }
         moved
     }
@@ -516,62 +549,7 @@ fn run_ready(local: &mut Local) -> bool {
     activations > 0
 }
 
-/// Stops the entities of a region that have been idle for too long, and sets the timer for the next.
-fn passivate_idle(local: &mut Local, region: u16) {
-    let now = local.now;
-    // Until the end the timer counts as set, or an entity that a hook starts would set a second one.
-    for _ in 0..PASSIVATIONS_PER_TURN {
-        let state = &mut local.region_states[usize::from(region)];
-        let oldest = state.recency.as_ref().and_then(|recency| recency.oldest());
-        let (Some((slot, last_used)), Some(idle)) = (oldest, state.idle) else {
-            state.timer_set = false;
-            return;
-        };
-        if last_used + idle > now {
-            local.set_passivation_timer(region, last_used + idle);
-            return;
-        }
-        local.passivate_slot(region, slot);
-    }
-    // The rest in the next turn, which the timer makes sure of.
-    local.set_passivation_timer(region, now);
-}
-
-/// Stops the least recently used entities of regions that have too many. Returns whether it stopped any.
-fn passivate_surplus(local: &mut Local) -> bool {
-    let mut stopped = false;
-    for region in 0..local.region_states.len() {
-        for _ in 0..PASSIVATIONS_PER_TURN {
-            let state = &local.region_states[region];
-            if !state.is_over() {
-                break;
-            }
-            let Some((slot, _)) = state.recency.as_ref().and_then(|recency| recency.oldest())
-            else {
-                break;
-            };
-            stopped |= local.passivate_slot(region as u16, slot);
-        }
-    }
-    stopped
-}
-
 impl Local {
-    fn set_passivation_timer(&mut self, region: u16, due: Time) {
-        self.region_states[usize::from(region)].timer_set = true;
-        self.timers.insert(due, TimerEvent::Passivate { region });
-    }
-
-    /// Stops an entity, or, if it has work to do, counts it as used just now. Returns whether it was stopped.
-    fn passivate_slot(&mut self, region: u16, slot: u32) -> bool {
-        let now = self.now;
-        let stopped = self.cells.tenant(slot).is_some_and(|at| self.passivate(at));
-        if !stopped && let Some(recency) = &mut self.region_states[usize::from(region)].recency {
-            recency.touch(slot, now);
-        }
-        stopped
-    }
-
     pub(super) fn is_suspended(&self, shard: ShardKey) -> bool {
         self.region_states[shard.entity_type.index()]
             .suspended

@@ -5,5 +5,6 @@ pub mod coordination;
 pub mod core;
 pub mod handover;
 pub mod inspect;
+mod passivation;
 pub mod shutdown;
 pub mod stats;

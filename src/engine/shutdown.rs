@@ -2,7 +2,8 @@
 
 use super::core::Engine;
 use crate::actor::control::{Control, DrainAnswer};
-use crate::actor::ending::{StopCause, drop_guarded};
+use crate::actor::ending::StopCause;
+use crate::actor::guard::{drop_all_guarded, guarded};
 use crate::actor::local::Local;
 use crate::actor::refusal::{Rejection, Uncertainty};
 use crate::actor::reply;
@@ -36,18 +37,21 @@ impl Engine {
     /// Stops everything on this core. Actors run their hooks; what is left in mailboxes, lanes and queues becomes
     /// counted dead letters, and every open ask ends.
     pub(super) fn stop(&mut self, shared: &Rc<RefCell<Local>>) {
+        self.stop_because(shared, Rejection::ShuttingDown);
+    }
+
+    fn stop_because(&mut self, shared: &Rc<RefCell<Local>>, why: Rejection) {
+        self.ended = why;
         let _on_core = reply::enter_core();
         // Futures first, while their scopes still work; what they hold is dropped with nothing borrowed.
         let futures = shared.borrow_mut().tasks.take_all();
-        // Each by itself: a second panic in one go would end the process.
-        futures.into_iter().for_each(drop_guarded);
+        drop_all_guarded(futures);
         let local = &mut *shared.borrow_mut();
         // The last words of one entity must not start another, nor go where nobody looks any more.
         local.stopping = true;
         local.limits.batch_messages = usize::MAX;
         self.unload_for_the_end(local);
         end_actors(local);
-        let why = Rejection::ShuttingDown;
         reject_held(local, why);
         let me = local.core;
         for peer in (0..local.port.cores() as u16)
@@ -61,7 +65,7 @@ impl Engine {
                 batch.reject(local, why);
             }
         }
-        local.reject_outbox(why);
+        local.reject_requests(why);
         while let Some(job) = self.next_job() {
             job.give_up(local, why);
         }
@@ -69,6 +73,33 @@ impl Engine {
         local.settle_orphans(false);
         local.flush();
         local.port.doorbell(local.core).disconnect();
+    }
+
+    /// The end of a core whose engine has panicked: as far as its state allows, what it would do at its stop. Whoever
+    /// asked for something here hears that it is gone, and the coordination core that this core is.
+    pub(crate) fn die(&mut self) {
+        let shared = self.local.clone();
+        if let Err(panic) = guarded(|| self.stop_because(&shared, Rejection::CoreDied)) {
+            tracing::error!(core = %shared.borrow().core, panic, "a dying core could not put everything in order");
+        }
+        let _ = guarded(|| {
+            let local = &mut *shared.borrow_mut();
+            // Its lane may be full; then the coordination core finds out when it sends something here.
+            let coordinator = self.coordinator_core;
+            if coordinator != local.core
+                && local.port.send_control(coordinator, Control::Died).is_ok()
+            {
+                local.port.doorbell(coordinator).ring();
+            }
+        });
+    }
+
+    /// For a core that dies: puts into the lanes what it still owes to others, as far as there is room. Returns whether
+    /// that was all.
+    pub(crate) fn settle_up(&mut self) -> bool {
+        let local = &mut *self.local.borrow_mut();
+        local.flush();
+        local.outbox_is_empty()
     }
 
     /// Takes in what was under way between two cores, so that its entities end with their hooks and its messages are
@@ -92,13 +123,13 @@ impl Engine {
         }
     }
 
-    /// Makes counted dead letters of what other cores have put into the lanes towards this one since it stopped. The
-    /// driver calls it once every core has stopped; before that, more could come.
+    /// Makes counted dead letters of what has come in since the core stopped. The simulator calls it once every core has,
+    /// to count to the last message; on a thread it is part of the engine's end, for what came to a core that died.
     pub(crate) fn sweep(&mut self) {
         let _on_core = reply::enter_core();
         let shared = self.local.clone();
         let local = &mut *shared.borrow_mut();
-        let me = local.core;
+        let (me, why) = (local.core, self.ended);
         self.unload_for_the_end(local);
         end_actors(local);
         for peer in (0..local.port.cores() as u16)
@@ -107,13 +138,43 @@ impl Engine {
         {
             for class in [LaneClass::Replies, LaneClass::Requests] {
                 while let Some(mut batch) = local.port.receive_batch(peer, class) {
-                    batch.reject(local, Rejection::ShuttingDown);
+                    batch.reject(local, why);
                 }
             }
         }
+        while let Some(job) = self.next_job() {
+            job.give_up(local, why);
+        }
         local.settle_orphans(false);
-        reject_held(local, Rejection::ShuttingDown);
-        local.reject_outbox(Rejection::ShuttingDown);
+        reject_held(local, why);
+        local.reject_outbox(why);
+    }
+}
+
+impl Drop for Engine {
+    /// Drops what users have brought along piece by piece, since two panics at once would end the process.
+    fn drop(&mut self) {
+        let swept = guarded(|| self.sweep());
+        if let Err(panic) = swept {
+            tracing::error!(panic, "what was left on a core could not be put in order");
+        }
+        // Out first: what a destructor does may need the core.
+        let Ok((futures, regions, tables, classes)) =
+            self.local.try_borrow_mut().map(|mut local| {
+                (
+                    local.tasks.take_all(),
+                    std::mem::take(&mut local.regions),
+                    std::mem::take(&mut local.ask_tables),
+                    std::mem::take(&mut local.classes),
+                )
+            })
+        else {
+            return;
+        };
+        drop_all_guarded(futures);
+        drop_all_guarded(regions);
+        drop_all_guarded(tables);
+        drop_all_guarded(classes);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A bounded pool of threads for calls that block.
 
+use crate::actor::guard::{drop_guarded, guarded};
 use crate::actor::task::Executor;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::future::Future;
@@ -44,8 +45,10 @@ impl BlockingPool {
                     .spawn(move || {
                         // What is still queued at the end is dropped, and whoever waits for it is told.
                         for work in work {
-                            if !closed.load(Ordering::Relaxed) {
-                                block_on(work);
+                            if closed.load(Ordering::Relaxed) {
+                                drop_guarded(work);
+                            } else if let Err(panic) = guarded(|| block_on(work)) {
+                                tracing::error!(panic, "a blocking call panicked at its end");
                             }
                         }
                     })
@@ -121,5 +124,54 @@ mod tests {
         assert_eq!(panics.wait(), Err(TaskError::Panicked("no".into())));
         drop(pool);
         threads.join();
+    }
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_destructor_that_panics_costs_no_thread() {
+        let (pool, threads) = BlockingPool::start(1, 4).unwrap();
+        let bomb = Bomb;
+        let outcome = run_elsewhere(&*pool, async move {
+            std::mem::forget(bomb);
+            Bomb
+        });
+        drop(outcome);
+        // One that executes what is no future of ours.
+        let bomb = Bomb;
+        pool.execute(Box::pin(async move {
+            let _bomb = bomb;
+        }));
+        assert_eq!(run_elsewhere(&*pool, async { 7 }).wait(), Ok(7));
+        drop(pool);
+        threads.join();
+    }
+
+    /// Without the flag the end of a runtime would work the whole queue off.
+    #[test]
+    fn at_the_end_what_still_waits_is_dropped() {
+        let (pool, threads) = BlockingPool::start(1, 4).unwrap();
+        let (go, wait) = bounded::<()>(1);
+        let first = run_elsewhere(&*pool, async move { wait.recv().is_ok() });
+        while !pool.queue.is_empty() {
+            thread::yield_now();
+        }
+        let second = run_elsewhere(&*pool, async { 2 });
+        drop(pool);
+        let closed = threads.closed.clone();
+        let end = thread::spawn(move || threads.join());
+        while !closed.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        go.send(()).unwrap();
+        assert_eq!(first.wait(), Ok(true));
+        assert_eq!(second.wait(), Err(TaskError::Refused));
+        end.join().unwrap();
     }
 }

@@ -7,8 +7,9 @@
 use super::leaked_eventfd::{self, LeakedEventfd};
 use super::locked_memory::IoDemand;
 use super::start_error::{IoFacts, IoStartError};
+use crate::actor::guard::{drop_guarded, guarded, panic_text};
 use crate::actor::local::Clock;
-use crate::actor::task::Executor;
+use crate::actor::task::{CatchPanic, Executor};
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::engine::assembly::{CoreDriver, EngineSeed};
@@ -16,10 +17,9 @@ use crate::engine::core::Engine;
 use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Sender, bounded};
 use glommio::{ExecutorProxy, LocalExecutorBuilder, Placement};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,15 +43,25 @@ pub struct ThreadSettings {
 /// A running core.
 #[derive(Debug)]
 pub struct CoreThread {
+    core: CoreId,
     thread: Option<JoinHandle<()>>,
+    /// Its engine has panicked; set before anybody can notice otherwise.
+    died: Arc<AtomicBool>,
     /// Closed after the thread has been joined.
     eventfd: Option<Arc<LeakedEventfd>>,
 }
 
 impl CoreThread {
-    /// Waits until the core has stopped.
-    pub fn join(mut self) {
+    /// Waits until the core has stopped. Returns its number if it had died before, because its engine panicked.
+    pub fn join(mut self) -> Option<CoreId> {
         self.join_now();
+        self.has_died().then_some(self.core)
+    }
+
+    /// Whether its engine has panicked.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
+        self.died.load(Ordering::Acquire)
     }
 
     /// The eventfd of its executor.
@@ -62,11 +72,10 @@ impl CoreThread {
 
     fn join_now(&mut self) {
         if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
+            && let Err(panic) = thread.join()
         {
-            tracing::error!(
-                "the thread of a core panicked outside of every actor: this is a bug of corecast"
-            );
+            self.died.store(true, Ordering::Release);
+            tracing::error!(core = %self.core, panic = panic_text(panic), "the thread of a core panicked outside of its engine: this is a bug of corecast");
         }
         self.eventfd = None;
     }
@@ -109,14 +118,22 @@ pub(crate) fn start(
 ) -> Result<CoreThread, IoStartError> {
     let (started, outcome) = bounded(1);
     let shared = shared.clone();
+    let died = Arc::new(AtomicBool::new(false));
+    let life = Life {
+        core,
+        doorbell,
+        died: died.clone(),
+    };
     let thread = thread::Builder::new()
         .name(format!("corecast-{core}"))
-        .spawn(move || run(seed, &doorbell, &settings, &shared, &started))
+        .spawn(move || run(seed, &life, &settings, &shared, &started))
         .map_err(|error| IoStartError::Executor {
             what: format!("the thread of {core} cannot be started: {error}"),
         })?;
     let mut running = CoreThread {
+        core,
         thread: Some(thread),
+        died,
         eventfd: None,
     };
     match outcome.recv() {
@@ -133,9 +150,16 @@ pub(crate) fn start(
 
 type Started = Sender<Result<LeakedEventfd, IoStartError>>;
 
+/// What others see of a core's life.
+struct Life {
+    core: CoreId,
+    doorbell: Arc<Doorbell>,
+    died: Arc<AtomicBool>,
+}
+
 fn run(
     seed: EngineSeed,
-    doorbell: &Doorbell,
+    life: &Life,
     settings: &ThreadSettings,
     shared: &Shared,
     started: &Started,
@@ -154,9 +178,10 @@ fn run(
             return;
         }
     };
+    let watched = eventfd.is_known();
     let _ = started.send(Ok(eventfd));
     executor.run(async {
-        let engine = seed.start(CoreDriver {
+        let driver = CoreDriver {
             clock: Box::new(CoreClock {
                 started: shared.started,
                 executor: glommio::executor(),
@@ -164,9 +189,42 @@ fn run(
             tracer: None,
             choose: None,
             blocking: shared.blocking.clone(),
-        });
-        drive(engine, doorbell, settings).await;
+        };
+        match guarded(|| seed.start(driver)) {
+            Ok(mut engine) => {
+                live(&mut engine, life, settings, watched).await;
+                drop_guarded(engine);
+            }
+            Err(panic) => life.end(&panic),
+        }
+        // Whoever it was that ended it: nobody rings for it any more.
+        life.doorbell.disconnect();
     });
+}
+
+/// How often a core that dies tries to hand over what it owes to others, and the pause after each.
+const LAST_ATTEMPTS: u32 = 100;
+const LAST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Runs the engine to its end. One that panics is wound up, so that nobody waits for it.
+async fn live(engine: &mut Engine, life: &Life, settings: &ThreadSettings, watched: bool) {
+    let ended = CatchPanic::new(drive(engine, &life.doorbell, settings, watched)).await;
+    let Err(error) = ended else { return };
+    life.end(&error.to_string());
+    engine.die();
+    for _ in 0..LAST_ATTEMPTS {
+        if guarded(|| engine.settle_up()).unwrap_or(true) {
+            break;
+        }
+        thread::sleep(LAST_PAUSE);
+    }
+}
+
+impl Life {
+    fn end(&self, panic: &str) {
+        self.died.store(true, Ordering::Release);
+        tracing::error!(core = %self.core, panic, "the engine of a core panicked and the core is dead, while the others go on: this is a bug of corecast");
+    }
 }
 
 struct CoreClock {
@@ -191,8 +249,11 @@ impl Clock for CoreClock {
 }
 
 /// Turns the engine until it stops: turn while there is work, then spin, then park.
-async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSettings) {
+async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettings, watched: bool) {
     let executor = glommio::executor();
+    if !watched {
+        keep_awake();
+    }
     let mut idle_since: Option<Time> = None;
     loop {
         let turn = engine.turn();
@@ -200,7 +261,7 @@ async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSetting
             return;
         }
         if executor.need_preempt() {
-            yield_to(&executor).await;
+            executor.yield_now().await;
         }
         if turn.moved {
             idle_since = None;
@@ -211,63 +272,29 @@ async fn drive(mut engine: Engine, doorbell: &Doorbell, settings: &ThreadSetting
             continue;
         }
         let until = turn.next_wake.map(|due| due - engine.now());
-        park(&engine, doorbell, until).await;
+        park(engine, doorbell, until).await;
         idle_since = None;
     }
 }
 
-/// When an executor that sleeps although this core is ready wakes at the latest, counted from the yield or the park.
-///
-/// glommio 0.9 takes "preempted before any task ran" for "no task is ready" (`run_task_queues` returns false) and then
-/// sleeps until something external happens. That takes the thread being off its CPU for a preemption interval between
-/// arming the timer and looking at it: rare on a CPU of one's own, every few seconds on a busy one. A pending timer is
-/// something to wake up for; it is used up if the same happens again, so there are several.
-const YIELD_GUARDS_MS: [u64; 6] = [1, 5, 20, 100, 500, 2_500];
-const PARK_GUARDS_MS: [u64; 6] = [50, 60, 100, 200, 500, 2_500];
+/// How often an executor wakes by itself whose eventfd the watchdog does not know.
+const UNWATCHED_PERIOD: Duration = Duration::from_millis(20);
 
-/// Timers that an await point keeps pending.
-struct Guards([Pin<Box<dyn Future<Output = ()>>>; 6]);
-
-impl Guards {
-    fn new(after_ms: [u64; 6]) -> Guards {
-        Guards(after_ms.map(|after| {
-            let timer: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
-                glommio::timer::sleep(Duration::from_millis(after)).await;
-            });
-            timer
-        }))
-    }
-
-    /// Registers the timers; ready when the first has fired.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let fired = self
-            .0
-            .iter_mut()
-            .map(|timer| timer.as_mut().poll(context).is_ready());
-        if fired.fold(false, |any, fired| any | fired) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+/// Stands in for the watchdog where it cannot reach the executor: a timer that is always pending is something to wake up
+/// for. (See the watchdog for what an executor may sleep over.) It is as often slept over as it fires, so there are some.
+fn keep_awake() {
+    for number in 1..=4 {
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(UNWATCHED_PERIOD * number).await;
+            }
+        })
+        .detach();
     }
 }
 
-/// Gives the thread to the executor for a moment.
-async fn yield_to(executor: &ExecutorProxy) {
-    let mut guards = Guards::new(YIELD_GUARDS_MS);
-    std::future::poll_fn(|context| {
-        // For the registration only.
-        let _ = guards.poll(context);
-        Poll::Ready(())
-    })
-    .await;
-    executor.yield_now().await;
-}
-
-/// Sleeps until the bell rings, `limit` has passed, or a guard fires. Sleep is announced, then the lanes are looked at
-/// once more.
+/// Sleeps until the bell rings or `limit` has passed. Sleep is announced, then the lanes are looked at once more.
 async fn park(engine: &Engine, doorbell: &Doorbell, limit: Option<Duration>) {
-    let mut guards = Guards::new(PARK_GUARDS_MS);
     let mut timer = limit.map(|limit| Box::pin(glommio::timer::sleep(limit)));
     let mut announced = false;
     std::future::poll_fn(|context| {
@@ -277,7 +304,7 @@ async fn park(engine: &Engine, doorbell: &Doorbell, limit: Option<Duration>) {
         let due = timer
             .as_mut()
             .is_some_and(|timer| timer.as_mut().poll(context).is_ready());
-        if due || guards.poll(context).is_ready() {
+        if due {
             return Poll::Ready(());
         }
         announced = true;

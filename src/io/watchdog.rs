@@ -53,3 +53,56 @@ impl Drop for Watchdog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::pending::pending;
+    use crate::io::leaked_eventfd;
+    use glommio::{LocalExecutorBuilder, Placement};
+    use std::fs;
+    use std::path::Path;
+    use std::time::Instant;
+
+    /// How often a thread has gone to sleep.
+    fn sleeps(status: &Path) -> u64 {
+        let status = fs::read_to_string(status).unwrap();
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse().unwrap()
+    }
+
+    /// Nothing else wakes this executor, so how often it goes to sleep says how often it was woken.
+    #[test]
+    fn a_sleeping_executor_is_woken_again_and_again() {
+        let (end, ended) = pending(());
+        let (started, begun) = bounded(1);
+        let executor = thread::spawn(move || {
+            let (executor, eventfd) = leaked_eventfd::watch(|| {
+                LocalExecutorBuilder::new(Placement::Unbound)
+                    .io_memory(64 << 10)
+                    .ring_depth(32)
+                    .make()
+            })
+            .unwrap();
+            let me = Path::new("/proc").join(fs::read_link("/proc/thread-self").unwrap());
+            started
+                .send((Arc::new(eventfd), me.join("status")))
+                .unwrap();
+            executor.run(ended);
+        });
+        let (eventfd, status) = begun.recv().unwrap();
+        assert!(eventfd.is_known());
+        let watchdog = Watchdog::start(vec![eventfd]).unwrap();
+        let before = sleeps(&status);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while sleeps(&status) < before + 20 {
+            assert!(Instant::now() < patience, "nobody wakes it");
+            thread::sleep(PERIOD);
+        }
+        end.complete(());
+        executor.join().unwrap();
+        drop(watchdog);
+    }
+}

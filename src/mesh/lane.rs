@@ -20,6 +20,15 @@ pub enum LaneClass {
     Requests,
 }
 
+/// What did not get into a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent<T> {
+    /// The lane is full: it is to be sent later.
+    Full(T),
+    /// The core at its other end has stopped or died: nobody will ever take it.
+    Gone(T),
+}
+
 /// Emptied batches that go back to their sender together: one at a time, each would cost both cores as much as a batch
 /// that is full.
 const RETURNED_AT_ONCE: usize = 16;
@@ -137,16 +146,22 @@ impl<C, B> Port<C, B> {
         &self.doorbells[core.index()]
     }
 
-    /// Puts a control message into the lane; gives it back if the lane is full.
-    pub fn send_control(&self, to: CoreId, message: C) -> Result<(), C> {
+    /// Puts a control message into the lane.
+    ///
+    /// # Errors
+    /// The message, if the lane is full or the core is gone.
+    pub fn send_control(&self, to: CoreId, message: C) -> Result<(), Unsent<C>> {
         give_back(self.peer(to).control.there.try_send(message))
     }
 
-    /// Puts a batch into the lane of its class; gives it back if the lane is full.
+    /// Puts a batch into the lane of its class.
+    ///
+    /// # Errors
+    /// The batch, if the lane is full or the core is gone.
     ///
     /// # Panics
     /// For [`LaneClass::Control`], which carries no batches.
-    pub fn send_batch(&self, to: CoreId, class: LaneClass, batch: B) -> Result<(), B> {
+    pub fn send_batch(&self, to: CoreId, class: LaneClass, batch: B) -> Result<(), Unsent<B>> {
         let peer = self.peer(to);
         give_back(match class {
             LaneClass::Replies => peer.replies.there.try_send(batch),
@@ -213,6 +228,15 @@ impl<C, B> Port<C, B> {
             .all(|peer| peer.requests.here.is_empty() && peer.replies.here.is_empty())
     }
 
+    /// Whether no control message waits in any lane towards this core.
+    #[must_use]
+    pub fn is_quiet_of_control(&self) -> bool {
+        self.peers
+            .iter()
+            .flatten()
+            .all(|peer| peer.control.here.is_empty())
+    }
+
     /// Batches waiting in the lanes from one core: replies, requests.
     #[must_use]
     pub fn inbound_depth(&self, from: CoreId) -> (usize, usize) {
@@ -238,12 +262,11 @@ fn next<T>(lane: &Receiver<T>) -> Option<T> {
     }
 }
 
-fn give_back<T>(sent: Result<(), TrySendError<T>>) -> Result<(), T> {
-    match sent {
-        Ok(()) => Ok(()),
-        // A core that is gone takes nothing any more: for the sender the same as one that is full for good.
-        Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) => Err(item),
-    }
+fn give_back<T>(sent: Result<(), TrySendError<T>>) -> Result<(), Unsent<T>> {
+    sent.map_err(|error| match error {
+        TrySendError::Full(item) => Unsent::Full(item),
+        TrySendError::Disconnected(item) => Unsent::Gone(item),
+    })
 }
 
 #[cfg(test)]
@@ -263,7 +286,8 @@ mod tests {
         let (one, two) = (CoreId(1), CoreId(2));
         assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "a"), Ok(()));
         assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "b"), Ok(()));
-        assert_eq!(ports[1].send_batch(two, LaneClass::Requests, "c"), Err("c"));
+        let sent = ports[1].send_batch(two, LaneClass::Requests, "c");
+        assert_eq!(sent, Err(Unsent::Full("c")));
         assert_eq!(ports[1].send_batch(two, LaneClass::Replies, "r"), Ok(()));
         assert_eq!(ports[1].send_control(two, 7), Ok(()));
         assert_eq!(ports[0].receive_batch(one, LaneClass::Requests), None);
@@ -283,5 +307,9 @@ mod tests {
             Some(vec!["a"; RETURNED_AT_ONCE])
         );
         assert!(ports[1].reclaim_batches(CoreId(0)).is_none());
+        drop(ports.pop());
+        assert_eq!(ports[1].send_control(two, 8), Err(Unsent::Gone(8)));
+        let sent = ports[1].send_batch(two, LaneClass::Replies, "r");
+        assert_eq!(sent, Err(Unsent::Gone("r")));
     }
 }

@@ -1,5 +1,7 @@
 //! What users build with.
 
+#[cfg(all(test, target_os = "linux"))]
+mod dead_core_tests;
 pub mod pinning_args;
 #[cfg(target_os = "linux")]
 pub mod runtime;

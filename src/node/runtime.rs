@@ -12,6 +12,7 @@ use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
 use crate::actor::pending::pending;
 use crate::actor::reference::Region;
+use crate::actor::refusal::Rejection;
 use crate::actor::reply::{RuntimeId, close_exit};
 use crate::base::ids::CoreId;
 use crate::engine::assembly::{NodeSpec, Regions, assemble};
@@ -245,11 +246,14 @@ pub struct Runtime {
 }
 
 /// How a shutdown went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
     /// Everything that had been accepted was handled before the deadline. If not, the rest was dropped and counted as
     /// dead letters.
     pub drained: bool,
+    /// Cores that had died before, because their engines panicked: a bug of corecast, of which the log tells more. The
+    /// coordination core is the one after the last of the others.
+    pub dead_cores: Vec<CoreId>,
 }
 
 impl Runtime {
@@ -312,22 +316,48 @@ impl Runtime {
 
     fn end(&mut self, limit: Duration) -> ShutdownReport {
         if std::mem::replace(&mut self.ended, true) {
-            return ShutdownReport { drained: true };
+            return ShutdownReport::default();
         }
         self.handle.gate().close();
         let drained = loop {
             let (done, drained) = pending(false);
-            if self.handle.request(Request::Shutdown {
+            let asked = self.handle.request(Request::Shutdown {
                 within: limit,
                 done,
-            }) {
-                break drained.wait();
+            });
+            match asked {
+                Ok(()) => break drained.wait(),
+                // Its queue is full of calls, which it is working off.
+                Err(Rejection::IngressFull) => std::thread::yield_now(),
+                Err(_) => break false,
             }
-            // The coordination core's queue is full of calls, which it is working off.
-            std::thread::yield_now();
         };
-        self.join();
-        ShutdownReport { drained }
+        if self.threads.last().is_some_and(CoreThread::has_died) {
+            // There is no coordination, and there may have been none halfway through.
+            self.stop_one_by_one();
+        }
+        let dead_cores = self.join();
+        if !dead_cores.is_empty() {
+            tracing::error!(?dead_cores, "cores had died before the shutdown");
+        }
+        ShutdownReport {
+            drained: drained && dead_cores.is_empty(),
+            dead_cores,
+        }
+    }
+
+    /// Tells each core to stop, at the end of its turn and without draining.
+    fn stop_one_by_one(&self) {
+        for core in 0..self.threads.len() as u16 {
+            let stop = || {
+                self.handle
+                    .submit_call(CoreId(core), |local| local.stop_wanted = true)
+            };
+            // One that is gone needs no telling, and one whose queue is full is working it off.
+            while stop() == Err(Rejection::IngressFull) {
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Ends a start that failed: the cores that run are told to stop one by one, since there may be no coordination.
@@ -336,10 +366,7 @@ impl Runtime {
         // Without it a core that is slept over would not hear that it is to stop; starting it can hardly fail now.
         let _ = self.watch();
         self.handle.gate().close();
-        for core in 0..self.threads.len() as u16 {
-            self.handle
-                .submit_call(CoreId(core), |local| local.stop_wanted = true);
-        }
+        self.stop_one_by_one();
         self.join();
     }
 
@@ -354,14 +381,20 @@ impl Runtime {
         Ok(())
     }
 
-    fn join(&mut self) {
-        self.threads.clear();
+    /// Waits for the end of all threads; the cores that had died.
+    fn join(&mut self) -> Vec<CoreId> {
+        let dead = self
+            .threads
+            .drain(..)
+            .filter_map(CoreThread::join)
+            .collect();
         self.watchdog = None;
         close_exit(self.id);
         // The cores held the pool; with them it has been dropped, and its threads end.
         if let Some(threads) = self.blocking_threads.take() {
             threads.join();
         }
+        dead
     }
 }
 

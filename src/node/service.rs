@@ -3,6 +3,7 @@
 use crate::actor::control::Request;
 use crate::actor::handle::Handle;
 use crate::actor::pending::{Completer, Pending, pending};
+use crate::actor::refusal::Rejection;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::engine::stats::{CoreStats, Stats};
 use crate::sharding::move_error::MoveError;
@@ -72,8 +73,11 @@ impl Handle {
         CoreId(self.cores() as u16)
     }
 
-    /// Hands a request to the coordination core; `false` if its queue is full.
-    pub(crate) fn request(&self, request: Request) -> bool {
+    /// Hands a request to the coordination core.
+    ///
+    /// # Errors
+    /// `IngressFull` if its queue is full, another if the core is gone.
+    pub(crate) fn request(&self, request: Request) -> Result<(), Rejection> {
         self.submit_call(self.coordination_core(), move |local| {
             local.requests.push(request)
         })

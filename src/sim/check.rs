@@ -3,7 +3,7 @@
 use super::builder::SimulationBuilder;
 use super::simulation::Simulation;
 use super::trace::{Difference, Trace};
-use crate::actor::refusal::panic_text;
+use crate::actor::guard::panic_text;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -45,7 +45,7 @@ pub fn check_seed(
         catch_unwind(AssertUnwindSafe(|| {
             scenario(SimulationBuilder::new(seed)).trace().clone()
         }))
-        .map_err(|panic| SeedFailure::Panicked(panic_text(&*panic)))
+        .map_err(|panic| SeedFailure::Panicked(panic_text(panic)))
     };
     let (first, second) = (run()?, run()?);
     match first.difference(&second) {

@@ -6,7 +6,7 @@ use super::trace::Trace;
 use super::world::{Step, World};
 use crate::actor::asks::DEFAULT_ASK_TIMEOUT;
 use crate::actor::control::Request;
-use crate::actor::ending::drop_guarded;
+use crate::actor::guard::drop_guarded;
 use crate::actor::handle::Handle;
 use crate::actor::model::Actor;
 use crate::actor::pending::{Completer, Pending, pending};

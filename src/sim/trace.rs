@@ -163,6 +163,7 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::StartFailed => "StartFailed",
         Rejection::Moving => "Moving",
         Rejection::ShuttingDown => "ShuttingDown",
+        Rejection::CoreDied => "CoreDied",
     }
 }
 

@@ -212,3 +212,104 @@ fn a_core_queues_no_more_than_its_budget() {
         sim
     });
 }
+
+/// A core whose budget is used up leaves requests in the lanes, and in the end with their senders, instead of taking them
+/// to throw them away.
+#[test]
+fn a_core_without_budget_takes_nothing_from_its_lanes() {
+    check_seeds(10, |builder| {
+        let bounds = Bounds {
+            queued_messages: 100,
+            batch_messages: 8,
+            lane_batches: 4,
+            outbox_messages: 40,
+            ..Bounds::default()
+        };
+        let mut sim = builder.cores(2).bounds(bounds).start();
+        let (actor, got) = napping(&mut sim, Mailbox::unbounded());
+        let mut accepted = 0;
+        for _ in 0..20 {
+            let sent = sim.handle().run_on(CoreId(1), move |scope| async move {
+                (0..100)
+                    .filter(|number| scope.try_tell(actor, Msg::Keep(*number)).is_ok())
+                    .count() as u64
+            });
+            accepted += sim.run_until(sent).unwrap().unwrap();
+        }
+        sim.run_for(Duration::from_micros(500));
+        let stats = sim.stats();
+        let receiver = &stats.cores[0];
+        // The last batch may overflow.
+        assert_eq!(receiver.queued_messages, 100, "{receiver:?}");
+        assert!(receiver.dead_letters_total() < 8, "{receiver:?}");
+        assert_eq!(receiver.lanes[0].requests, 4, "a full lane");
+        // What fits: the budget, the lane, the outbox.
+        assert!(
+            (150..=100 + 8 + 4 * 8 + 40).contains(&accepted),
+            "{accepted}"
+        );
+        sim.run_for(Duration::from_millis(50));
+        assert!(sim.run_until_idle());
+        let lost = sim.stats().cores[0].dead_letters_total();
+        assert_eq!(got.lock().unwrap().len() as u64 + lost, accepted);
+        sim
+    });
+}
+
+/// Sends to itself while others wait for room in its mailbox, in which a message that it has taken out leaves some.
+struct Hasty(Arc<Mutex<Vec<u32>>>);
+
+impl Actor for Hasty {
+    type Msg = Msg;
+
+    fn receive(&mut self, msg: Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Msg::Nap => {
+                let nap = ctx.sleep(Duration::from_millis(10));
+                ctx.suspend(nap, |_, (), _| Ok(Next::Continue));
+            }
+            Msg::Keep(number) => {
+                self.0.lock().unwrap().push(number);
+                if number == 0 {
+                    let (me, scope) = (ctx.me(), ctx.scope());
+                    let overtaking = ctx
+                        .try_tell(me, Msg::Keep(98))
+                        .map_err(|refused| refused.why);
+                    assert_eq!(overtaking, Err(Rejection::MailboxFull));
+                    ctx.spawn(
+                        async move { scope.send(me, Msg::Keep(99)).await.is_ok() },
+                        |sent| Msg::Keep(if sent == Ok(true) { 100 } else { 101 }),
+                    );
+                }
+            }
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn nobody_overtakes_those_who_wait_for_room() {
+    check_seeds(20, |builder| {
+        let mut sim = builder.cores(2).start();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let hasty = Hasty(kept.clone());
+        let mailbox = Mailbox::bounded(2).policy(Policy::Backpressure);
+        let spawned = sim.handle().spawn_with(CoreId(0), mailbox, || hasty);
+        let actor = sim.run_until(spawned).unwrap().unwrap();
+        sim.tell(actor, Msg::Nap);
+        assert!(sim.run_until_idle());
+        let handle = sim.handle().through(CoreId(1)).unwrap();
+        let sends: Vec<_> = (0..7)
+            .map(|number| handle.send(actor, Msg::Keep(number)))
+            .collect();
+        for send in sends {
+            assert_eq!(sim.run_until(send).unwrap(), Ok(()));
+        }
+        assert!(sim.run_until_idle());
+        let kept = kept.lock().unwrap();
+        let others: Vec<_> = kept.iter().copied().filter(|number| *number < 98).collect();
+        assert_eq!(others, [0, 1, 2, 3, 4, 5, 6]);
+        assert!(kept.contains(&99) && kept.contains(&100), "{kept:?}");
+        sim
+    });
+}

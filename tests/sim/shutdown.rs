@@ -9,8 +9,8 @@ use corecast::{
     Actor, AskError, Context, EntityRef, EntityType, Fault, Mailbox, Next, Region, ReplyTo,
 };
 use rand::RngExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 #[derive(Clone, Default)]
@@ -37,7 +37,7 @@ enum Msg {
 
 /// Passes each message on to another entity, until it has hopped enough.
 struct Hopper {
-    region: Region<u64, Msg>,
+    region: Arc<OnceLock<Region<u64, Msg>>>,
     id: u64,
     tally: Tally,
 }
@@ -55,8 +55,9 @@ impl Actor for Hopper {
         match msg {
             Msg::Hop(0) => {}
             Msg::Hop(left) => {
-                let to: EntityRef<u64, Msg> =
-                    self.region.entity_ref((self.id * 7 + u64::from(left)) % 20);
+                let to: EntityRef<u64, Msg> = self
+                    .region()
+                    .entity_ref((self.id * 7 + u64::from(left)) % 20);
                 if ctx.try_tell(to, Msg::Hop(left - 1)).is_ok() {
                     add(&self.tally.accepted);
                 }
@@ -70,11 +71,17 @@ impl Actor for Hopper {
         add(&self.tally.stopped);
         // A last word, which nobody hears any more.
         if ctx
-            .try_tell(self.region.entity(&((self.id + 1) % 20)), Msg::Hop(0))
+            .try_tell(self.region().entity(&((self.id + 1) % 20)), Msg::Hop(0))
             .is_ok()
         {
             add(&self.tally.accepted);
         }
+    }
+}
+
+impl Hopper {
+    fn region(&self) -> Region<u64, Msg> {
+        *self.region.get().expect("nobody starts before the node")
     }
 }
 
@@ -89,11 +96,9 @@ fn run(mut builder: corecast::sim::SimulationBuilder, within: Duration) -> Run {
     let seed = builder.seed();
     let tally = Tally::default();
     let for_all = tally.clone();
-    // The region is the first of its node, so a hopper can know it before it is registered.
-    let mut probe = Simulation::builder(0);
-    let region: Region<u64, Msg> = probe.entities(hoppers(None, &Tally::default()));
-    let registered = builder.entities(hoppers(Some(region), &for_all));
-    assert_eq!(format!("{region:?}"), format!("{registered:?}"));
+    let known = Arc::new(OnceLock::new());
+    let region = builder.entities(hoppers(&known, &for_all));
+    known.set(region).unwrap();
     let mut sim = builder.cores(1 + (seed % 3) as usize).swarm().start();
     let mut rng = seeded(seed, 70);
     let mut asks = Vec::new();
@@ -139,10 +144,10 @@ fn run(mut builder: corecast::sim::SimulationBuilder, within: Duration) -> Run {
     }
 }
 
-fn hoppers(region: Option<Region<u64, Msg>>, tally: &Tally) -> EntityType<Hopper, u64> {
-    let tally = tally.clone();
+fn hoppers(region: &Arc<OnceLock<Region<u64, Msg>>>, tally: &Tally) -> EntityType<Hopper, u64> {
+    let (region, tally) = (region.clone(), tally.clone());
     EntityType::send("hopper", move |id: &u64| Hopper {
-        region: region.expect("the probe starts nobody"),
+        region: region.clone(),
         id: *id,
         tally: tally.clone(),
     })
@@ -222,6 +227,66 @@ impl Actor for Late {
     type Msg = ();
 
     fn receive(&mut self, (): (), _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        Ok(Next::Continue)
+    }
+}
+
+/// A handler that does not end holds its own core only: the others are told to stop a second after the deadline.
+#[test]
+fn a_core_that_is_held_does_not_hold_the_others() {
+    let held = AtomicU64::new(0);
+    check_seeds(20, |builder| {
+        let mut sim = builder
+            .cores(2)
+            .message_cost(Duration::from_secs(100))
+            .start();
+        let late = sim.spawn(CoreId(0), || Late).unwrap();
+        sim.tell(late, ());
+        sim.run_for(Duration::from_millis(1));
+        let began = sim.now();
+        let closing = sim.shutdown(Duration::ZERO);
+        let ended = |core: usize| closing.stats.cores[core].at - began;
+        if ended(0) > Duration::from_secs(5) {
+            add(&held);
+            assert!(!closing.drained);
+            assert!(ended(1) < Duration::from_millis(1_100), "{:?}", ended(1));
+            assert!(ended(2) < Duration::from_millis(1_100), "{:?}", ended(2));
+        }
+        sim
+    });
+    assert!(get(&held) > 0, "no core was held");
+}
+
+/// A drain waits for actors that wait in an asynchronous handler, though nothing is queued and nobody is ready.
+#[test]
+fn an_end_with_enough_time_waits_for_asynchronous_handlers() {
+    check_seeds(20, |builder| {
+        let mut sim = builder.cores(2).start();
+        let woken = Arc::new(AtomicU64::new(0));
+        for core in [0, 1, 1] {
+            let napper = Napper(woken.clone());
+            let napper = sim.spawn(CoreId(core), || napper).unwrap();
+            sim.tell(napper, ());
+        }
+        assert!(sim.run_until_idle());
+        let closing = sim.shutdown(Duration::from_secs(60));
+        assert!(closing.drained);
+        assert_eq!(get(&woken), 3);
+        sim
+    });
+}
+
+struct Napper(Arc<AtomicU64>);
+
+impl Actor for Napper {
+    type Msg = ();
+
+    fn receive(&mut self, (): (), ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let nap = ctx.sleep(Duration::from_secs(5));
+        ctx.suspend(nap, |this, (), _| {
+            add(&this.0);
+            Ok(Next::Continue)
+        });
         Ok(Next::Continue)
     }
 }

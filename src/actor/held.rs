@@ -1,0 +1,87 @@
+//! Messages for shards that are moving: held here, in order, until the shard has arrived.
+
+use super::delivery::refuse;
+use super::entity_id::EntityId;
+use super::guard::{drop_guarded, guarded};
+use super::local::{Extra, Local};
+use super::mutant::Mutant;
+use super::refusal::{Refused, Rejection};
+use super::region::Sender;
+use crate::base::ids::ShardId;
+use crate::wire::message::Message;
+
+impl Local {
+    #[cold]
+    pub(super) fn hold<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+        sender: Sender,
+    ) -> Result<(), Refused<M>> {
+        let limit = self.limits.held_messages;
+        let id = I::from_key(key);
+        let Some(region) = self.region_mut::<I, M>(number) else {
+            unreachable!("the caller found the region")
+        };
+        let held = region.held.entry(shard).or_default();
+        if held.len() >= limit && sender == Sender::Call {
+            return Err(refuse(Rejection::Moving, message, extra));
+        }
+        held.push_back((id, message, extra));
+        Ok(())
+    }
+}
+
+/// Sends what was held for a shard, in order; it was accepted, so nothing of it is refused.
+pub(super) fn release_held<I: EntityId, M: Message>(
+    local: &mut Local,
+    number: u16,
+    shard: ShardId,
+) {
+    let mut held = local
+        .region_mut::<I, M>(number)
+        .and_then(|region| region.held.remove(&shard));
+    if local.mutant == Some(Mutant::ReleaseReversed) {
+        held.iter_mut()
+            .for_each(|held| held.make_contiguous().reverse());
+    }
+    let mut held = held.into_iter().flatten();
+    // As in a batch: a panic of an id takes one message down.
+    while let Err(panic) = guarded(|| {
+        for (id, message, extra) in held.by_ref() {
+            let envelope = Extra::envelope(&extra);
+            let sent = local.route_to_entity::<I, M>(
+                number,
+                shard,
+                id.as_key(),
+                message,
+                extra,
+                Sender::Accepted,
+            );
+            if let Err(refused) = sent {
+                local.dead_letter(refused.why, envelope, refused.message);
+            }
+        }
+    }) {
+        local.region_fault(number, &panic);
+    }
+}
+
+pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rejection) {
+    let held = local
+        .region_mut::<I, M>(number)
+        .map(|region| std::mem::take(&mut region.held));
+    for (id, message, extra) in held
+        .into_iter()
+        .flatten()
+        .flat_map(|(_, messages)| messages)
+    {
+        let envelope = Extra::envelope(&extra);
+        let refused = refuse(why, message, extra);
+        local.dead_letter(why, envelope, refused.message);
+        drop_guarded(id);
+    }
+}

@@ -1,0 +1,179 @@
+//! A core whose engine panics: the others go on, whoever waits for it hears of it, and the runtime still ends.
+
+use super::runtime::Runtime;
+use crate::actor::context::Context;
+use crate::actor::entity::EntityType;
+use crate::actor::handle::Handle;
+use crate::actor::model::{Actor, Fault, Next};
+use crate::actor::mutant::Mutant;
+use crate::actor::refusal::{AskError, Rejection, Uncertainty};
+use crate::actor::reply::ReplyTo;
+use crate::base::ids::CoreId;
+use crate::sharding::move_error::MoveError;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Far more than any of this takes, and far less than the deadline of a shutdown.
+const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(3_600);
+
+#[derive(Default)]
+struct Keeper(Vec<ReplyTo<u64>>);
+
+#[derive(Debug)]
+enum Msg {
+    Count(ReplyTo<u64>),
+    Keep(ReplyTo<u64>),
+}
+
+impl Actor for Keeper {
+    type Msg = Msg;
+
+    fn receive(&mut self, msg: Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Msg::Count(reply) => ctx.reply(reply, self.0.len() as u64),
+            Msg::Keep(reply) => self.0.push(reply),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+/// Has the engine of a core panic, and returns when it has.
+fn kill(handle: &Handle, core: CoreId) {
+    let (gone, has_gone) = mpsc::channel::<()>();
+    handle
+        .submit_call(core, move |local| {
+            // A future is dropped with its core.
+            let nap = local.sleep_until(crate::base::time::Time::MAX);
+            local.add_job(Box::new(crate::actor::task::Detached::new(async move {
+                let _gone = gone;
+                nap.await;
+            })));
+            local.mutant = Some(Mutant::EnginePanics);
+        })
+        .unwrap();
+    assert_eq!(
+        has_gone.recv_timeout(PATIENCE),
+        Err(mpsc::RecvTimeoutError::Disconnected)
+    );
+}
+
+fn three_cores() -> Runtime {
+    let mut builder = Runtime::builder()
+        .cores("0-1".parse().unwrap())
+        .balancer(None);
+    builder.entities(EntityType::send("keeper", |_: &u64| Keeper::default()).num_shards(2));
+    builder.start().unwrap()
+}
+
+/// Shuts down on another thread, so that a shutdown that hangs fails the test.
+fn shutdown(runtime: Runtime) -> super::runtime::ShutdownReport {
+    let (done, report) = mpsc::channel();
+    std::thread::spawn(move || done.send(runtime.shutdown_within(DEADLINE)));
+    report.recv_timeout(PATIENCE).expect("the shutdown hangs")
+}
+
+#[test]
+fn a_data_core_that_dies_takes_nobody_with_it() {
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let (alive, dead) = (CoreId(0), CoreId(1));
+    let far = handle.through(alive).unwrap();
+    let here = handle.spawn_on(alive, Keeper::default).wait().unwrap();
+    let there = handle.spawn_on(dead, Keeper::default).wait().unwrap();
+    let kept = far.ask_within(DEADLINE, there, Msg::Keep);
+    let own = handle
+        .through(dead)
+        .unwrap()
+        .ask_within(DEADLINE, here, Msg::Keep);
+    assert_eq!(far.ask(there, Msg::Count).wait(), Ok(1));
+    kill(&handle, dead);
+    // What was handled is unknown, what was not is rejected: from this side, from the other core, from the dead one.
+    let outcome = kept.wait_for(PATIENCE).expect("it hangs");
+    assert_eq!(outcome, Err(Uncertainty::DroppedUnanswered.into()));
+    let outcome = own.wait_for(PATIENCE).expect("it hangs");
+    assert_eq!(outcome, Err(Uncertainty::RuntimeGone.into()));
+    for _ in 0..3 {
+        let asked = far.ask_within(DEADLINE, there, Msg::Count);
+        let outcome = asked.wait_for(PATIENCE).expect("it hangs");
+        assert_eq!(outcome, Err(AskError::Rejected(Rejection::CoreDied)));
+        let sent = far.send(there, Msg::Count(unanswered())).wait_for(PATIENCE);
+        assert_eq!(sent.expect("it hangs"), Err(Rejection::CoreDied.into()));
+    }
+    let entered = handle.through(dead).unwrap().ask(here, Msg::Count);
+    let outcome = entered.wait_for(PATIENCE).expect("it hangs");
+    assert!(
+        matches!(
+            outcome,
+            Err(AskError::Rejected(Rejection::CoreDied)
+                | AskError::Unknown(Uncertainty::RuntimeGone))
+        ),
+        "{outcome:?}"
+    );
+    assert_eq!(far.ask(here, Msg::Count).wait(), Ok(1));
+    let stats = handle.stats().wait_for(PATIENCE).expect("it hangs");
+    let cores: Vec<_> = stats.cores.iter().map(|core| core.core).collect();
+    assert_eq!(cores, [alive, CoreId(2)]);
+    let report = shutdown(runtime);
+    assert_eq!((report.drained, report.dead_cores), (false, vec![dead]));
+}
+
+fn unanswered() -> ReplyTo<u64> {
+    // An address of a runtime that does not exist, which nobody misses.
+    ReplyTo::new(crate::actor::reply::ReplyAddress::new(
+        crate::actor::reply::RuntimeId::next(),
+        CoreId(0),
+        0,
+        0,
+        0,
+    ))
+}
+
+#[test]
+fn a_coordination_core_that_dies_does_not_keep_the_runtime_from_its_end() {
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let here = handle.spawn_on(CoreId(0), Keeper::default).wait().unwrap();
+    let coordination = handle.coordination_core();
+    kill(&handle, coordination);
+    assert_eq!(handle.ask(here, Msg::Count).wait(), Ok(0));
+    let shard = crate::base::ids::ShardKey {
+        entity_type: crate::base::ids::EntityTypeId(0),
+        shard: crate::base::ids::ShardId(0),
+    };
+    let moved = handle.move_shard(shard, CoreId(1)).wait_for(PATIENCE);
+    let gone = MoveError::CoreStopped {
+        shard,
+        core: coordination,
+    };
+    assert_eq!(moved.expect("it hangs"), Err(gone));
+    let report = shutdown(runtime);
+    assert_eq!(
+        (report.drained, report.dead_cores),
+        (false, vec![coordination])
+    );
+}
+
+#[test]
+fn with_all_cores_dead_a_runtime_ends() {
+    let runtime = three_cores();
+    for core in [CoreId(1), CoreId(0)] {
+        kill(&runtime.handle(), core);
+    }
+    let report = shutdown(runtime);
+    assert_eq!(report.dead_cores, [CoreId(0), CoreId(1)]);
+    let runtime = three_cores();
+    kill(&runtime.handle(), CoreId(0));
+    kill(&runtime.handle(), CoreId(2));
+    let report = shutdown(runtime);
+    assert_eq!(report.dead_cores, [CoreId(0), CoreId(2)]);
+    // And dropped, not shut down.
+    let runtime = three_cores();
+    kill(&runtime.handle(), CoreId(2));
+    let (done, dropped) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(runtime);
+        done.send(())
+    });
+    dropped.recv_timeout(PATIENCE).expect("the drop hangs");
+}
