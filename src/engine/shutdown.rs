@@ -147,6 +147,10 @@ impl Engine {
         }
         local.settle_orphans(false);
         reject_held(local, why);
+        local.reject_requests(why);
+        local.settle_orphans(false);
+        // Whoever waited for what was thrown away here may live on.
+        local.flush();
         local.reject_outbox(why);
     }
 }

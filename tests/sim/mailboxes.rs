@@ -213,49 +213,6 @@ fn a_core_queues_no_more_than_its_budget() {
     });
 }
 
-/// A core whose budget is used up leaves requests in the lanes, and in the end with their senders, instead of taking them
-/// to throw them away.
-#[test]
-fn a_core_without_budget_takes_nothing_from_its_lanes() {
-    check_seeds(10, |builder| {
-        let bounds = Bounds {
-            queued_messages: 100,
-            batch_messages: 8,
-            lane_batches: 4,
-            outbox_messages: 40,
-            ..Bounds::default()
-        };
-        let mut sim = builder.cores(2).bounds(bounds).start();
-        let (actor, got) = napping(&mut sim, Mailbox::unbounded());
-        let mut accepted = 0;
-        for _ in 0..20 {
-            let sent = sim.handle().run_on(CoreId(1), move |scope| async move {
-                (0..100)
-                    .filter(|number| scope.try_tell(actor, Msg::Keep(*number)).is_ok())
-                    .count() as u64
-            });
-            accepted += sim.run_until(sent).unwrap().unwrap();
-        }
-        sim.run_for(Duration::from_micros(500));
-        let stats = sim.stats();
-        let receiver = &stats.cores[0];
-        // The last batch may overflow.
-        assert_eq!(receiver.queued_messages, 100, "{receiver:?}");
-        assert!(receiver.dead_letters_total() < 8, "{receiver:?}");
-        assert_eq!(receiver.lanes[0].requests, 4, "a full lane");
-        // What fits: the budget, the lane, the outbox.
-        assert!(
-            (150..=100 + 8 + 4 * 8 + 40).contains(&accepted),
-            "{accepted}"
-        );
-        sim.run_for(Duration::from_millis(50));
-        assert!(sim.run_until_idle());
-        let lost = sim.stats().cores[0].dead_letters_total();
-        assert_eq!(got.lock().unwrap().len() as u64 + lost, accepted);
-        sim
-    });
-}
-
 /// Sends to itself while others wait for room in its mailbox, in which a message that it has taken out leaves some.
 struct Hasty(Arc<Mutex<Vec<u32>>>);
 
