@@ -1,8 +1,7 @@
 //! A pinned thread with an io_uring executor that turns one core.
 //!
-//! A busy core polls its lanes itself and never needs a wake; io_uring does the waiting when it is idle. Between two
-//! turns the executor gets the thread back as soon as its preemption timer says so, so that timers and I/O of futures
-//! go on under load.
+//! A busy core polls its lanes itself and never needs a wake; an idle one sleeps on its bell. Between two turns the
+//! executor gets the thread back as soon as its preemption timer says so, so that I/O goes on under load.
 
 use super::leaked_eventfd::{self, LeakedEventfd};
 use super::locked_memory::IoDemand;
@@ -17,10 +16,11 @@ use crate::engine::core::Engine;
 use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Sender, bounded};
 use glommio::{ExecutorProxy, LocalExecutorBuilder, Placement};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::thread::{self, JoinHandle};
+use std::task::{Wake, Waker};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 /// How one core's thread is run.
@@ -178,6 +178,8 @@ fn run(
             return;
         }
     };
+    // What wakes a sleeping core by time would else be late by 50 us.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let watched = eventfd.is_known();
     let _ = started.send(Ok(eventfd));
     executor.run(async {
@@ -254,6 +256,7 @@ async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettin
     if !watched {
         keep_awake();
     }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut idle_since: Option<Time> = None;
     loop {
         let turn = engine.turn();
@@ -272,7 +275,7 @@ async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettin
             continue;
         }
         let until = turn.next_wake.map(|due| due - engine.now());
-        park(engine, doorbell, until).await;
+        park(engine, doorbell, &waker, until);
         idle_since = None;
     }
 }
@@ -293,28 +296,35 @@ fn keep_awake() {
     }
 }
 
+/// Wakes a thread that has parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// Sleeps until the bell rings or `limit` has passed. Sleep is announced, then the lanes are looked at once more.
-async fn park(engine: &Engine, doorbell: &Doorbell, limit: Option<Duration>) {
-    let mut timer = limit.map(|limit| Box::pin(glommio::timer::sleep(limit)));
-    let mut announced = false;
-    std::future::poll_fn(|context| {
-        if announced && !doorbell.is_asleep() {
-            return Poll::Ready(());
+///
+/// It is the thread that sleeps, not the executor, which would enter the kernel some eight times and interrupt the other
+/// cores (`membarrier`) for each sleep: an ask between two sleeping cores took twice as long. So what a core ever waits for
+/// in its executor has to keep it from coming here.
+fn park(engine: &Engine, doorbell: &Doorbell, waker: &Waker, limit: Option<Duration>) {
+    doorbell.announce_sleep(waker);
+    if !engine.has_work() {
+        let due = limit.map(|limit| Instant::now() + limit);
+        while doorbell.is_asleep() {
+            match due.map(|due| due.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => break,
+                Some(left) => thread::park_timeout(left),
+            }
         }
-        let due = timer
-            .as_mut()
-            .is_some_and(|timer| timer.as_mut().poll(context).is_ready());
-        if due {
-            return Poll::Ready(());
-        }
-        announced = true;
-        doorbell.announce_sleep(context.waker());
-        if engine.has_work() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
+    }
     doorbell.awake();
 }
