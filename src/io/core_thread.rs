@@ -258,13 +258,16 @@ async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettin
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut idle_since: Option<Time> = None;
+    let mut just_read: Option<Time> = None;
     loop {
-        let turn = engine.turn();
+        let turn = engine.turn(just_read.take());
         if turn.stopped {
             return;
         }
         if executor.need_preempt() {
             executor.yield_now().await;
+        } else if !turn.moved {
+            just_read = Some(turn.at);
         }
         if turn.moved {
             idle_since = None;
@@ -277,6 +280,7 @@ async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettin
         let until = turn.next_wake.map(|due| due - engine.now());
         park(engine, doorbell, &waker, until);
         idle_since = None;
+        just_read = None;
     }
 }
 

@@ -162,7 +162,7 @@ impl World {
         let core = &mut self.cores[index];
         core.bell.awake();
         core.time.catch_up(self.now);
-        let turn = core.engine.turn();
+        let turn = core.engine.turn(None);
         core.time.end_turn();
         let mut end = core.time.nanos();
         if let Some(stalls) = self.stalls
