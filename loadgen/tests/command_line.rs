@@ -39,12 +39,15 @@ fn no_arguments_are_the_main_job_of_twenty_seconds() {
         arrivals: Arrivals::Poisson,
     };
     assert_eq!(pacings, [Pacing::Closed { in_flight: 256 }, open]);
-    let total: Duration = load
+    let phases = load
         .phases
         .iter()
-        .map(|phase| phase.warm_up + phase.duration)
-        .sum();
-    assert_eq!(total, Duration::from_secs(20));
+        .map(|phase| phase.warm_up + phase.duration);
+    let total = load.hiccups + phases.sum::<Duration>();
+    assert_eq!(
+        (load.hiccups, total),
+        (Duration::from_secs(2), Duration::from_secs(20))
+    );
 }
 
 #[test]
@@ -105,6 +108,33 @@ fn pacing_flags_choose_the_phases() {
 }
 
 #[test]
+fn open_loops_listen_to_the_machine_in_proportion() {
+    for (line, expected) in [
+        ("--rate 10k --duration 1s", 2_000),
+        ("--find-saturation --hiccups 300ms", 300),
+        ("--hiccups 0", 0),
+        ("--hiccups 0s", 0),
+        ("--closed 8", 0),
+        ("tell", 0),
+        ("tell --rate 10k", 1_600),
+        ("ask --rate 50% --duration 300ms", 200),
+        ("entities --rate 10k --duration 1m", 2_000),
+        ("tell --find-saturation --duration 5s", 1_000),
+        ("tell --rate 10k --hiccups 1m", 60_000),
+    ] {
+        let Work::Load(load) = work(line) else {
+            panic!("not a load")
+        };
+        assert_eq!(load.hiccups, Duration::from_millis(expected), "{line}");
+        let settings = job(line).expect("fine").settings();
+        let is_told = settings
+            .iter()
+            .any(|setting| setting.name == "phase machine");
+        assert_eq!(is_told, expected > 0, "{line}");
+    }
+}
+
+#[test]
 fn other_scenarios_have_their_own_flags() {
     let Work::Ring(ring) = work("ring --actors 7 --tokens 3") else {
         panic!("not a ring")
@@ -149,6 +179,12 @@ fn contradictions_and_bad_values_are_refused_with_the_reason() {
             "tell --arrivals fixed",
             "--arrivals belongs to an open loop",
         ),
+        ("--closed 5 --hiccups 1s", "cannot be used with"),
+        ("tell --hiccups 1s", "--hiccups belongs to an open loop"),
+        ("--hiccups 1ms", "from 10ms to 60s"),
+        ("--hiccups 2m", "from 10ms to 60s"),
+        ("--hiccups soon", "is not a duration"),
+        ("ring --hiccups 1s", "unexpected argument"),
         ("--duration 3s tell", "cannot be used with"),
         ("tell --mix 20", "unexpected argument"),
         ("--mix 101", "from 0 to 100"),
@@ -188,6 +224,7 @@ fn help_names_defaults_and_exit_codes() {
         "Exit codes",
         "replay",
         "--find-saturation",
+        "--hiccups",
         "[default: 8s]",
     ] {
         assert!(help.contains(part), "{part} is not in:\n{help}");
@@ -207,6 +244,6 @@ fn settings_tell_what_was_run() {
     assert_eq!(value("mix"), Some("80 % tells, 20 % asks"));
     assert_eq!(
         value("phase open"),
-        Some("open loop, 50 % of the peak, poisson, 8 s after 2 s of warm-up")
+        Some("open loop, 50 % of the peak, poisson, 8 s after 1 s of warm-up")
     );
 }

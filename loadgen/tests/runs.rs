@@ -95,6 +95,22 @@ fn a_closed_loop_measures_a_peak_with_every_entity_active() {
     }
 }
 
+/// The machine was listened to for so many seconds on the CPUs of all cores, and the table says what was heard.
+fn assert_heard(report: &Report, output: &Output, seconds: f64) {
+    let heard = report.hiccups.as_ref().expect("an open loop listens");
+    assert_eq!(heard.cpus, report.cores);
+    // A gap at the end is heard to its end.
+    assert!(heard.duration_s >= seconds, "{heard:?}");
+    let arrivals = heard.duration_s * heard.cpus.len() as f64 * 1e6;
+    assert!((heard.latency.count as f64 - arrivals).abs() < 2.0);
+    assert!(heard.latency.p99_9_ns <= heard.latency.max_ns);
+    let table = text(&output.stdout);
+    let row = table.lines().find(|line| line.contains(" spinning  "));
+    assert!(row.is_some_and(|row| row.starts_with("  machine ")));
+    assert!(table.contains("no server on this machine can count on better"));
+    assert!(text(&output.stderr).contains("listening to the machine"));
+}
+
 #[test]
 fn an_open_loop_keeps_its_rate_and_times_every_message() {
     for drivers in ["cores", "threads:2"] {
@@ -114,6 +130,7 @@ fn an_open_loop_keeps_its_rate_and_times_every_message() {
         };
         assert_eq!((phase.offered_rate, phase.failed), (Some(20e3), 0));
         let corrected = phase.corrected.as_ref().expect("an open loop");
+        assert_heard(&report, &output, 0.2);
         // 20,000 a second for 0.3 s: each is sent, counted and timed once, however late.
         assert_eq!(phase.sent + phase.lag.never_attempted, 6_000, "{drivers}");
         assert_eq!(corrected.count, phase.sent, "{drivers}");
@@ -125,13 +142,22 @@ fn an_open_loop_keeps_its_rate_and_times_every_message() {
 #[test]
 fn the_main_job_measures_the_peak_and_then_half_of_it_and_writes_every_file() {
     let directory = tempfile::tempdir().expect("a directory");
-    let arguments = "--entities 5000 --warmup 100ms --duration 300ms --json a.json --html a.html --hgrm a.hgrm \
+    let arguments = "--entities 5000 --warmup 100ms --duration 300ms --hiccups 100ms --json a.json --html a.html --hgrm a.hgrm \
                      --slo rate>1 --slo max<10ns";
     let output = loadgen(
         &arguments.split_whitespace().collect::<Vec<_>>(),
         directory.path(),
     );
     let report = read_json(&directory.path().join("a.json")).expect("a report");
+    assert_heard(&report, &output, 0.1);
+    // Only on CPUs that nothing ever interrupts would spinning meet it.
+    let heard_ns = report.hiccups.as_ref().map(|heard| heard.latency.max_ns);
+    assert_eq!(
+        text(&output.stdout).contains("; a thread that only spins missed it too, with"),
+        heard_ns >= Some(10)
+    );
+    let html = std::fs::read_to_string(directory.path().join("a.html")).expect("a page");
+    assert!(html.contains("<td>machine</td>"));
     let [peak, open] = &report.phases[..] else {
         panic!("{} phases", report.phases.len())
     };
@@ -187,6 +213,19 @@ fn tokens_go_round_and_messages_fan_out() {
         report.phases[0].completed
     );
     assert_eq!(report.phases[0].failed, 0);
+}
+
+#[test]
+fn nobody_listens_to_the_machine_when_told_not_to_or_in_a_closed_loop() {
+    for line in [
+        "tell --entities 10 --rate 1k --hiccups 0s",
+        "tell --entities 10",
+    ] {
+        let (_, report, output) = run(line, &SHORT);
+        assert_eq!(report.hiccups, None, "{line}");
+        assert!(!text(&output.stdout).contains("spinning"), "{line}");
+        assert!(!text(&output.stderr).contains("listening"), "{line}");
+    }
 }
 
 #[test]
@@ -267,6 +306,7 @@ fn saturation_is_searched_for() {
         text(&output.stderr)
     );
     assert_eq!(report.phases[0].name, "saturation");
+    assert_heard(&report, &output, 0.2);
     // Beside other tests on few CPUs no rate may be sustained.
     if let Some(rate) = report.saturation_rate {
         assert_eq!(report.phases[0].offered_rate, Some(rate));
@@ -378,6 +418,11 @@ fn what_cannot_be_run_says_why() {
             &["tell", "--baseline", "nowhere.json"],
             1,
             "cannot read 'nowhere.json'",
+        ),
+        (
+            &["tell", "--rate", "1k", "--cores", "8000"],
+            1,
+            "did not start",
         ),
         (&["tell", "--cores", "0,x"], 64, "`0,2-5`"),
         (

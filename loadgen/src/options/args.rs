@@ -71,7 +71,7 @@ pub struct MessageArgs {
 #[derive(Args, Clone, Debug)]
 pub struct TimingArgs {
     /// Unmeasured time at the start of each phase, such as 500ms or 2s
-    #[arg(long, visible_alias = "warm-up", value_name = "TIME", default_value = "2s", value_parser = parse_duration,
+    #[arg(long, visible_alias = "warm-up", value_name = "TIME", default_value = "1s", value_parser = parse_duration,
           help_heading = "Timing")]
     pub warmup: Duration,
     /// Measured time of each phase, such as 8s or 1m
@@ -86,7 +86,8 @@ pub struct TimingArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
     /// Objective that decides the exit code, such as 'p99<1ms', 'p99.9<=250us', 'max<10ms' or 'rate>1M'; repeatable.
-    /// Latencies are those of the last phase, the rate is the best of all phases
+    /// Latencies are those of the last phase, the rate is the best of all phases. A miss says if the machine's own
+    /// hiccups are beyond the objective as well
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Results")]
     pub slo: Vec<Slo>,
     /// Compare with an earlier run's --json file

@@ -17,6 +17,7 @@ use crate::exit;
 /// Without a scenario it runs the main job, about 20 seconds: one million entities with zipf 0.99 keys, 80 % tells and
 /// 20 % asks, first in a closed loop for the peak rate, then in an open loop at 50 % of it for the latency. Latency is
 /// measured from the intended send time, so it is corrected for coordinated omission; the uncorrected one stands beside.
+/// Before it, threads that only spin show for 2 seconds what the machine itself does to latency (row `machine`).
 #[derive(Clone, Debug, Parser)]
 #[command(name = "loadgen", version, args_conflicts_with_subcommands = true, after_help = exit::HELP)]
 pub struct Cli {

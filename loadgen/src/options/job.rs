@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::args::{CommonArgs, Drivers, OutputArgs, TimingArgs};
 use super::balancer::Balancing;
 use super::cli::{Cli, FanOutArgs, LoadArgs, MixedArgs, ReplayArgs, RingArgs, Scenario};
-use super::pacing::{PEAK_IN_FLIGHT, Pacing, PacingArgs, Rate};
+use super::pacing::{PEAK_IN_FLIGHT, Pacing, Rate};
 use crate::arrivals::Arrivals;
 use crate::keys::KeyDistribution;
-use crate::report::{Quantity, SATURATION};
+use crate::report::{MACHINE, Quantity, SATURATION};
 use crate::units;
 
 /// Everything a run needs to know.
@@ -53,6 +53,8 @@ pub struct Load {
     pub traffic: Traffic,
     /// Who sends.
     pub drivers: Drivers,
+    /// How long the machine is listened to beforehand; zero leaves that out.
+    pub hiccups: Duration,
     /// What to measure, in this order. An open loop at a share of the peak comes after the phase that measures it.
     pub phases: Vec<PhaseSpec>,
 }
@@ -144,8 +146,8 @@ impl Setting {
 /// Flags that are each fine and contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Contradiction {
-    #[error("--arrivals belongs to an open loop: give --rate or --find-saturation as well")]
-    ArrivalsWithoutOpenLoop,
+    #[error("--{0} belongs to an open loop: give --rate or --find-saturation as well")]
+    WithoutOpenLoop(&'static str),
     #[error("--sum names the column '{0}' twice")]
     ColumnTwice(String),
     #[error("--slo '{0}': a replay measures no latency; 'rate>…' is what it can be held against")]
@@ -158,14 +160,35 @@ pub(super) enum Contradiction {
     },
 }
 
+/// How long the main job listens to the machine.
+const MAIN_HICCUPS: Duration = Duration::from_secs(2);
+/// Other open loops listen for this part of the measured time, within these bounds.
+const HICCUPS_PART: u32 = 5;
+const HICCUPS_LEAST: Duration = Duration::from_millis(200);
+const HICCUPS_MOST: Duration = Duration::from_secs(2);
+
+/// What a scenario does where no flag says otherwise.
+#[derive(Clone, Copy)]
+struct Usual {
+    pacing: Pacing,
+    /// How long an open loop listens to the machine; `None` makes it a part of the measured time.
+    hiccups: Option<Duration>,
+}
+
 impl Job {
     pub(super) fn from_cli(cli: Cli) -> Result<Job, Contradiction> {
-        let usual = Pacing::Closed {
-            in_flight: PEAK_IN_FLIGHT,
+        let usual = Usual {
+            pacing: Pacing::Closed {
+                in_flight: PEAK_IN_FLIGHT,
+            },
+            hiccups: None,
         };
-        let half = Pacing::Open {
-            rate: Rate::OfPeak(0.5),
-            arrivals: Arrivals::Poisson,
+        let half = Usual {
+            pacing: Pacing::Open {
+                rate: Rate::OfPeak(0.5),
+                arrivals: Arrivals::Poisson,
+            },
+            hiccups: Some(MAIN_HICCUPS),
         };
         let job = match cli.scenario {
             None => mixed("main", cli.main, half)?,
@@ -227,6 +250,15 @@ impl Job {
                 Setting::new("sum", replay.sums.join(", ")),
             ],
         };
+        if let Work::Load(load) = &self.work
+            && !load.hiccups.is_zero()
+        {
+            let time = units::duration(load.hiccups);
+            settings.push(Setting::new(
+                &format!("phase {MACHINE}"),
+                format!("spinning, {time} on the CPU of each core"),
+            ));
+        }
         for phase in self.phases() {
             let time = format!(
                 "{} after {} of warm-up",
@@ -296,7 +328,7 @@ fn mix_text(ask_percent: u8) -> String {
     super::cli::Mix { ask_percent }.to_string()
 }
 
-fn mixed(name: &'static str, args: MixedArgs, usual: Pacing) -> Result<Job, Contradiction> {
+fn mixed(name: &'static str, args: MixedArgs, usual: Usual) -> Result<Job, Contradiction> {
     load(name, args.load, args.mix.ask_percent, usual)
 }
 
@@ -304,9 +336,10 @@ fn load(
     name: &'static str,
     args: LoadArgs,
     ask_percent: u8,
-    usual: Pacing,
+    usual: Usual,
 ) -> Result<Job, Contradiction> {
-    let phases = phases(&args, usual)?;
+    let pacing = args.pacing.pacing(usual.pacing);
+    let hiccups = hiccups(&args, pacing, usual)?;
     let work = Work::Load(Load {
         name,
         entities: args.population.entities,
@@ -316,21 +349,20 @@ fn load(
             ask_percent,
         },
         drivers: args.drivers.drivers,
-        phases,
+        hiccups,
+        phases: phases(&args.timing, pacing),
     });
     Ok(timed(work, &args.timing, args.common))
 }
 
-fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradiction> {
-    let (warm_up, duration) = (args.timing.warmup, args.timing.duration);
+fn phases(timing: &TimingArgs, pacing: Pacing) -> Vec<PhaseSpec> {
     let phase = |name, pacing| PhaseSpec {
         name,
         pacing,
-        warm_up,
-        duration,
+        warm_up: timing.warmup,
+        duration: timing.duration,
     };
-    let pacing = pacing_of(&args.pacing, usual)?;
-    Ok(match pacing {
+    match pacing {
         Pacing::Closed { .. } => vec![phase("closed", pacing)],
         Pacing::Open {
             rate: Rate::PerSecond(_),
@@ -351,16 +383,24 @@ fn phases(args: &LoadArgs, usual: Pacing) -> Result<Vec<PhaseSpec>, Contradictio
                 phase("open", pacing),
             ]
         }
-    })
+    }
 }
 
-fn pacing_of(args: &PacingArgs, usual: Pacing) -> Result<Pacing, Contradiction> {
-    let pacing = args.pacing(usual);
+/// How long the machine is listened to, which only an open loop does: a closed one waits with the machine and does not
+/// see what it misses. Refuses the flags that belong to open loops where there is none.
+fn hiccups(args: &LoadArgs, pacing: Pacing, usual: Usual) -> Result<Duration, Contradiction> {
+    let given = args.pacing.hiccups;
     match pacing {
-        Pacing::Closed { .. } if args.arrivals.is_some() => {
-            Err(Contradiction::ArrivalsWithoutOpenLoop)
+        Pacing::Closed { .. } if args.pacing.arrivals.is_some() => {
+            Err(Contradiction::WithoutOpenLoop("arrivals"))
         }
-        _ => Ok(pacing),
+        Pacing::Closed { .. } if given.is_some() => Err(Contradiction::WithoutOpenLoop("hiccups")),
+        Pacing::Closed { .. } => Ok(Duration::ZERO),
+        Pacing::Open { .. } | Pacing::Search { .. } => {
+            let part = args.timing.duration / HICCUPS_PART;
+            let part = part.clamp(HICCUPS_LEAST, HICCUPS_MOST);
+            Ok(given.or(usual.hiccups).unwrap_or(part))
+        }
     }
 }
 

@@ -2,14 +2,19 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, value_parser};
 
 use crate::arrivals::Arrivals;
-use crate::units::{self, parse_rate};
+use crate::units::{self, parse_duration, parse_rate};
 
 /// Messages in flight per driver when a peak is measured and nothing else was asked for.
 pub(super) const PEAK_IN_FLIGHT: u32 = 256;
+
+/// How long the machine may be listened to; less would hear nothing of what happens 100 times a second.
+const HICCUPS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(60);
 
 /// The flags. At most one of `--rate`, `--closed` and `--find-saturation`.
 #[derive(Args, Clone, Debug, Default)]
@@ -36,6 +41,10 @@ pub struct PacingArgs {
     /// takes a quarter of --warmup and --duration
     #[arg(long, help_heading = "Pacing")]
     pub find_saturation: bool,
+    /// Open loop: time for which a thread on the CPU of each core only spins beforehand, to see what the machine itself
+    /// does to latency; 0 leaves it out [default: 2s in the main job, else a fifth of --duration from 200ms to 2s]
+    #[arg(long, value_name = "TIME", value_parser = parse_hiccups, conflicts_with = "closed", help_heading = "Pacing")]
+    pub hiccups: Option<Duration>,
 }
 
 /// The rate of an open loop.
@@ -114,6 +123,15 @@ impl fmt::Display for Pacing {
             Pacing::Open { rate, arrivals } => write!(f, "open loop, {rate}, {arrivals}"),
             Pacing::Search { arrivals } => write!(f, "search for saturation, {arrivals}"),
         }
+    }
+}
+
+/// Reads a time to listen to the machine, which is bounded, or none.
+fn parse_hiccups(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(time) if time.is_zero() || HICCUPS.contains(&time) => Ok(time),
+        Ok(_) => Err("it is 0, or from 10ms to 60s".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

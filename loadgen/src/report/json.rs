@@ -104,12 +104,24 @@ mod tests {
     fn a_report_survives_writing_and_reading() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("run.json");
-        let mut report = samples::main_job();
+        let mut report = samples::main_job_with_hiccups();
         report.judge(&[
             "p99<1ms".parse().expect("an objective"),
             "rate>1k".parse().expect("an objective"),
         ]);
         write_json(&report, &path).expect("written");
+        assert_eq!(read_json(&path).expect("read"), report);
+    }
+
+    #[test]
+    fn a_report_from_before_the_machine_was_listened_to_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("run.json");
+        let report = samples::main_job();
+        let mut old = serde_json::to_value(&report).expect("a report");
+        let members = old.as_object_mut().expect("an object");
+        assert!(members.remove("hiccups").is_some());
+        std::fs::write(&path, old.to_string()).expect("written");
         assert_eq!(read_json(&path).expect("read"), report);
     }
 

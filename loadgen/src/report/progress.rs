@@ -1,6 +1,6 @@
 //! The live progress line: rewritten in place on a terminal, a plain line now and then elsewhere.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Stderr, Write};
 use std::time::Duration;
 
 use crate::units;
@@ -22,12 +22,24 @@ pub struct Status {
     pub elapsed: Duration,
     /// How long it will take; `None` when that is unknown, as in a replay.
     pub total: Option<Duration>,
-    /// Whether the warm-up is still on.
-    pub is_warming_up: bool,
+    /// What is done meanwhile.
+    pub activity: Activity,
     /// Completions per second of late.
     pub rate: f64,
     /// The median and the 99th percentile so far, in nanoseconds.
     pub latency_ns: Option<(u64, u64)>,
+}
+
+/// What is done while the line is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// Threads spin on the CPUs, to see what the machine does to them; no messages are sent.
+    Listening,
+    /// Messages are sent that do not count.
+    WarmingUp,
+    /// Messages are sent and measured.
+    #[default]
+    Measuring,
 }
 
 /// Writes the line. Failures to write are ignored: progress is not worth ending a run for.
@@ -38,6 +50,16 @@ pub struct Progress<W> {
     shown_at: Option<Duration>,
     phase: String,
     has_line: bool,
+}
+
+impl Progress<Stderr> {
+    /// Progress on this process's stderr.
+    #[must_use]
+    pub fn on_stderr() -> Progress<Stderr> {
+        let stderr = std::io::stderr();
+        let is_terminal = stderr.is_terminal();
+        Progress::new(stderr, is_terminal)
+    }
 }
 
 impl<W: Write> Progress<W> {
@@ -111,15 +133,17 @@ fn line(status: &Status) -> String {
         }
     };
     let rate = format!("{:>7}/s", units::rate(status.rate));
-    let rest = match (status.is_warming_up, status.latency_ns) {
-        (true, _) => "warming up".to_owned(),
-        (false, None) => String::new(),
-        (false, Some((p50, p99))) => {
-            format!("p50 {}  p99 {}", units::latency(p50), units::latency(p99))
+    let rest = match (status.activity, status.latency_ns) {
+        (Activity::Listening, _) => "listening to the machine".to_owned(),
+        (Activity::WarmingUp, _) => format!("{rate}  warming up"),
+        (Activity::Measuring, None) => rate,
+        (Activity::Measuring, Some((p50, p99))) => {
+            let (p50, p99) = (units::latency(p50), units::latency(p99));
+            format!("{rate}  p50 {p50}  p99 {p99}")
         }
     };
     let phase: String = status.phase.chars().take(10).collect();
-    let line: String = format!("{phase:<10} {time} {rate}  {rest}")
+    let line: String = format!("{phase:<10} {time} {rest}")
         .chars()
         .take(COLUMNS)
         .collect();
@@ -135,7 +159,7 @@ mod tests {
             phase: "open".into(),
             elapsed: Duration::from_millis(elapsed_ms),
             total: Some(Duration::from_secs(10)),
-            is_warming_up: false,
+            activity: Activity::Measuring,
             rate: 1_240_000.0,
             latency_ns: Some((1_250, 240_000)),
         }
@@ -189,12 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn listening_has_no_rate() {
+        let listening = Status {
+            phase: "machine".into(),
+            elapsed: Duration::from_secs(1),
+            total: Some(Duration::from_secs(2)),
+            activity: Activity::Listening,
+            ..Status::default()
+        };
+        assert_eq!(
+            line(&listening),
+            "machine    [━━━━━━━━········]  1.0/2 s listening to the machine"
+        );
+    }
+
+    #[test]
     fn the_longest_line_fits_a_terminal() {
         let wide = Status {
             phase: "a phase with a long name".into(),
             elapsed: Duration::from_secs(86_400),
             total: Some(Duration::from_secs(604_800)),
-            is_warming_up: false,
+            activity: Activity::Measuring,
             rate: 999e9,
             latency_ns: Some((99_900_000, 999_000_000)),
         };

@@ -54,6 +54,20 @@ impl Quantity {
             Quantity::Rate => None,
         }
     }
+
+    /// Its value in nanoseconds; `None` for the rate.
+    fn of(self, latency: &LatencySummary) -> Option<f64> {
+        match self {
+            Quantity::P50 => Some(latency.p50_ns as f64),
+            Quantity::P90 => Some(latency.p90_ns as f64),
+            Quantity::P99 => Some(latency.p99_ns as f64),
+            Quantity::P99_9 => Some(latency.p99_9_ns as f64),
+            Quantity::P99_99 => Some(latency.p99_99_ns as f64),
+            Quantity::Max => Some(latency.max_ns as f64),
+            Quantity::Mean => Some(latency.mean_ns),
+            Quantity::Rate => None,
+        }
+    }
 }
 
 /// A comparison with the limit.
@@ -168,55 +182,64 @@ impl Slo {
     /// Holds a run against the objective. Latencies are those of the last phase (corrected, in a closed loop
     /// uncorrected), and count for nothing when that phase is invalid; the rate is the highest of all phases, or that
     /// of the search for saturation. A message that failed counts as later than every limit: if more failed than the
-    /// percentile leaves out, its objective is missed.
+    /// percentile leaves out, its objective is missed. Where a thread that only spins would have missed it as well, the
+    /// verdict says so and stays.
     #[must_use]
     pub fn verdict(&self, report: &Report) -> SloVerdict {
-        let verdict = |measured: String, is_met| SloVerdict {
+        let (mut measured, is_met) = self.hold_against(report);
+        if !is_met && let Some(wait) = self.missed_by_the_machine(report) {
+            let wait = self.show(wait);
+            measured += &format!("; a thread that only spins missed it too, with {wait}");
+        }
+        SloVerdict {
             objective: self.to_string(),
             measured,
             is_met,
-        };
+        }
+    }
+
+    fn hold_against(&self, report: &Report) -> (String, bool) {
         let Some(value) = self.measured(report) else {
-            return verdict("nothing".to_owned(), false);
+            return ("nothing".to_owned(), false);
         };
         let is_valid = self.quantity == Quantity::Rate
             || report.headline().is_some_and(|p| p.validity.is_valid());
         if !is_valid {
-            return verdict(format!("{} in an invalid run", self.show(value)), false);
+            return (format!("{} in an invalid run", self.show(value)), false);
         }
         let failed = report.headline().map_or(0.0, PhaseSummary::failed_share);
         if self.quantity.leaves_out().is_some_and(|out| failed > out) {
             let share = units::percent(failed);
-            return verdict(format!("{}, but {share} failed", self.show(value)), false);
+            return (format!("{}, but {share} failed", self.show(value)), false);
         }
-        let is_met = match self.bound {
+        (self.show(value), self.is_met_by(value))
+    }
+
+    fn is_met_by(&self, value: f64) -> bool {
+        match self.bound {
             Bound::Below => value < self.limit,
             Bound::AtMost => value <= self.limit,
             Bound::Above => value > self.limit,
             Bound::AtLeast => value >= self.limit,
-        };
-        verdict(self.show(value), is_met)
+        }
+    }
+
+    /// What the machine alone shows, if that is beyond the limit.
+    fn missed_by_the_machine(&self, report: &Report) -> Option<f64> {
+        let wait = self.quantity.of(&report.hiccups.as_ref()?.latency)?;
+        (!self.is_met_by(wait)).then_some(wait)
     }
 
     fn measured(&self, report: &Report) -> Option<f64> {
-        if self.quantity == Quantity::Rate && report.is_search_in_vain() {
+        if self.quantity != Quantity::Rate {
+            return self.quantity.of(report.headline()?.latency()?);
+        }
+        if report.is_search_in_vain() {
             return None;
         }
-        if self.quantity == Quantity::Rate {
-            return report
-                .saturation_rate
-                .or(report.fastest().map(|phase| phase.rate));
-        }
-        let latency: &LatencySummary = report.headline()?.latency()?;
-        Some(match self.quantity {
-            Quantity::P50 => latency.p50_ns as f64,
-            Quantity::P90 => latency.p90_ns as f64,
-            Quantity::P99 => latency.p99_ns as f64,
-            Quantity::P99_9 => latency.p99_9_ns as f64,
-            Quantity::P99_99 => latency.p99_99_ns as f64,
-            Quantity::Max => latency.max_ns as f64,
-            Quantity::Mean | Quantity::Rate => latency.mean_ns,
-        })
+        report
+            .saturation_rate
+            .or(report.fastest().map(|phase| phase.rate))
     }
 
     fn show(&self, value: f64) -> String {
@@ -318,6 +341,32 @@ mod tests {
             );
         }
         assert!(verdict("rate>1").is_met);
+    }
+
+    #[test]
+    fn an_objective_that_the_machine_misses_too_says_so() {
+        let mut report = samples::main_job_with_hiccups();
+        let latency = report.phases[1].corrected.as_mut().expect("an open loop");
+        (latency.p99_ns, latency.p99_9_ns) = (5_000_000, 7_000_000);
+        let verdict = |text: &str| text.parse::<Slo>().expect(text).verdict(&report);
+        let missed = verdict("p99.9<1ms");
+        assert!(!missed.is_met, "the objective is missed all the same");
+        assert_eq!(
+            missed.measured,
+            "7.00 ms; a thread that only spins missed it too, with 3.00 ms"
+        );
+        for (objective, measured) in [
+            ("p99.9<5ms", "7.00 ms"),
+            ("p99<1ms", "5.00 ms"),
+            ("p99.9<8ms", "7.00 ms"),
+        ] {
+            assert_eq!(verdict(objective).measured, measured, "{objective}");
+        }
+        assert!(!verdict("rate>1G").measured.contains("spins"));
+        let mut deaf = report.clone();
+        deaf.hiccups = None;
+        let slo: Slo = "p99.9<1ms".parse().expect("an objective");
+        assert_eq!(slo.verdict(&deaf).measured, "7.00 ms");
     }
 
     #[test]

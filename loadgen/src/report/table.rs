@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use super::baseline::Comparison;
-use super::model::Report;
+use super::hiccups::{EXPLANATION, waits};
+use super::model::{MACHINE, Report};
 use crate::measure::{LatencySummary, PhaseSummary};
 use crate::units::{grouped, latency, percent, rate};
 
@@ -15,8 +16,8 @@ pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
     header(report, out)?;
     if !report.phases.is_empty() {
         throughput(report, out)?;
-        latencies(report, out)?;
     }
+    latencies(report, out)?;
     if let Some(best) = report.saturation_rate {
         writeln!(
             out,
@@ -180,8 +181,13 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .map(str::to_owned),
     ];
     for phase in &report.phases {
-        rows.extend(kinds(phase).map(|(kind, summary)| latency_row(phase, kind, summary)));
+        rows.extend(kinds(phase).map(|(kind, summary)| {
+            let figures = summary.figures().map(|(_, ns)| latency(ns));
+            latency_row(&phase.name, kind, figures)
+        }));
     }
+    let machine = report.hiccups.as_ref();
+    rows.extend(machine.map(|hiccups| latency_row(MACHINE, "spinning", waits(hiccups))));
     if rows.len() == 1 {
         return Ok(());
     }
@@ -190,6 +196,9 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
         "\nLatency (from the intended send time: corrected for coordinated omission)"
     )?;
     write_rows(&rows, 2, out)?;
+    if machine.is_some() {
+        writeln!(out, "  {MACHINE}: {EXPLANATION}")?;
+    }
     let saturated: u64 = report
         .phases
         .iter()
@@ -216,10 +225,10 @@ pub(super) fn kinds(phase: &PhaseSummary) -> impl Iterator<Item = (&'static str,
     corrected.into_iter().chain(uncorrected)
 }
 
-fn latency_row(phase: &PhaseSummary, kind: &str, summary: &LatencySummary) -> [String; 8] {
-    let [p50, p90, p99, p999, p9999, max] = summary.figures().map(|(_, ns)| latency(ns));
+fn latency_row(name: &str, kind: &str, figures: [String; 6]) -> [String; 8] {
+    let [p50, p90, p99, p999, p9999, max] = figures;
     [
-        phase.name.clone(),
+        name.to_owned(),
         kind.to_owned(),
         p50,
         p90,
@@ -348,6 +357,33 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
+    }
+
+    #[test]
+    fn the_machine_stands_below_the_phases_with_its_explanation() {
+        let mut report = samples::main_job_with_hiccups();
+        let lines = |report: &Report| -> Vec<String> {
+            let text = text(report);
+            let rows = text.lines().skip_while(|line| !line.starts_with("Latency"));
+            rows.map(str::to_owned).collect()
+        };
+        let heard = lines(&report);
+        let cells: Vec<&str> = heard[5].split_whitespace().collect();
+        assert_eq!(cells[..3].join(" "), "machine spinning <", "{heard:?}");
+        assert!(heard[5].contains("< 1 µs") && heard[5].contains("3.00 ms"));
+        assert!(heard[5].ends_with("4.00 ms"), "{heard:?}");
+        assert_eq!(heard[5].chars().count(), heard[1].chars().count());
+        assert_eq!(
+            heard[6],
+            "  machine: what a thread that only spins would have shown on these CPUs just before: no server on this \
+             machine can count on better"
+        );
+        report.hiccups = None;
+        assert!(!lines(&report).iter().any(|line| line.contains("machine")));
+        // Broken off before the first phase.
+        let mut early = samples::main_job_with_hiccups();
+        early.phases.clear();
+        assert!(text(&early).contains("spinning"));
     }
 
     #[test]

@@ -18,8 +18,13 @@ pub(super) enum RunError {
     Signals(std::io::Error),
     #[error("cannot write the report: {0}")]
     Print(std::io::Error),
-    #[error("cannot start the thread of a driver: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    #[error(
+        "cannot pin a thread to CPU {0}, to listen to the machine: allow it in this process's affinity mask (taskset, \
+         cpuset), or leave that out with --hiccups 0"
+    )]
+    Pin(usize),
     #[error("an actor of the run could not be started: {0}")]
     Spawn(#[from] SpawnError),
     #[error("{0} does not answer; see the log for what holds it")]

@@ -1,6 +1,6 @@
 //! The load on sharded entities: `main`, `tell`, `ask` and `entities`.
 //!
-//! All entities are activated first, by one message each, so that the number of entities is the number of active ones;
+//! Before an open loop the machine is listened to. All entities are activated first, by one message each, so that the number of entities is the number of active ones;
 //! what that took in time and memory is reported. Then come the phases.
 
 use std::marker::PhantomData;
@@ -13,6 +13,7 @@ use super::error::RunError;
 use super::generator::Source;
 use super::interrupt::Interrupt;
 use super::lineup::{Act, ActPace, Lineup, Performed, seats};
+use super::listening::listen;
 use super::memory::resident_bytes;
 use super::payload::{Payload, WithPayload, with_payload};
 use super::session::Results;
@@ -42,6 +43,10 @@ pub(super) fn run(
     interrupt: Interrupt,
     results: &mut Results,
 ) -> Result<(), RunError> {
+    listen(load.hiccups, &job.common.pinning, &interrupt, results)?;
+    if results.is_interrupted {
+        return Ok(());
+    }
     with_payload(
         load.traffic.payload_bytes,
         Loading {

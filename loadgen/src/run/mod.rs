@@ -13,6 +13,7 @@ mod generator;
 mod interrupt;
 mod ledger;
 mod lineup;
+mod listening;
 mod load;
 mod memory;
 mod mover;

@@ -1,6 +1,6 @@
 //! A running runtime with what a phase needs around it: books on every core, a board, progress, and an end.
 
-use std::io::{IsTerminal as _, Stderr};
+use std::io::Stderr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::ledger::{DriverId, Ledger, PhaseId};
 use super::settings::effective;
 use crate::measure::{Recorder, Window};
 use crate::options::Setting;
-use crate::report::{Progress, Status};
+use crate::report::{Activity, Progress, Status};
 
 /// How long what is in flight at the end of a phase, or any answer, is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,15 +89,13 @@ impl Stage {
         interrupt: Interrupt,
     ) -> Result<Stage, RunError> {
         let runtime = builder.settings(settings.clone()).start()?;
-        let stderr = std::io::stderr();
-        let is_terminal = stderr.is_terminal();
         Ok(Stage {
             handle: runtime.handle(),
             clock: Clock::new(),
             interrupt,
             settings,
             runtime,
-            progress: Progress::new(stderr, is_terminal),
+            progress: Progress::on_stderr(),
             phases: 0,
         })
     }
@@ -189,7 +187,11 @@ impl Stage {
             phase: show.name.to_owned(),
             elapsed: now - phase.begin,
             total: show.total,
-            is_warming_up: now < phase.window.start,
+            activity: if now < phase.window.start {
+                Activity::WarmingUp
+            } else {
+                Activity::Measuring
+            },
             rate: meter.rate(now, phase.board.completed()),
             latency_ns: phase.board.latency(),
         };

@@ -2,7 +2,8 @@
 
 use super::plot::{Plot, Stroke, x_scale, y_scale};
 use super::scale::{Scale, log_ticks};
-use crate::measure::{CurvePoint, PhaseSummary};
+use crate::measure::{CurvePoint, HiccupSummary, PhaseSummary};
+use crate::report::model::MACHINE;
 use crate::units;
 
 /// The percentiles that get a grid line, as one over the share above them.
@@ -26,12 +27,16 @@ const DOTS: [(f64, &str); 5] = [
     (0.9999, "p99.99"),
 ];
 
-/// Draws all phases; `None` when no latency was recorded.
-pub(super) fn latency_plot(phases: &[PhaseSummary]) -> Option<String> {
+/// Draws all phases, and the machine's own hiccups; `None` when no latency was recorded.
+pub(super) fn latency_plot(
+    phases: &[PhaseSummary],
+    hiccups: Option<&HiccupSummary>,
+) -> Option<String> {
     let curves = || {
-        phases
+        let of_phases = phases
             .iter()
-            .flat_map(|phase| [&phase.corrected_curve, &phase.uncorrected_curve])
+            .flat_map(|phase| [&phase.corrected_curve, &phase.uncorrected_curve]);
+        of_phases.chain(hiccups.map(|hiccups| &hiccups.curve))
     };
     let values = || curves().flatten().map(|point| point.ns.max(1) as f64);
     let lowest = values().min_by(f64::total_cmp)?;
@@ -100,6 +105,13 @@ pub(super) fn latency_plot(phases: &[PhaseSummary]) -> Option<String> {
                 );
             }
         }
+    }
+    // A CPU without any gap has no curve.
+    if let Some(heard) = hiccups.filter(|heard| !heard.curve.is_empty()) {
+        let curve = heard.curve.iter();
+        let points: Vec<_> = curve.map(|point| place(point, last, x, y)).collect();
+        let name = format!("{MACHINE}: a thread that only spins");
+        plot.curve(&points, phases.len(), Stroke::Dotted, &name);
     }
     Some(plot.finish())
 }

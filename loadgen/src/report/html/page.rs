@@ -6,7 +6,8 @@ use super::latency_plot::latency_plot;
 use super::markup::{Escaped, utc};
 use super::throughput_plot::throughput_plot;
 use crate::measure::PhaseSummary;
-use crate::report::model::{ReplayReport, Report};
+use crate::report::hiccups::{EXPLANATION, waits};
+use crate::report::model::{MACHINE, ReplayReport, Report};
 use crate::report::table::kinds;
 use crate::units::{grouped, latency, rate};
 
@@ -18,7 +19,7 @@ pub fn page(report: &Report) -> String {
     let headline = headline(report);
     let mut body = head(report, &headline);
     body += &tiles(report);
-    if let Some(plot) = latency_plot(&report.phases) {
+    if let Some(plot) = latency_plot(&report.phases, report.hiccups.as_ref()) {
         body += &card(
             "Latency by percentile",
             "Hover over a dot for its value. Each nine has the same width.",
@@ -156,7 +157,7 @@ fn card(title: &str, text: &str, content: &str) -> String {
 }
 
 fn figures(report: &Report) -> String {
-    if report.phases.is_empty() {
+    if report.phases.is_empty() && report.hiccups.is_none() {
         return String::new();
     }
     let mut html = String::from(
@@ -194,28 +195,34 @@ fn figures(report: &Report) -> String {
             );
         }
         for (at, row) in rows.iter().enumerate() {
-            let first = if at == 0 {
-                first.clone()
-            } else {
-                Default::default()
+            let (class, first) = match at {
+                0 => ("", first.clone()),
+                _ => (" class=\"more\"", Default::default()),
             };
-            html += if at == 0 {
-                "<tr>"
-            } else {
-                "<tr class=\"more\">"
-            };
-            for (column, cell) in first.iter().chain(row).enumerate() {
-                let class = match column {
-                    0 => "",
-                    4 => " class=\"apart\"",
-                    _ => " class=\"number\"",
-                };
-                let _ = write!(html, "<td{class}>{}</td>", Escaped(cell));
-            }
-            html += "</tr>\n";
+            html += &figure_row(class, first.iter().chain(row));
         }
     }
-    html + "</tbody>\n</table></div>\n</section>\n"
+    let mut explanation = String::new();
+    if let Some(hiccups) = &report.hiccups {
+        let first = [MACHINE, "", "", "", "spinning"].map(str::to_owned);
+        html += &figure_row("", first.iter().chain(&waits(hiccups)));
+        let text = format!("{MACHINE}: {EXPLANATION}.");
+        explanation = format!("<p class=\"note\">{}</p>\n", Escaped(&text));
+    }
+    html + "</tbody>\n</table></div>\n" + &explanation + "</section>\n"
+}
+
+fn figure_row<'a>(class: &str, cells: impl Iterator<Item = &'a String>) -> String {
+    let mut html = format!("<tr{class}>");
+    for (column, cell) in cells.enumerate() {
+        let class = match column {
+            0 => "",
+            4 => " class=\"apart\"",
+            _ => " class=\"number\"",
+        };
+        let _ = write!(html, "<td{class}>{}</td>", Escaped(cell));
+    }
+    html + "</tr>\n"
 }
 
 fn replay(replay: &ReplayReport) -> String {
@@ -366,6 +373,27 @@ mod tests {
             2 * (3 + 3),
             "three latency and three throughput curves"
         );
+    }
+
+    #[test]
+    fn the_machine_has_a_row_a_curve_and_an_explanation() {
+        let mut report = samples::main_job_with_hiccups();
+        report.judge(&["p99.9<1us".parse().expect("an objective")]);
+        let html = page(&report);
+        assert_balanced(&html);
+        for part in [
+            "<tr><td>machine</td>",
+            "<td class=\"apart\">spinning</td><td class=\"number\">&lt; 1 µs</td>",
+            "<td class=\"number\">3.00 ms</td>",
+            "no server on this machine can count on better",
+            "machine: a thread that only spins</li>",
+            "; a thread that only spins missed it too, with 3.00 ms",
+        ] {
+            assert!(html.contains(part), "{part} is missing");
+        }
+        report.hiccups = None;
+        report.slos.clear();
+        assert!(!page(&report).contains("spin"));
     }
 
     #[test]

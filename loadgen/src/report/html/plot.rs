@@ -19,7 +19,7 @@ const COLOURS: usize = 6;
 pub(super) enum Stroke {
     Solid,
     Dashed,
-    /// A thin dotted line for what was wanted instead of measured.
+    /// A thin dotted line for what the measured is held against.
     Dotted,
 }
 
