@@ -2,6 +2,7 @@
 
 use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::guard::drop_guarded;
+use super::ingress::{Ingress, JobQueue, ingress};
 use super::local::Local;
 use super::mailbox::{Mailbox, Stored};
 use super::model::Actor;
@@ -14,7 +15,6 @@ use super::task::{CatchPanic, Detached};
 use crate::base::ids::CoreId;
 use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -99,16 +99,10 @@ fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
     Box::new(Call(work))
 }
 
-/// The way into one core.
-pub(crate) struct Entry {
-    jobs: Sender<CoreJob>,
-    doorbell: Arc<Doorbell>,
-}
-
 /// What all handles of a runtime share.
 pub(crate) struct Gate {
     /// One for each core; the last may be that of the coordination core.
-    entries: Vec<Entry>,
+    entries: Vec<Ingress>,
     data_cores: usize,
     /// The next handle's core.
     next: AtomicUsize,
@@ -122,16 +116,11 @@ impl Gate {
         doorbells: Vec<Arc<Doorbell>>,
         data_cores: usize,
         depth: usize,
-    ) -> (Arc<Gate>, Vec<Receiver<CoreJob>>) {
-        let mut receivers = Vec::new();
-        let entries = doorbells
+    ) -> (Arc<Gate>, Vec<JobQueue>) {
+        let (entries, queues) = doorbells
             .into_iter()
-            .map(|doorbell| {
-                let (jobs, receiver) = bounded(depth);
-                receivers.push(receiver);
-                Entry { jobs, doorbell }
-            })
-            .collect();
+            .map(|doorbell| ingress(doorbell, depth))
+            .unzip();
         let gate = Gate {
             entries,
             data_cores,
@@ -139,7 +128,7 @@ impl Gate {
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
         };
-        (Arc::new(gate), receivers)
+        (Arc::new(gate), queues)
     }
 
     /// From now on nothing is let in.
@@ -161,17 +150,12 @@ impl Gate {
         let Some(entry) = self.entries.get(core.index()) else {
             return Err((Rejection::NoSuchActor, job));
         };
-        match entry.jobs.try_send(job) {
-            Ok(()) => {
-                entry.doorbell.ring();
-                Ok(())
-            }
-            Err(TrySendError::Full(job)) => Err((Rejection::IngressFull, job)),
-            Err(TrySendError::Disconnected(job)) if self.closed.load(Ordering::Relaxed) => {
-                Err((Rejection::ShuttingDown, job))
-            }
-            Err(TrySendError::Disconnected(job)) => Err((Rejection::CoreDied, job)),
-        }
+        let gone = if self.closed.load(Ordering::Relaxed) {
+            Rejection::ShuttingDown
+        } else {
+            Rejection::CoreDied
+        };
+        entry.submit(job, gone)
     }
 
     fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {

@@ -16,6 +16,7 @@ pub mod entity_id;
 pub mod guard;
 pub mod handle;
 mod held;
+pub mod ingress;
 mod items;
 pub mod local;
 pub mod mailbox;

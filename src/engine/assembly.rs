@@ -8,7 +8,8 @@ use crate::actor::batch::{Batch, MAX_SHARDS};
 use crate::actor::control::Control;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
-use crate::actor::handle::{CoreJob, Gate, Handle};
+use crate::actor::handle::{Gate, Handle};
+use crate::actor::ingress::JobQueue;
 use crate::actor::local::{Clock, Limits, LocalSetup};
 use crate::actor::model::Actor;
 use crate::actor::reference::{Home, Region};
@@ -21,7 +22,6 @@ use crate::mesh::lane::{LaneDepths, Port, connect};
 use crate::sharding::coordinator::Coordinator;
 use crate::sharding::settings::CoordinatorSettings;
 use crate::sharding::topology::{Allocation, Topology, TopologyError};
-use crossbeam_channel::Receiver;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ pub(crate) struct EngineSeed {
     limits: Limits,
     topology: Arc<Topology>,
     port: Port<Control, Box<dyn Batch>>,
-    jobs: Receiver<CoreJob>,
+    jobs: JobQueue,
     gate: Arc<Gate>,
     regions: Arc<Regions>,
     coordinator: CoordinatorSettings,

@@ -16,6 +16,7 @@ use crate::actor::batch::Batch;
 use crate::actor::control::Control;
 use crate::actor::guard::{drop_guarded, guarded};
 use crate::actor::handle::CoreJob;
+use crate::actor::ingress::JobQueue;
 use crate::actor::local::{Local, LocalSetup, TimerEvent};
 use crate::actor::mutant::Mutant;
 use crate::actor::refusal::{AskError, Rejection, Uncertainty};
@@ -27,7 +28,6 @@ use crate::base::time::Time;
 use crate::mesh::lane::{LaneClass, Unsent};
 use crate::sharding::handoff::Handoff;
 use crate::sharding::topology::MoveId;
-use crossbeam_channel::Receiver;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -64,7 +64,7 @@ pub(crate) struct Turn {
 /// One core.
 pub(crate) struct Engine {
     pub(super) local: Rc<RefCell<Local>>,
-    jobs: Receiver<CoreJob>,
+    jobs: JobQueue,
     pub(super) handoff: Handoff,
     /// Sealed shards whose entities are being shipped, a part in each turn.
     pub(super) shipping: Vec<super::handover::Shipping>,
@@ -88,7 +88,7 @@ pub(crate) struct Engine {
 /// What the engine of a core starts with.
 pub(crate) struct EngineSetup {
     pub(crate) local: LocalSetup,
-    pub(crate) jobs: Receiver<CoreJob>,
+    pub(crate) jobs: JobQueue,
     pub(crate) data_cores: usize,
     /// Where the coordination core is among the cores.
     pub(crate) coordinator_core: CoreId,
@@ -403,7 +403,7 @@ impl Engine {
     fn take_jobs(&mut self, local: &mut Local) -> bool {
         let mut moved = false;
         for _ in 0..JOBS_PER_TURN {
-            let Ok(job) = self.jobs.try_recv() else { break };
+            let Some(job) = self.jobs.next() else { break };
             moved = true;
             let ran = guarded(|| job.run(local));
             if let Err(panic) = &ran {
@@ -459,8 +459,13 @@ impl Engine {
         self.jobs.is_empty()
     }
 
+    /// Refuses the jobs that come from now on; for the end.
+    pub(super) fn close_queue(&self) {
+        self.jobs.close(self.ended);
+    }
+
     pub(super) fn next_job(&self) -> Option<CoreJob> {
-        self.jobs.try_recv().ok()
+        self.jobs.next()
     }
 
     /// Polls the futures that have been woken. While one is polled nothing of the core is borrowed, so that it can use

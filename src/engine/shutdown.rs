@@ -162,6 +162,7 @@ impl Drop for Engine {
         if let Err(panic) = swept {
             tracing::error!(panic, "what was left on a core could not be put in order");
         }
+        self.close_queue();
         // Out first: what a destructor does may need the core.
         let Ok((futures, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {
