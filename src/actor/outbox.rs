@@ -94,9 +94,30 @@ impl Local {
                 if self.port.doorbell(core).ring() {
                     self.trace(TraceEvent::Wake { core });
                 }
+                if self.port.doorbell(core).is_gone() {
+                    self.take_back(core);
+                }
             }
         }
         any
+    }
+
+    /// Makes dead letters of what was sent to a core while that was about to go.
+    #[cold]
+    #[inline(never)]
+    fn take_back(&mut self, to: CoreId) {
+        let why = self.why_gone();
+        while let Some(mut batch) = self.port.take_back(to) {
+            batch.reject(self, why);
+        }
+    }
+
+    fn why_gone(&self) -> Rejection {
+        if self.draining || self.stopping {
+            Rejection::ShuttingDown
+        } else {
+            Rejection::CoreDied
+        }
     }
 
     fn take_open(&mut self, to: CoreId, open: OpenBatch) {
@@ -168,11 +189,7 @@ impl Local {
                 target.stops.clear();
             }
         }
-        let why = if self.draining || self.stopping {
-            Rejection::ShuttingDown
-        } else {
-            Rejection::CoreDied
-        };
+        let why = self.why_gone();
         batch.reject(self, why);
     }
 

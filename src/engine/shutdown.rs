@@ -158,6 +158,9 @@ impl Engine {
 impl Drop for Engine {
     /// Drops what users have brought along piece by piece, since two panics at once would end the process.
     fn drop(&mut self) {
+        if let Ok(local) = self.local.try_borrow() {
+            local.port.doorbell(local.core).announce_end();
+        }
         let swept = guarded(|| self.sweep());
         if let Err(panic) = swept {
             tracing::error!(panic, "what was left on a core could not be put in order");

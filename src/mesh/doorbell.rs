@@ -14,6 +14,7 @@ use std::task::Waker;
 pub struct Doorbell {
     asleep: AtomicBool,
     rings: AtomicU64,
+    gone: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -53,6 +54,20 @@ impl Doorbell {
     #[must_use]
     pub fn rings(&self) -> u64 {
         self.rings.load(Ordering::Relaxed)
+    }
+
+    /// Announces that the core takes nothing any more. It must look at its lanes once more afterwards; who puts something
+    /// in later sees it after having rung.
+    pub fn announce_end(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the core takes nothing any more.
+    #[inline]
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Forgets how to wake the core; for its end.

@@ -66,6 +66,8 @@ struct Peer<C, B> {
 #[derive(Debug)]
 struct Ends<T> {
     there: Sender<T>,
+    /// For what was put in when the peer was gone; nobody takes from here while it lives.
+    left: Receiver<T>,
     here: Receiver<T>,
 }
 
@@ -97,10 +99,12 @@ fn pair<C, B>(depths: LaneDepths) -> (Peer<C, B>, Peer<C, B>) {
         (
             Ends {
                 there: to_high,
-                here: at_low,
+                left: at_high.clone(),
+                here: at_low.clone(),
             },
             Ends {
                 there: to_low,
+                left: at_low,
                 here: at_high,
             },
         )
@@ -151,6 +155,9 @@ impl<C, B> Port<C, B> {
     /// # Errors
     /// The message, if the lane is full or the core is gone.
     pub fn send_control(&self, to: CoreId, message: C) -> Result<(), Unsent<C>> {
+        if self.doorbell(to).is_gone() {
+            return Err(Unsent::Gone(message));
+        }
         give_back(self.peer(to).control.there.try_send(message))
     }
 
@@ -162,6 +169,9 @@ impl<C, B> Port<C, B> {
     /// # Panics
     /// For [`LaneClass::Control`], which carries no batches.
     pub fn send_batch(&self, to: CoreId, class: LaneClass, batch: B) -> Result<(), Unsent<B>> {
+        if self.doorbell(to).is_gone() {
+            return Err(Unsent::Gone(batch));
+        }
         let peer = self.peer(to);
         give_back(match class {
             LaneClass::Replies => peer.replies.there.try_send(batch),
@@ -185,6 +195,16 @@ impl<C, B> Port<C, B> {
             LaneClass::Requests => next(&peer.requests.here),
             LaneClass::Control => None,
         }
+    }
+
+    /// Takes a batch back that has been sent to a core that was gone by then; to be called after its bell has been rung.
+    ///
+    /// A bounded channel of crossbeam keeps what lies in it when its receiver is dropped, until its last sender is gone
+    /// too, and whoever waits for that would wait as long.
+    #[must_use]
+    pub fn take_back(&self, to: CoreId) -> Option<B> {
+        let peer = self.peer(to);
+        next(&peer.requests.left).or_else(|| next(&peer.replies.left))
     }
 
     /// Gives an emptied batch back to the core that sent it, together with others as soon as there are enough of them;
@@ -249,6 +269,12 @@ impl<C, B> Port<C, B> {
         self.peers[core.index()]
             .as_ref()
             .expect("a core has no lane to itself")
+    }
+}
+
+impl<C, B> Drop for Port<C, B> {
+    fn drop(&mut self) {
+        self.doorbells[self.me.index()].announce_end();
     }
 }
 
