@@ -213,6 +213,70 @@ fn a_core_queues_no_more_than_its_budget() {
     });
 }
 
+/// Many batches wait in the lanes towards a core whose budget is full. It looks for room before each of them, so that it
+/// takes at most one too many; the others stay in the lanes, and what does not fit there with their senders.
+#[test]
+fn a_core_without_budget_takes_one_batch_too_many_and_no_more() {
+    check_seeds(10, |builder| {
+        let (budget, batch, lane, outbox) = (20, 8, 6, 64);
+        let bounds = Bounds {
+            queued_messages: budget,
+            batch_messages: batch,
+            lane_batches: lane,
+            outbox_messages: outbox,
+            ..Bounds::default()
+        };
+        let mut sim = builder.cores(3).bounds(bounds).start();
+        let (actor, got) = napping(&mut sim, Mailbox::unbounded());
+        let mut accepted = 0;
+        let mut refused = 0;
+        for _ in 0..4 {
+            for core in [CoreId(1), CoreId(2)] {
+                let sent = sim.handle().run_on(core, move |scope| async move {
+                    (0..200)
+                        .filter(|number| scope.try_tell(actor, Msg::Keep(*number)).is_ok())
+                        .count()
+                });
+                let sent = sim.run_until(sent).unwrap().unwrap();
+                accepted += sent;
+                refused += 200 - sent;
+            }
+            sim.run_for(Duration::from_micros(200));
+            let stats = sim.stats();
+            let core = &stats.cores[0];
+            assert!(core.queued_messages <= budget + batch, "{core:?}");
+            // What overflows is what the last batch brought beyond the budget.
+            assert!(core.dead_letters_total() < batch as u64, "{core:?}");
+        }
+        let stats = sim.stats();
+        let core = &stats.cores[0];
+        assert!(core.queued_messages >= budget, "{core:?}");
+        let waiting = |from| {
+            core.lanes
+                .iter()
+                .find(|known| known.from == from)
+                .unwrap()
+                .requests
+        };
+        assert_eq!(
+            [waiting(CoreId(1)), waiting(CoreId(2))],
+            [lane, lane],
+            "full lanes"
+        );
+        assert!(refused > 0, "the senders hear of it");
+        sim.run_for(Duration::from_millis(50));
+        assert!(sim.run_until_idle());
+        // While it works the rest off, its budget is full again and again.
+        let lost = sim.stats().cores[0].dead_letters_total() as usize;
+        assert_eq!(
+            got.lock().unwrap().len() + lost,
+            accepted,
+            "the rest was handled"
+        );
+        sim
+    });
+}
+
 /// Sends to itself while others wait for room in its mailbox, in which a message that it has taken out leaves some.
 struct Hasty(Arc<Mutex<Vec<u32>>>);
 
