@@ -58,7 +58,7 @@ impl Local {
     #[inline]
     pub(crate) fn accept<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
         let envelope = Extra::envelope(&extra);
-        if let Err(refused) = self.store(to, message, extra, Room::Bounded) {
+        if let Err(refused) = self.store(to, message, extra, Room::FromLane) {
             self.dead_letter(refused.why, envelope, refused.message);
         }
     }
@@ -77,9 +77,8 @@ impl Local {
         let Some(cell) = self.cells.get(to) else {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
-        if room == Room::Bounded
-            && (cell.queue.len() >= cell.capacity || !has_room || cell.has_waiting)
-        {
+        let is_full = cell.queue.len() >= cell.capacity || cell.has_waiting;
+        if room != Room::Reserved && is_full || room == Room::Bounded && !has_room {
             return self.store_when_full(to, message, extra);
         }
         let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {

@@ -114,6 +114,8 @@ impl Extra {
 pub(crate) enum Room {
     /// It needs room like any other.
     Bounded,
+    /// It came through a lane, whose room is set aside from the budget: only the mailbox may be full.
+    FromLane,
     /// Its room was reserved when it was asked for: replies, results, what moves with its shard.
     Reserved,
 }

@@ -360,7 +360,14 @@ impl Local {
         let hosted = self.region_states[usize::from(number)].hosted[shard.index()];
         let envelope = Extra::envelope(&extra);
         let stored = if hosted {
-            self.store_for_entity::<I, M>(number, shard, id.as_key(), message, extra, Room::Bounded)
+            self.store_for_entity::<I, M>(
+                number,
+                shard,
+                id.as_key(),
+                message,
+                extra,
+                Room::FromLane,
+            )
         } else {
             // Only a sender that broke the order of a move gets here; its message is passed on, not lost.
             self.route_to_entity::<I, M>(

@@ -245,8 +245,6 @@ fn a_core_without_budget_takes_one_batch_too_many_and_no_more() {
             let stats = sim.stats();
             let core = &stats.cores[0];
             assert!(core.queued_messages <= budget + batch, "{core:?}");
-            // What overflows is what the last batch brought beyond the budget.
-            assert!(core.dead_letters_total() < batch as u64, "{core:?}");
         }
         let stats = sim.stats();
         let core = &stats.cores[0];
@@ -266,13 +264,8 @@ fn a_core_without_budget_takes_one_batch_too_many_and_no_more() {
         assert!(refused > 0, "the senders hear of it");
         sim.run_for(Duration::from_millis(50));
         assert!(sim.run_until_idle());
-        // While it works the rest off, its budget is full again and again.
-        let lost = sim.stats().cores[0].dead_letters_total() as usize;
-        assert_eq!(
-            got.lock().unwrap().len() + lost,
-            accepted,
-            "the rest was handled"
-        );
+        // While it works that off, its budget is full again and again.
+        assert_eq!(got.lock().unwrap().len(), accepted, "nothing is lost");
         sim
     });
 }
