@@ -154,6 +154,7 @@ impl Engine {
     }
 
     /// The time now, by the driver's clock.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "for parking"))]
     pub(crate) fn now(&self) -> Time {
         self.local.borrow().clock.now()
     }

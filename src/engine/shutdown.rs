@@ -77,6 +77,10 @@ impl Engine {
 
     /// The end of a core whose engine has panicked: as far as its state allows, what it would do at its stop. Whoever
     /// asked for something here hears that it is gone, and the coordination core that this core is.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only real threads die")
+    )]
     pub(crate) fn die(&mut self) {
         let shared = self.local.clone();
         if let Err(panic) = guarded(|| self.stop_because(&shared, Rejection::CoreDied)) {
@@ -96,6 +100,10 @@ impl Engine {
 
     /// For a core that dies: puts into the lanes what it still owes to others, as far as there is room. Returns whether
     /// that was all.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only real threads die")
+    )]
     pub(crate) fn settle_up(&mut self) -> bool {
         let local = &mut *self.local.borrow_mut();
         local.flush();
