@@ -121,27 +121,33 @@ impl<R: Message> AnyAskTable for AskTable<R> {
 impl Local {
     /// The table for replies of a type, and its number.
     pub(crate) fn ask_table_mut<R: Message>(&mut self) -> (u16, &mut AskTable<R>) {
-        let number = match self.ask_table_ids.get(&TypeId::of::<R>()) {
-            Some(number) => *number,
-            None => {
-                let number = self.ask_tables.len() as u16;
-                let outgoing = Outgoing::new(self.port.cores());
-                let table = AskTable::<R> {
-                    slots: Paged::default(),
-                    free: NIL,
-                    fresh: 0,
-                    outgoing,
-                };
-                self.ask_tables.push(TypedBox::new(Box::new(table)));
-                self.ask_table_ids.insert(TypeId::of::<R>(), number);
-                number
-            }
+        let wanted = TypeId::of::<R>();
+        let number = match self.last_ask_table {
+            Some((known, number)) if known == wanted => number,
+            _ => self.find_ask_table::<R>(wanted),
         };
         let table = self.ask_tables[usize::from(number)].get_mut();
         (
             number,
             table.unwrap_or_else(|| unreachable!("tables are numbered by type")),
         )
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_ask_table<R: Message>(&mut self, wanted: TypeId) -> u16 {
+        let number = *self.ask_table_ids.entry(wanted).or_insert_with(|| {
+            let table = AskTable::<R> {
+                slots: Paged::default(),
+                free: NIL,
+                fresh: 0,
+                outgoing: Outgoing::new(self.port.cores()),
+            };
+            self.ask_tables.push(TypedBox::new(Box::new(table)));
+            (self.ask_tables.len() - 1) as u16
+        });
+        self.last_ask_table = Some((wanted, number));
+        number
     }
 
     /// Sends a message with a reply address in it; `sink` gets the outcome, now or later, exactly once.

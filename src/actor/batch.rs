@@ -118,6 +118,31 @@ impl<M: Message> Batch for ActorBatch<M> {
     }
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        if !self.notes.is_empty() {
+            return self.deliver_noted(local);
+        }
+        self.items.drain().for_each(|(address, message)| {
+            let (to, envelope) = address.off();
+            local.accept(to, message, Extra::of(envelope));
+        });
+    }
+
+    fn reuse(mut self: Box<Self>, local: &mut Local) {
+        self.items.fetch();
+        local.class_mut::<M>().outgoing.reuse(self);
+    }
+
+    fn reject(&mut self, local: &mut Local, why: Rejection) {
+        fail_notes(&mut self.notes, local, why);
+        for (address, message) in self.items.drain() {
+            local.dead_letter(why, address.off().1, message);
+        }
+    }
+}
+
+impl<M: Message> ActorBatch<M> {
+    #[cold]
+    fn deliver_noted(&mut self, local: &mut Local) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
         for (at, (address, message)) in (0..).zip(self.items.drain()) {
             let (to, envelope) = address.off();
@@ -135,18 +160,6 @@ impl<M: Message> Batch for ActorBatch<M> {
             if let Note::Stop(cell) = note {
                 local.stop_in_order::<M>(cell);
             }
-        }
-    }
-
-    fn reuse(mut self: Box<Self>, local: &mut Local) {
-        self.items.fetch();
-        local.class_mut::<M>().outgoing.reuse(self);
-    }
-
-    fn reject(&mut self, local: &mut Local, why: Rejection) {
-        fail_notes(&mut self.notes, local, why);
-        for (address, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
         }
     }
 }
@@ -211,6 +224,40 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
     /// Ids bring code of the user's along (`Hash`, `Eq`, `Clone`, destructors). A panic there takes one message down, and
     /// what comes behind it in the batch is delivered all the same.
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        if !self.notes.is_empty() {
+            return self.deliver_noted(local);
+        }
+        let region = self.region;
+        let mut items = self.items.drain();
+        while let Err(panic) = guarded(|| {
+            for (address, id, message) in items.by_ref() {
+                let (shard, envelope) = address.off();
+                local.accept_for_entity(region, shard, id, message, Extra::of(envelope));
+            }
+        }) {
+            local.region_fault(region, &panic);
+        }
+    }
+
+    fn reuse(mut self: Box<Self>, local: &mut Local) {
+        self.items.fetch();
+        if let Some(region) = local.region_mut::<I, M>(self.region) {
+            region.outgoing.reuse(self);
+        }
+    }
+
+    fn reject(&mut self, local: &mut Local, why: Rejection) {
+        fail_notes(&mut self.notes, local, why);
+        for (address, id, message) in self.items.drain() {
+            local.dead_letter(why, address.off().1, message);
+            drop_guarded(id);
+        }
+    }
+}
+
+impl<I: EntityId, M: Message> EntityBatch<I, M> {
+    #[cold]
+    fn deliver_noted(&mut self, local: &mut Local) {
         let region = self.region;
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
         let mut items = (0..).zip(self.items.drain());
@@ -234,21 +281,6 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
             if let Note::Last(last) = note {
                 local.lasts.push(last);
             }
-        }
-    }
-
-    fn reuse(mut self: Box<Self>, local: &mut Local) {
-        self.items.fetch();
-        if let Some(region) = local.region_mut::<I, M>(self.region) {
-            region.outgoing.reuse(self);
-        }
-    }
-
-    fn reject(&mut self, local: &mut Local, why: Rejection) {
-        fail_notes(&mut self.notes, local, why);
-        for (address, id, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
-            drop_guarded(id);
         }
     }
 }

@@ -184,6 +184,7 @@ pub struct Local {
     last_class: Option<(TypeId, u16)>,
     pub(crate) kinds: Vec<Kind>,
     kind_ids: AHashMap<TypeId, u16>,
+    last_kind: Option<(TypeId, u16)>,
     /// What waits in all mailboxes.
     pub(crate) queued: Budget,
     /// Actors to be stopped because code of theirs failed outside of their activation.
@@ -205,6 +206,7 @@ pub struct Local {
 
     pub(crate) ask_tables: Vec<TypedBox<dyn AnyAskTable>>,
     pub(crate) ask_table_ids: AHashMap<TypeId, u16>,
+    pub(crate) last_ask_table: Option<(TypeId, u16)>,
     pub(crate) open_asks: usize,
 
     pub(crate) timers: TimerWheel<TimerEvent>,
@@ -263,6 +265,7 @@ impl Local {
             last_class: None,
             kinds: Vec::new(),
             kind_ids: AHashMap::default(),
+            last_kind: None,
             queued: Budget::new(setup.limits.queued_messages, setup.limits.queued_bytes),
             limits: setup.limits,
             faulty: Vec::new(),
@@ -277,6 +280,7 @@ impl Local {
             port: setup.port,
             ask_tables: Vec::new(),
             ask_table_ids: AHashMap::default(),
+            last_ask_table: None,
             open_asks: 0,
             timers: TimerWheel::default(),
             handle: setup.handle,
@@ -331,8 +335,19 @@ impl Local {
     }
 
     /// The number of an actor type on this core.
+    #[inline]
     pub(crate) fn kind_id<A: 'static>(&mut self) -> u16 {
-        *self.kind_ids.entry(TypeId::of::<A>()).or_insert_with(|| {
+        let wanted = TypeId::of::<A>();
+        match self.last_kind {
+            Some((known, kind)) if known == wanted => kind,
+            _ => self.find_kind::<A>(wanted),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_kind<A: 'static>(&mut self, wanted: TypeId) -> u16 {
+        let kind = *self.kind_ids.entry(wanted).or_insert_with(|| {
             self.kinds.push(Kind {
                 name: std::any::type_name::<A>(),
                 messages: 0,
@@ -343,7 +358,9 @@ impl Local {
                 longest: Duration::ZERO,
             });
             (self.kinds.len() - 1) as u16
-        })
+        });
+        self.last_kind = Some((wanted, kind));
+        kind
     }
 
     /// Whether the budget of queued messages has room, so that lanes may be drained.
