@@ -133,6 +133,7 @@ fn main() {
         let name = format!("setting: turn {turn_messages}, tell across");
         let settings = || Settings {
             turn_messages,
+            activation_messages: turn_messages.min(hot().activation_messages),
             ..hot()
         };
         row(&name, "M messages/s", &mut || {

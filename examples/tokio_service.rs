@@ -172,12 +172,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         counters,
         backend,
     };
-    tokio.block_on(run(&args, service))?;
-
-    // First the connections have ended, now the runtime does: whatever was accepted is still handled. It blocks, so not
-    // inside `block_on`.
-    println!("shut down, drained: {}", runtime.shutdown().drained);
-    Ok(())
+    tokio.block_on(async {
+        let served = run(&args, service).await;
+        // First the connections have ended, now the runtime does: whatever was accepted is still handled. It is awaited,
+        // so that tokio goes on meanwhile, and with it what the actors have running there.
+        let report = runtime.shutdown_async().await;
+        println!("shut down, drained: {}", report.drained);
+        served
+    })
 }
 
 /// Accepts until the clients are through or Ctrl-C, then lets the open connections finish what they are about.

@@ -95,8 +95,8 @@
 //! | `ask` | answered | the reply, or an [`AskError`] |
 //!
 //! Delivery is at most once, and in order for each pair of sender and receiver; a sender is an actor, a future, or one
-//! clone of a handle. Replies may overtake tells. An ask has 5 s unless `ask_within` says otherwise, and ends in one of
-//! three ways:
+//! clone of a handle. Replies may overtake tells. An ask has the time of [`Settings::ask_timeout`], 5 s,
+//! unless `ask_within` says otherwise, and ends in one of three ways:
 //!
 //! | outcome | means | may it be repeated? |
 //! |---|---|---|
@@ -203,7 +203,7 @@
 //! | messages for a shard that moves | [`Settings::outbox_messages`] | [`Rejection::Moving`] at the call |
 //! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`] |
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
-//! | futures on a core | one million | [`TaskError::TooManyTasks`] |
+//! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |

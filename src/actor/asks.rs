@@ -18,9 +18,6 @@ use crate::wire::message::Message;
 use std::any::TypeId;
 use std::time::Duration;
 
-/// The time an ask waits for its reply unless told otherwise.
-pub const DEFAULT_ASK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What to do with the outcome of an ask.
 pub(crate) type Sink<R> = Box<dyn FnOnce(&mut Local, Result<R, AskError>)>;
 

@@ -9,8 +9,9 @@ use std::future::Future;
 
 /// An actor that awaits in its handler. Wrapped in [`Awaiting`] it is an [`Actor`].
 ///
-/// While a handler awaits, this actor's mailbox waits and nothing else does. A handler has 10 s; one that
-/// takes longer is dropped, and the actor fails.
+/// While a handler awaits, this actor's mailbox waits and nothing else does. A handler has the time of
+/// [`Settings::async_deadline`](crate::Settings::async_deadline), 10 s by default; one that takes longer is dropped, and
+/// the actor fails.
 ///
 /// ```
 /// use corecast::{AsyncActor, Awaiting, Fault, Next, ReplyTo, Scope};

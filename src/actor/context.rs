@@ -1,6 +1,5 @@
 //! What a handler can do.
 
-use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::cell::EntityPlace;
 use super::guard::{drop_guarded, guarded};
 use super::handle::Handle;
@@ -196,7 +195,8 @@ impl<'a, A: Actor> Context<'a, A> {
         self.local.reply(to, reply);
     }
 
-    /// Asks, and has the outcome sent to this actor as a message; the mailbox keeps moving meanwhile. Waits 5 s.
+    /// Asks, and has the outcome sent to this actor as a message; the mailbox keeps moving meanwhile. Waits as
+    /// long as [`Settings::ask_timeout`](crate::Settings::ask_timeout) says, 5 s by default.
     ///
     /// `make` puts the reply address into the message, `then` turns the outcome into a message of this actor. Room for
     /// that message is reserved, so it is never refused.
@@ -209,7 +209,7 @@ impl<'a, A: Actor> Context<'a, A> {
         make: impl FnOnce(ReplyTo<R>) -> D::Msg,
         then: impl FnOnce(Result<R, AskError>) -> A::Msg + 'static,
     ) {
-        self.ask_within(DEFAULT_ASK_TIMEOUT, to, make, then);
+        self.ask_within(self.local.limits.ask_timeout, to, make, then);
     }
 
     /// Like [`ask`](Context::ask), with a time to wait of your own.
@@ -333,13 +333,14 @@ impl<'a, A: Actor> Context<'a, A> {
     }
 
     /// Suspends this actor's mailbox, and nothing else, until the future has finished; then `then` gets the actor and
-    /// the result. The future has 10 s; after that it is dropped, and the actor fails.
+    /// the result. The future has the time of [`Settings::async_deadline`](crate::Settings::async_deadline), 10 s by default;
+    /// after that it is dropped, and the actor fails.
     ///
     /// One future at a time: a second call in the same handler is the actor's fault. To write whole handlers as
     /// asynchronous functions, see [`AsyncActor`](super::awaiting::AsyncActor).
     ///
     /// A handler that also ends the actor (with [`Next::Stop`] or a fault) ends it at once; the future still runs, for at
-    /// most those 10 s, and `then` is never called. In [`post_stop`](Actor::post_stop) nothing can be suspended any more:
+    /// most that time, and `then` is never called. In [`post_stop`](Actor::post_stop) nothing can be suspended any more:
     /// the future is dropped, which is logged and counted as a fault of the actor.
     ///
     /// # Panics

@@ -1,6 +1,5 @@
 //! The runtime as seen from threads outside of its cores.
 
-use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::guard::drop_guarded;
 use super::ingress::{Ingress, JobQueue, ingress};
 use super::local::Local;
@@ -13,11 +12,13 @@ use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
 use super::scope::Scope;
 use super::task::{CatchPanic, Detached};
 use crate::base::ids::CoreId;
+use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -99,6 +100,10 @@ fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
     Box::new(Call(work))
 }
 
+/// The time of a runtime as it is read outside of its cores, given by the driver. Handles may cross `catch_unwind`, so
+/// it may.
+pub(crate) type OutsideClock = Box<dyn Fn() -> Time + Send + Sync + UnwindSafe + RefUnwindSafe>;
+
 /// What all handles of a runtime share.
 pub(crate) struct Gate {
     /// One for each core; the last may be that of the coordination core.
@@ -108,6 +113,8 @@ pub(crate) struct Gate {
     next: AtomicUsize,
     closed: AtomicBool,
     refused: AtomicU64,
+    ask_timeout: Duration,
+    clock: OutsideClock,
 }
 
 impl Gate {
@@ -116,6 +123,8 @@ impl Gate {
         doorbells: Vec<Arc<Doorbell>>,
         data_cores: usize,
         depth: usize,
+        ask_timeout: Duration,
+        clock: OutsideClock,
     ) -> (Arc<Gate>, Vec<JobQueue>) {
         let (entries, queues) = doorbells
             .into_iter()
@@ -127,6 +136,8 @@ impl Gate {
             next: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            ask_timeout,
+            clock,
         };
         (Arc::new(gate), queues)
     }
@@ -223,6 +234,14 @@ impl Handle {
         self.gate.data_cores
     }
 
+    /// The time right now, read from the clock that [`Context::clock`](super::context::Context::clock) and
+    /// [`Scope::clock`] read on the cores: what is taken here and there can be compared. It asks no core, and runs on
+    /// when the runtime has ended.
+    #[must_use]
+    pub fn clock(&self) -> Time {
+        (self.gate.clock)()
+    }
+
     /// Sends a message; if it is refused, here or further on, it becomes a counted dead letter.
     pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
         if let Err(refused) = self.try_tell(to, message) {
@@ -267,13 +286,14 @@ impl Handle {
         stored
     }
 
-    /// Asks, and waits 5 s for the reply.
+    /// Asks, and waits for the reply as long as [`Settings::ask_timeout`](crate::Settings::ask_timeout) says, 5 s by
+    /// default.
     pub fn ask<D: Destination, R: Message>(
         &self,
         to: D,
         make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
     ) -> Pending<Result<R, AskError>> {
-        self.ask_within(DEFAULT_ASK_TIMEOUT, to, make)
+        self.ask_within(self.gate.ask_timeout, to, make)
     }
 
     /// Asks, with a time to wait of your own.
@@ -357,6 +377,9 @@ impl Handle {
     ) -> Pending<Result<T, TaskError>> {
         let (mut completer, result) = pending(Err(TaskError::Refused));
         let job = call(move |local| {
+            if !local.has_room_for_task() {
+                completer.if_dropped(Err(TaskError::TooManyTasks));
+            }
             let scope = Scope::of(local);
             let future = async move { make(scope).await };
             let whole = async move {

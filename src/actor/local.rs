@@ -57,6 +57,8 @@ pub(crate) struct Limits {
     pub(crate) batch_messages: usize,
     /// Open asks; beyond it asks end as `TooManyAsks`.
     pub(crate) asks: usize,
+    /// The time that an ask has which is given none of its own.
+    pub(crate) ask_timeout: Duration,
     /// Pending futures; beyond it a spawned future brings `TooManyTasks`.
     pub(crate) tasks: usize,
     /// Messages that an actor handles before the next one has its turn.

@@ -1,6 +1,5 @@
 //! What asynchronous code on a core can do.
 
-use super::asks::DEFAULT_ASK_TIMEOUT;
 use super::handle::Handle;
 use super::local::{Extra, Local};
 use super::mailbox::Stored;
@@ -107,13 +106,14 @@ impl Scope {
         self.with(|local| local.reply(to, reply));
     }
 
-    /// Asks, and waits 5 s for the reply.
+    /// Asks, and waits for the reply as long as [`Settings::ask_timeout`](crate::Settings::ask_timeout) says, 5 s by
+    /// default.
     pub fn ask<D: Destination, R: Message>(
         &self,
         to: D,
         make: impl FnOnce(ReplyTo<R>) -> D::Msg,
     ) -> Pending<Result<R, AskError>> {
-        self.ask_within(DEFAULT_ASK_TIMEOUT, to, make)
+        self.ask_inner(None, to, make)
     }
 
     /// Asks, with a time to wait of your own.
@@ -123,8 +123,18 @@ impl Scope {
         to: D,
         make: impl FnOnce(ReplyTo<R>) -> D::Msg,
     ) -> Pending<Result<R, AskError>> {
+        self.ask_inner(Some(within), to, make)
+    }
+
+    fn ask_inner<D: Destination, R: Message>(
+        &self,
+        within: Option<Duration>,
+        to: D,
+        make: impl FnOnce(ReplyTo<R>) -> D::Msg,
+    ) -> Pending<Result<R, AskError>> {
         let (completer, reply) = pending(Err(Uncertainty::RuntimeGone.into()));
         self.with(|local| {
+            let within = within.unwrap_or(local.limits.ask_timeout);
             local.ask(
                 to,
                 within,

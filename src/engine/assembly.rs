@@ -8,7 +8,7 @@ use crate::actor::batch::{Batch, MAX_SHARDS};
 use crate::actor::control::Control;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
-use crate::actor::handle::{Gate, Handle};
+use crate::actor::handle::{Gate, Handle, OutsideClock};
 use crate::actor::ingress::JobQueue;
 use crate::actor::local::{Clock, Limits, LocalSetup};
 use crate::actor::model::Actor;
@@ -111,6 +111,7 @@ pub(crate) struct NodeSpec {
     pub(crate) coordinator: CoordinatorSettings,
     /// How long a shard may take to become ready to leave its core.
     pub(crate) patience: Duration,
+    pub(crate) clock: OutsideClock,
 }
 
 /// A node whose cores have yet to be started.
@@ -158,7 +159,13 @@ pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
         .iter()
         .map(|port| port.doorbell(port.me()).clone())
         .collect();
-    let (gate, jobs) = Gate::new(doorbells.clone(), spec.data_cores, spec.ingress_jobs);
+    let (gate, jobs) = Gate::new(
+        doorbells.clone(),
+        spec.data_cores,
+        spec.ingress_jobs,
+        spec.limits.ask_timeout,
+        spec.clock,
+    );
     let runtime = spec.regions.runtime;
     let exit: Weak<Gate> = Arc::downgrade(&gate);
     open_exit(runtime, exit as Weak<dyn Exit>);

@@ -7,6 +7,7 @@ use super::leaked_eventfd::{self, LeakedEventfd};
 use super::locked_memory::IoDemand;
 use super::start_error::{IoFacts, IoStartError};
 use crate::actor::guard::{drop_guarded, guarded, panic_text};
+use crate::actor::handle::OutsideClock;
 use crate::actor::local::Clock;
 use crate::actor::task::{CatchPanic, Executor};
 use crate::base::ids::CoreId;
@@ -105,6 +106,12 @@ impl Shared {
             demand,
             blocking,
         }
+    }
+
+    /// The runtime's time as it is read outside of its cores.
+    pub(crate) fn clock(&self) -> OutsideClock {
+        let started = self.started;
+        Box::new(move || CoreClock::time(started))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::actor::handle::Handle;
 use crate::actor::local::Limits;
 use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
-use crate::actor::pending::pending;
+use crate::actor::pending::{Pending, pending};
 use crate::actor::reference::Region;
 use crate::actor::refusal::Rejection;
 use crate::actor::reply::{RuntimeId, close_exit};
@@ -24,18 +24,12 @@ use crate::io::{machine, preflight};
 use crate::mesh::lane::LaneDepths;
 use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
 use crate::sharding::topology::Allocation;
+use crossbeam_channel::bounded;
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-/// How long an asynchronous handler may take.
-const ASYNC_DEADLINE: Duration = Duration::from_secs(10);
-/// Messages that an actor handles before another one has its turn.
-const ACTIVATION_MESSAGES: u32 = 512;
-/// How long a shard may take to become ready to leave its core.
-const HAND_OFF_PATIENCE: Duration = Duration::from_secs(2);
-/// Futures that may be pending on one core.
-const TASKS: usize = 1_000_000;
 /// Control messages in one lane: every move that is under way, a report and a question from each core, with room to
 /// spare.
 const CONTROL_DEPTH: usize = 1_024;
@@ -150,7 +144,8 @@ impl RuntimeBuilder {
             regions: self.regions,
             allocation: self.allocation,
             coordinator: self.coordinator,
-            patience: HAND_OFF_PATIENCE,
+            patience: self.settings.hand_off_patience,
+            clock: shared.clock(),
         })?;
         let mut runtime = Runtime {
             handle: Handle::new(assembly.gate.clone()),
@@ -206,12 +201,13 @@ fn limits(settings: &Settings, plan: &Plan) -> Limits {
         held_messages: settings.outbox_messages,
         batch_messages: settings.batch_messages,
         asks: settings.asks,
-        tasks: TASKS,
-        activation_messages: ACTIVATION_MESSAGES,
+        ask_timeout: settings.ask_timeout,
+        tasks: settings.tasks,
+        activation_messages: u32::try_from(settings.activation_messages).unwrap_or(u32::MAX),
         turn_messages: settings.turn_messages as u64,
         turn_time: settings.turn_time,
         stall: settings.stall_threshold,
-        async_deadline: ASYNC_DEADLINE,
+        async_deadline: settings.async_deadline,
         mailbox: Mailbox::bounded(u32::try_from(settings.mailbox).unwrap_or(u32::MAX)),
     }
 }
@@ -301,6 +297,56 @@ impl Runtime {
         self.end(limit)
     }
 
+    /// Shuts down like [`shutdown`](Runtime::shutdown) without blocking this thread: from asynchronous code of any
+    /// runtime, whose other tasks go on, and with them what actors have running there
+    /// ([`Context::spawn_on`](crate::Context::spawn_on)).
+    ///
+    /// It begins with this call, not with the first poll: what is new is refused from here on, and a thread of its own
+    /// sees to the rest. The report comes when the runtime has ended; whoever drops it gives up the report, not the
+    /// shutdown. From a future on one of the runtime's own cores it can be begun, but that core ends before the report
+    /// comes.
+    ///
+    /// ```
+    /// use corecast::Runtime;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let runtime = Runtime::builder().start()?;
+    /// let report = runtime.shutdown_async().await;
+    /// assert!(report.drained);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shutdown_async(self) -> Pending<ShutdownReport> {
+        let deadline = self.deadline;
+        self.shutdown_async_within(deadline)
+    }
+
+    /// Like [`shutdown_async`](Runtime::shutdown_async), with a time limit of your own for handling what was accepted.
+    pub fn shutdown_async_within(self, limit: Duration) -> Pending<ShutdownReport> {
+        self.handle.gate().close();
+        let (completer, report) = pending(ShutdownReport::default());
+        // Handed over when the thread runs, so that it is still here if there is to be none.
+        let (hand_over, runtime) = bounded::<Runtime>(1);
+        let waits = move || {
+            if let Ok(runtime) = runtime.recv() {
+                completer.complete(runtime.shutdown_within(limit));
+            }
+        };
+        let thread = thread::Builder::new().name("corecast-end".to_owned());
+        match thread.spawn(waits) {
+            Ok(_) => {
+                // It waits for this and nothing else, so it is there to take it.
+                drop(hand_over.send(self));
+                report
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no thread can be started for the shutdown: it blocks this one");
+                Pending::ready(self.shutdown_within(limit))
+            }
+        }
+    }
+
     /// Blocks until the process is told to end (SIGINT or SIGTERM), then shuts down.
     ///
     /// # Errors
@@ -328,7 +374,7 @@ impl Runtime {
             match asked {
                 Ok(()) => break drained.wait(),
                 // Its queue is full of calls, which it is working off.
-                Err(Rejection::IngressFull) => std::thread::yield_now(),
+                Err(Rejection::IngressFull) => thread::yield_now(),
                 Err(_) => break false,
             }
         };
@@ -355,7 +401,7 @@ impl Runtime {
             };
             // One that is gone needs no telling, and one whose queue is full is working it off.
             while stop() == Err(Rejection::IngressFull) {
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
     }
@@ -409,5 +455,38 @@ impl fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("plan", &self.plan)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::machine::Machine;
+
+    #[test]
+    fn the_cores_have_the_limits_that_were_set() {
+        let settings = Settings {
+            asks: 11,
+            ask_timeout: Duration::from_secs(12),
+            async_deadline: Duration::from_secs(13),
+            tasks: 14,
+            activation_messages: 15,
+            turn_messages: 16,
+            ..Settings::default()
+        };
+        let plan = settings.plan(&Machine::uniform(4)).unwrap();
+        let limits = limits(&settings, &plan);
+        assert_eq!(
+            (limits.asks, limits.ask_timeout, limits.async_deadline),
+            (11, Duration::from_secs(12), Duration::from_secs(13))
+        );
+        assert_eq!(
+            (
+                limits.tasks,
+                limits.activation_messages,
+                limits.turn_messages
+            ),
+            (14, 15, 16)
+        );
     }
 }

@@ -28,6 +28,8 @@ pub struct Bounds {
     pub ingress_jobs: usize,
     /// Open asks and awaited sends of a core (default 1,000,000).
     pub asks: usize,
+    /// The time that an ask has which is given none of its own (default 5 s).
+    pub ask_timeout: Duration,
     /// Pending futures of a core (default 1,000,000).
     pub tasks: usize,
     /// Messages that an actor handles before the next has its turn (default 64).
@@ -56,6 +58,7 @@ impl Default for Bounds {
             control_messages: 1_024,
             ingress_jobs: 8_192,
             asks: 1_000_000,
+            ask_timeout: Duration::from_secs(5),
             tasks: 1_000_000,
             activation_messages: 64,
             turn_messages: 4_096,
@@ -90,6 +93,7 @@ impl Bounds {
             held_messages: self.held_messages,
             batch_messages: self.batch_messages,
             asks: self.asks,
+            ask_timeout: self.ask_timeout,
             tasks: self.tasks,
             activation_messages: self.activation_messages,
             turn_messages: self.turn_messages,

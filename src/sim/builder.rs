@@ -1,7 +1,7 @@
 //! Making a simulation.
 
 use super::bounds::Bounds;
-use super::clock::{CoreTime, CoreTracer, Costs, VirtualClock};
+use super::clock::{CoreTime, CoreTracer, Costs, OutsideTime, VirtualClock};
 use super::elsewhere::Pool;
 use super::simulation::Simulation;
 use super::trace::Recorder;
@@ -175,6 +175,7 @@ impl SimulationBuilder {
         if let Err(error) = self.coordinator.check() {
             panic!("{error}");
         }
+        let outside = OutsideTime::default();
         let spec = NodeSpec {
             data_cores: self.cores,
             limits: self.bounds.limits(),
@@ -184,6 +185,7 @@ impl SimulationBuilder {
             allocation: self.allocation,
             coordinator: self.coordinator,
             patience: self.bounds.patience,
+            clock: outside.clock(),
         };
         let mut assembly = match assemble(spec) {
             Ok(assembly) => assembly,
@@ -221,6 +223,7 @@ impl SimulationBuilder {
             rng: seeded(seed, WORLD),
             stalls: self.stalls,
             now: 0,
+            outside,
         };
         Simulation::new(
             seed,

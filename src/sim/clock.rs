@@ -1,6 +1,7 @@
 //! The virtual clock of one core: it advances by what the core does, by amounts from the seed.
 
 use super::trace::Recorder;
+use crate::actor::handle::OutsideClock;
 use crate::actor::local::Clock;
 use crate::actor::trace::{TraceEvent, Tracer};
 use crate::base::ids::CoreId;
@@ -9,6 +10,8 @@ use crate::base::time::Time;
 use rand::RngExt;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What things cost in virtual time, each drawn anew from zero to twice its mean.
@@ -59,7 +62,22 @@ impl CoreTime {
     }
 }
 
-/// The engine's view of it.
+/// The world's time, for handles; those outside of the cores may be on any thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OutsideTime(Arc<AtomicU64>);
+
+impl OutsideTime {
+    pub(super) fn set(&self, nanos: u64) {
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(super) fn clock(&self) -> OutsideClock {
+        let nanos = self.0.clone();
+        Box::new(move || Time::from_nanos(nanos.load(Ordering::Relaxed)))
+    }
+}
+
+/// The engine's view of a core's time.
 pub(super) struct VirtualClock(pub(super) Rc<CoreTime>);
 
 impl Clock for VirtualClock {

@@ -4,7 +4,6 @@ use super::builder::SimulationBuilder;
 use super::elsewhere::Elsewhere;
 use super::trace::Trace;
 use super::world::{Step, World};
-use crate::actor::asks::DEFAULT_ASK_TIMEOUT;
 use crate::actor::control::Request;
 use crate::actor::guard::drop_guarded;
 use crate::actor::handle::Handle;
@@ -90,7 +89,8 @@ impl Simulation {
         Time::from_nanos(self.world.now)
     }
 
-    /// A handle as threads outside of the cores have it.
+    /// A handle as threads outside of the cores have it. Its clock tells the time of the world, as
+    /// [`now`](Simulation::now) does.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -127,7 +127,7 @@ impl Simulation {
     pub fn run_for(&mut self, duration: Duration) {
         let limit = self.after(duration);
         while self.world.step(limit) == Step::Done {}
-        self.world.now = limit;
+        self.world.reach(limit);
     }
 
     /// Lets the world run until nothing is being done any more: no message waits and no work is under way. Timers that
@@ -179,7 +179,8 @@ impl Simulation {
         self.handle.try_tell(to, message)
     }
 
-    /// Asks from outside, and lets the world run until the ask has ended: after 5 virtual seconds at the latest.
+    /// Asks from outside, and lets the world run until the ask has ended: after the virtual time of
+    /// [`Bounds::ask_timeout`](super::bounds::Bounds::ask_timeout) at the latest.
     ///
     /// # Errors
     /// As its outcome says.
@@ -188,7 +189,9 @@ impl Simulation {
         to: D,
         make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
     ) -> Result<R, AskError> {
-        self.ask_within(DEFAULT_ASK_TIMEOUT, to, make)
+        let reply = self.handle.ask(to, make);
+        self.run_until(reply)
+            .unwrap_or(Err(Uncertainty::RuntimeGone.into()))
     }
 
     /// Like [`ask`](Simulation::ask), with a time to wait of your own.

@@ -3,7 +3,7 @@
 //! Every core has a time of its own, at which its last turn ended. The one that is due first turns next, so that cores
 //! are busy side by side as they are on threads; how long turns take comes from the seed, and with it the interleaving.
 
-use super::clock::CoreTime;
+use super::clock::{CoreTime, OutsideTime};
 use super::elsewhere::Pool;
 use super::trace::Recorder;
 use crate::base::rng::Rng;
@@ -100,6 +100,8 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) stalls: Option<Stalls>,
     pub(super) now: u64,
+    /// The same for handles.
+    pub(super) outside: OutsideTime,
 }
 
 impl World {
@@ -111,10 +113,10 @@ impl World {
             return Step::Never;
         };
         if first > limit {
-            self.now = self.now.max(limit);
+            self.reach(limit);
             return Step::Later;
         }
-        self.now = self.now.max(first);
+        self.reach(first);
         let due: Vec<usize> = (0..self.cores.len())
             .filter(|core| self.cores[*core].due().is_some_and(|at| at <= self.now))
             .collect();
@@ -133,6 +135,12 @@ impl World {
             }
         }
         Step::Done
+    }
+
+    /// Lets the time pass until then.
+    pub(super) fn reach(&mut self, nanos: u64) {
+        self.now = self.now.max(nanos);
+        self.outside.set(self.now);
     }
 
     /// Whether anything is being done: no core is awake, none waits for room in a lane or for a move, no work is under

@@ -4,9 +4,9 @@
 
 use corecast::base::ids::CoreId;
 use corecast::base::rng::seeded;
-use corecast::sim::{Simulation, check_seeds};
+use corecast::sim::{Bounds, Simulation, check_seeds};
 use corecast::{
-    Actor, ActorRef, AskError, Context, Fault, Mailbox, Next, Rejection, ReplyTo, Uncertainty,
+    Actor, ActorRef, AskError, Context, Fault, Mailbox, Next, Rejection, ReplyTo, Time, Uncertainty,
 };
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,6 +169,81 @@ fn every_outcome_is_the_right_one() {
                 .sum::<usize>(),
             0
         );
+        sim
+    });
+}
+
+/// Asks in a handler, and replies with the time after which the outcome came.
+struct Asker(ActorRef<Msg>);
+
+#[derive(Debug)]
+enum AskerMsg {
+    Ask(ReplyTo<Duration>),
+    Outcome(Result<u64, AskError>, Time, ReplyTo<Duration>),
+}
+
+impl Actor for Asker {
+    type Msg = AskerMsg;
+
+    fn receive(&mut self, msg: AskerMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            AskerMsg::Ask(reply_to) => {
+                let asked = ctx.clock();
+                ctx.ask(self.0, too_late, move |outcome| {
+                    AskerMsg::Outcome(outcome, asked, reply_to)
+                });
+            }
+            AskerMsg::Outcome(outcome, asked, reply_to) => {
+                assert_eq!(outcome, UNKNOWN(Uncertainty::Timeout));
+                let waited = ctx.clock() - asked;
+                ctx.reply(reply_to, waited);
+            }
+        }
+        Ok(Next::Continue)
+    }
+}
+
+fn too_late(reply: ReplyTo<u64>) -> Msg {
+    Msg::Late(reply, Duration::from_secs(3_600))
+}
+
+#[test]
+fn an_ask_without_a_time_of_its_own_has_the_one_that_was_set() {
+    check_seeds(20, |builder| {
+        let ask_timeout = Duration::from_millis(300);
+        let bounds = Bounds {
+            ask_timeout,
+            ..Bounds::default()
+        };
+        let mut sim = builder.cores(2).bounds(bounds).start();
+        let handle = sim.handle();
+        let actor = asked(&mut sim, 0);
+
+        let outside = sim.now();
+        let by_handle = handle.ask(actor, too_late);
+        let by_handle = sim.run_until(by_handle).unwrap();
+        assert_eq!(by_handle, UNKNOWN(Uncertainty::Timeout));
+        let by_handle = sim.now() - outside;
+
+        let by_scope = handle.run_on(CoreId(1), move |scope| async move {
+            let asked = scope.clock();
+            let outcome = scope.ask(actor, too_late).await;
+            (outcome, scope.clock() - asked)
+        });
+        let (outcome, by_scope) = sim.run_until(by_scope).unwrap().unwrap();
+        assert_eq!(outcome, UNKNOWN(Uncertainty::Timeout));
+
+        let asker = sim.spawn(CoreId(1), move || Asker(actor)).unwrap();
+        let by_context = handle.ask_within(Duration::from_secs(60), asker, AskerMsg::Ask);
+        let by_context = sim.run_until(by_context).unwrap().unwrap();
+
+        for waited in [by_handle, by_scope, by_context] {
+            assert!(
+                (ask_timeout..ask_timeout + Duration::from_millis(20)).contains(&waited),
+                "{waited:?} of {by_handle:?}, {by_scope:?}, {by_context:?}"
+            );
+        }
+        drop(handle);
         sim
     });
 }

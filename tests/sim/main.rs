@@ -5,6 +5,7 @@
 
 mod asks;
 mod balancing;
+mod clock;
 mod determinism;
 mod fifo;
 mod forwarding;

@@ -121,12 +121,43 @@ pub struct Settings {
     /// at this divided by the time an answer takes.
     pub asks: usize,
 
+    /// How long an ask waits for its reply that is given no time of its own (`ask_within`). Default: 5 s.
+    ///
+    /// It ends as unknown then, whether or not it took effect. Too high, and callers wait, and keep one of
+    /// [`asks`](Settings::asks) each, for what will not come; too low, and replies that were on their way count as late
+    /// and their work was in vain.
+    pub ask_timeout: Duration,
+
+    /// How long a handler may await, in an [`AsyncActor`](crate::AsyncActor) or by
+    /// [`Context::suspend`](crate::Context::suspend). Default: 10 s.
+    ///
+    /// What takes longer is dropped and its actor fails. Meanwhile the actor's mailbox waits, and its shard cannot move:
+    /// a handler that awaits longer than [`hand_off_patience`](Settings::hand_off_patience) refuses the move. Too high,
+    /// and an actor that waits for something dead is stuck for that long; too low, and actors fail over a slow answer of
+    /// which they would have made something.
+    pub async_deadline: Duration,
+
+    /// How many futures may be pending on one core: spawned ones, handlers that await, and those of
+    /// [`Handle::run_on`](crate::Handle::run_on). Default: 1,000,000. At most 4,294,967,295.
+    ///
+    /// Beyond it a future ends at once as [`TaskError::TooManyTasks`](crate::TaskError::TooManyTasks). Worst case: this
+    /// times the size of a future and some 200 bytes for its waker and bookkeeping. Too high, and futures that hang fill
+    /// the memory; too low, and actors that await something fail under load.
+    pub tasks: usize,
+
     /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again. Default:
     /// 512.
     ///
     /// Too high, and answers wait for the end of a long turn and control for its next; too low, and batches leave half
     /// empty and each turn's fixed cost is shared by few.
     pub turn_messages: usize,
+
+    /// How many messages one actor handles at most before the next one has its turn. Default: 512. At most
+    /// [`turn_messages`](Settings::turn_messages), which it would exceed otherwise.
+    ///
+    /// Too high, and actors with a message or two wait behind one with a full mailbox; too low, and the state of each
+    /// actor is fetched into the cache for few messages.
+    pub activation_messages: usize,
 
     /// How long a core handles messages in one turn at most; it ends with the handler that crosses it. Default: 200 µs.
     /// Below [`stall_threshold`](Settings::stall_threshold), at most [`preempt`](Settings::preempt).
@@ -176,6 +207,15 @@ pub struct Settings {
     /// handlers that the kernel interrupted.
     pub stall_threshold: Duration,
 
+    /// How long a shard may take to become ready to leave its core, once it is to move. Default: 2 s.
+    ///
+    /// It is ready when every core has sent off what it had for it, and no entity of it awaits in a handler; if that
+    /// takes longer, the move is refused and the shard stays. Meanwhile new messages for it wait at their senders, up to
+    /// [`outbox_messages`](Settings::outbox_messages). Too high, and one stuck entity holds up the whole shard for that
+    /// long, messages for it are refused, and moves that wait for their turn (30 s) give up; too low, and a full lane or
+    /// a slow asynchronous handler refuses moves.
+    pub hand_off_patience: Duration,
+
     /// How long a shutdown lets accepted messages be handled before it drops and counts the rest. Default: 10 s. 0 drops
     /// them at once.
     ///
@@ -199,7 +239,11 @@ impl Default for Settings {
             batch_messages: 64,
             outbox_messages: 65_536,
             asks: 1_000_000,
+            ask_timeout: Duration::from_secs(5),
+            async_deadline: Duration::from_secs(10),
+            tasks: 1_000_000,
             turn_messages: 512,
+            activation_messages: 512,
             turn_time: Duration::from_micros(200),
             io_memory_bytes: 64 << 10,
             ring_depth: 32,
@@ -207,6 +251,7 @@ impl Default for Settings {
             blocking_queue: 4_096,
             ingress_jobs: 65_536,
             stall_threshold: Duration::from_millis(5),
+            hand_off_patience: Duration::from_secs(2),
             shutdown_deadline: Duration::from_secs(10),
         }
     }

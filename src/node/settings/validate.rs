@@ -11,6 +11,8 @@ const MIN_IO_MEMORY_BYTES: usize = 64 << 10;
 const MIN_RING_DEPTH: usize = 4;
 /// The kernel's limit on submission entries.
 const MAX_RING_DEPTH: usize = 32_768;
+/// A pending future is known by a number of 32 bits.
+const MAX_TASKS: usize = u32::MAX as usize;
 
 impl Settings {
     /// Checks the sizes and times against their ranges and against each other, not against a machine.
@@ -57,10 +59,16 @@ impl Settings {
                 "nothing could pass from core to core",
             ),
             ("asks", self.asks, "every ask would be rejected"),
+            ("tasks", self.tasks, "every future would be refused"),
             (
                 "turn_messages",
                 self.turn_messages,
                 "a turn could handle no message",
+            ),
+            (
+                "activation_messages",
+                self.activation_messages,
+                "an actor whose turn it is could handle no message",
             ),
             (
                 "blocking_threads",
@@ -100,6 +108,7 @@ impl Settings {
                 Budget::MAX_BYTES,
                 "at most 274877906944 (256G)",
             ),
+            ("tasks", self.tasks, MAX_TASKS, "at most 4294967295"),
         ] {
             if value > most {
                 return Err(SettingsError::OutOfRange {
@@ -140,6 +149,21 @@ impl Settings {
                 "preempt",
                 self.preempt,
                 "the executor would do nothing but look at its timers",
+            ),
+            (
+                "ask_timeout",
+                self.ask_timeout,
+                "no reply could come in time",
+            ),
+            (
+                "async_deadline",
+                self.async_deadline,
+                "every handler that awaits would fail at once",
+            ),
+            (
+                "hand_off_patience",
+                self.hand_off_patience,
+                "no shard could be ready to move in time",
             ),
         ] {
             if value == Duration::ZERO {
@@ -216,6 +240,13 @@ impl Settings {
                 self.budget_messages,
                 "a full lane counts against the core's budget and would not fit",
             ),
+            (
+                "activation_messages",
+                self.activation_messages,
+                "turn_messages",
+                self.turn_messages,
+                "one actor could handle more messages than a turn may",
+            ),
         ] {
             if low > high {
                 return Err(SettingsError::SizesContradict {
@@ -250,7 +281,7 @@ mod tests {
     #[test]
     fn every_size_must_hold_something() {
         type Field = fn(&mut Settings) -> &mut usize;
-        let fields: [(&str, Field); 13] = [
+        let fields: [(&str, Field); 15] = [
             ("budget_messages", |s| &mut s.budget_messages),
             ("budget_bytes", |s| &mut s.budget_bytes),
             ("mailbox", |s| &mut s.mailbox),
@@ -258,7 +289,9 @@ mod tests {
             ("batch_messages", |s| &mut s.batch_messages),
             ("outbox_messages", |s| &mut s.outbox_messages),
             ("asks", |s| &mut s.asks),
+            ("tasks", |s| &mut s.tasks),
             ("turn_messages", |s| &mut s.turn_messages),
+            ("activation_messages", |s| &mut s.activation_messages),
             ("io_memory_bytes", |s| &mut s.io_memory_bytes),
             ("ring_depth", |s| &mut s.ring_depth),
             ("blocking_threads", |s| &mut s.blocking_threads),
@@ -299,9 +332,12 @@ mod tests {
     #[test]
     fn every_time_that_must_pass_does() {
         type Field = fn(&mut Settings) -> &mut Duration;
-        let fields: [(&str, Field); 2] = [
+        let fields: [(&str, Field); 5] = [
             ("turn_time", |s| &mut s.turn_time),
             ("preempt", |s| &mut s.preempt),
+            ("ask_timeout", |s| &mut s.ask_timeout),
+            ("async_deadline", |s| &mut s.async_deadline),
+            ("hand_off_patience", |s| &mut s.hand_off_patience),
         ];
         for (name, field) in fields {
             let error = with(|settings| *field(settings) = Duration::ZERO)
@@ -321,7 +357,7 @@ mod tests {
 
     #[test]
     fn sizes_that_contradict_each_other_are_refused() {
-        let cases: [(&str, &str, Settings, Settings); 4] = [
+        let cases: [(&str, &str, Settings, Settings); 5] = [
             (
                 "batch_messages",
                 "outbox_messages",
@@ -345,6 +381,12 @@ mod tests {
                 "budget_messages",
                 with(|s| (s.lane_batches, s.batch_messages) = (15_626, 64)),
                 with(|s| (s.lane_batches, s.batch_messages) = (15_625, 64)),
+            ),
+            (
+                "activation_messages",
+                "turn_messages",
+                with(|s| s.activation_messages = 513),
+                with(|s| (s.activation_messages, s.turn_messages) = (513, 513)),
             ),
         ];
         for (low, high, broken, on_the_edge) in cases {
@@ -398,6 +440,13 @@ mod tests {
                 with(|s| s.ring_depth = depth).validate().is_ok(),
                 valid,
                 "ring depth {depth}"
+            );
+        }
+        for (tasks, valid) in [(4_294_967_295, true), (4_294_967_296, false)] {
+            assert_eq!(
+                with(|s| s.tasks = tasks).validate().is_ok(),
+                valid,
+                "{tasks} tasks"
             );
         }
         for (bytes, valid) in [(65_535, false), (65_536, true)] {

@@ -1,0 +1,55 @@
+//! The clock of handles: that of the world, in step with those of the cores.
+
+use corecast::base::ids::CoreId;
+use corecast::sim::check_seeds;
+use corecast::{Actor, Context, Fault, Next, ReplyTo, Time};
+use std::time::Duration;
+
+struct Clocks;
+
+/// The times of the context and of a handle, read one after the other on a core.
+type Times = (Time, Time);
+
+impl Actor for Clocks {
+    type Msg = ReplyTo<Times>;
+
+    fn receive(
+        &mut self,
+        reply_to: ReplyTo<Times>,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        let times = (ctx.clock(), ctx.handle().clock());
+        ctx.reply(reply_to, times);
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn a_handle_tells_the_time_of_the_world() {
+    check_seeds(20, |builder| {
+        let mut sim = builder.cores(2).start();
+        let handle = sim.handle();
+        assert_eq!(handle.clock(), Time::ZERO);
+        let clocks = sim.spawn(CoreId(1), || Clocks).unwrap();
+        for _ in 0..10 {
+            let before = handle.clock();
+            assert_eq!(before, sim.now());
+            let (on_core, by_handle) = sim.ask(clocks, |reply_to| reply_to).unwrap();
+            assert!(before <= by_handle && by_handle <= on_core);
+            assert_eq!(
+                handle.clone().clock(),
+                sim.now(),
+                "every clone has the same clock"
+            );
+            sim.run_for(Duration::from_millis(3));
+            assert_eq!(handle.clock(), sim.now());
+            assert!(handle.clock() - before >= Duration::from_millis(3));
+            assert!(
+                handle.clock() > on_core,
+                "time outside has passed what it was on the core"
+            );
+        }
+        drop(handle);
+        sim
+    });
+}
