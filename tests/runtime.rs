@@ -4,6 +4,8 @@ use corecast::{
     Actor, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next, Rejection,
     ReplyTo, Runtime, RuntimeBuilder, Scope, Uncertainty,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[derive(Default)]
@@ -166,6 +168,46 @@ fn asynchronous_code_on_a_core_asks_and_sleeps() {
         .wait()
         .unwrap();
     assert_eq!(answer, (Ok(CoreId(1)), Ok(CoreId(1))));
+}
+
+/// Keeps its core for 20 µs with each message.
+struct Busy;
+
+impl Actor for Busy {
+    type Msg = u64;
+
+    fn receive(&mut self, _: u64, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let until = ctx.clock() + Duration::from_micros(20);
+        while ctx.clock() < until {}
+        Ok(Next::Continue)
+    }
+}
+
+/// The mailbox of one actor is never empty, and a turn is too short for what it may handle at a time.
+#[test]
+fn an_actor_that_is_never_done_lets_others_have_their_turn() {
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let busy = handle.spawn_on(CoreId(0), || Busy).wait().unwrap();
+    // The other core keeps its mailbox full.
+    let answered = Arc::new(AtomicBool::new(false));
+    let ended = answered.clone();
+    let flood = handle.run_on(CoreId(1), move |scope| async move {
+        while !ended.load(Ordering::Relaxed) {
+            while scope.try_tell(busy, 0).is_ok() {}
+            scope.sleep(Duration::from_micros(100)).await;
+        }
+    });
+    while handle.core_stats(CoreId(0)).wait().unwrap().queued_messages < 900 {}
+    let other = handle.spawn_on(CoreId(0), || Slow).wait().unwrap();
+    let answer = handle
+        .ask_within(Duration::from_secs(20), other, |done| {
+            (Duration::ZERO, done)
+        })
+        .wait();
+    answered.store(true, Ordering::Relaxed);
+    assert_eq!(answer, Ok(()));
+    flood.wait().unwrap();
 }
 
 struct Slow;

@@ -92,6 +92,7 @@ impl<A: Actor> ActorBody<A> {
                 && left > 0
                 && ctx.local.clock.wants_to_yield()
             {
+                ctx.local.interrupted = Some((at, left));
                 return Ran::Interrupted;
             }
         }
@@ -270,7 +271,13 @@ impl Local {
         {
             let kind = usize::from(cell.kind);
             // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
-            let budget = cell.queue.len().min(self.limits.activation_messages);
+            let mut budget = cell.queue.len().min(self.limits.activation_messages);
+            // An actor that was interrupted goes on with what is left of its turn, not with another.
+            if let Some((interrupted, left)) = self.interrupted.take()
+                && interrupted == at
+            {
+                budget = budget.min(left);
+            }
             self.activate(at, kind, body, |body, local| body.run(local, at, budget));
         }
         true

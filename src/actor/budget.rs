@@ -29,7 +29,8 @@ impl Budget {
     /// An unused budget; larger bounds than the largest are cut down to them.
     pub(crate) fn new(messages: usize, bytes: usize) -> Budget {
         let messages = messages.min(Self::MAX_MESSAGES) as u64;
-        let bytes = (bytes.min(Self::MAX_BYTES) / UNIT) as u64;
+        // A budget that is smaller than any message still lets one in at a time.
+        let bytes = (bytes.min(Self::MAX_BYTES) / UNIT).max(1) as u64;
         let unused = (MESSAGES_FULL - messages * MESSAGE) + (BYTES_FULL - bytes);
         Budget {
             used: unused,
@@ -81,7 +82,7 @@ mod tests {
         #[test]
         fn counts_like_two_numbers(
             messages in 1_usize..50,
-            bytes in 8_usize..2_000,
+            bytes in 1_usize..2_000,
             steps in prop::collection::vec((any::<bool>(), 0_usize..100), 0..300),
         ) {
             let mut budget = Budget::new(messages, bytes);
@@ -97,7 +98,7 @@ mod tests {
                 prop_assert_eq!((budget.messages(), budget.bytes()), (waiting.len(), counted));
                 prop_assert_eq!(
                     budget.has_room(),
-                    waiting.len() < messages && counted / UNIT < bytes / UNIT
+                    waiting.len() < messages && counted / UNIT < (bytes / UNIT).max(1)
                 );
             }
         }

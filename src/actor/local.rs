@@ -221,6 +221,8 @@ pub struct Local {
     pub(crate) suspended: usize,
     /// The core stops: no entity starts any more.
     pub(crate) stopping: bool,
+    /// Who was interrupted because the driver wanted the core back, and what is left of its turn.
+    pub(crate) interrupted: Option<(CellRef, u32)>,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
     /// The core is to stop at the end of this turn.
@@ -291,6 +293,7 @@ impl Local {
             draining: false,
             suspended: 0,
             stopping: false,
+            interrupted: None,
             yield_wanted: false,
             stop_wanted: false,
             requests: Vec::new(),

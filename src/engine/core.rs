@@ -55,6 +55,8 @@ pub(crate) struct Turn {
     pub(crate) at: Time,
     /// Something was done: turn again soon.
     pub(crate) moved: bool,
+    /// When the clock was read last, if that was at the end of the turn.
+    pub(crate) just_read: Option<Time>,
     /// Turn again at this time at the latest, even if nothing comes.
     pub(crate) next_wake: Option<Time>,
     /// The core has stopped, and is not to be turned again.
@@ -197,6 +199,12 @@ impl Engine {
                 local.settle_orphans(false);
             }
             moved |= local.flush();
+            // What was refused on its way out to a core that is gone.
+            if reply::has_orphans() {
+                local.settle_orphans(false);
+                moved = true;
+            }
+            moved |= !local.faulty.is_empty();
             self.load.account(moved, local);
             for class in &mut local.classes {
                 class.trim();
@@ -213,6 +221,7 @@ impl Engine {
         Turn {
             at: shared.borrow().now,
             moved,
+            just_read: None,
             next_wake,
             stopped: self.stopping,
         }
@@ -245,6 +254,7 @@ impl Engine {
         Some(Turn {
             at: now,
             moved: false,
+            just_read: Some(now),
             next_wake: (idle_until < Time::MAX).then_some(idle_until),
             stopped: false,
         })
@@ -271,6 +281,7 @@ impl Engine {
         Turn {
             at: now,
             moved,
+            just_read: None,
             next_wake: self
                 .coordination_deadline(now)
                 .into_iter()

@@ -273,8 +273,8 @@ async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettin
         }
         if executor.need_preempt() {
             executor.yield_now().await;
-        } else if !turn.moved {
-            just_read = Some(turn.at);
+        } else {
+            just_read = turn.just_read;
         }
         if turn.moved {
             idle_since = None;

@@ -137,8 +137,8 @@ impl RuntimeBuilder {
             limits: limits(&self.settings, &plan),
             lanes: LaneDepths {
                 control: CONTROL_DEPTH,
-                replies: self.settings.lane_batches,
-                requests: self.settings.lane_batches,
+                replies: plan.lane_batches,
+                requests: plan.lane_batches,
             },
             ingress_jobs: self.settings.ingress_jobs,
             regions: self.regions,
@@ -193,9 +193,9 @@ impl fmt::Debug for RuntimeBuilder {
 
 fn limits(settings: &Settings, plan: &Plan) -> Limits {
     // What the lanes towards a core may hold counts against its budget from the start.
-    let in_lanes = plan.data_cores.len() * settings.lane_batches * settings.batch_messages;
+    let in_lanes = plan.data_cores.len() * plan.lane_batches * settings.batch_messages;
     Limits {
-        queued_messages: settings.budget_messages.saturating_sub(in_lanes).max(1),
+        queued_messages: settings.budget_messages - in_lanes,
         queued_bytes: settings.budget_bytes,
         outbox_messages: settings.outbox_messages,
         held_messages: settings.outbox_messages,

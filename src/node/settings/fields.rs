@@ -92,7 +92,8 @@ pub struct Settings {
 
     /// How many batches a lane between two cores holds, for each class of traffic and each direction. Default: 128. A
     /// lane's batches of [`batch_messages`](Settings::batch_messages) each fit into
-    /// [`budget_messages`](Settings::budget_messages).
+    /// [`budget_messages`](Settings::budget_messages). With many cores a lane holds fewer, so that those towards one core
+    /// take at most half of its budget.
     ///
     /// Worst case of a core: 3 classes x (*N* - 1) x this x batch x size of a message. Too high, and messages age unseen
     /// in lanes of a core that falls behind; too low, and the senders' outboxes fill while that core is in a long turn.

@@ -31,6 +31,9 @@ pub struct Plan {
     pub coordination_shares: bool,
     /// How long a data core polls before it parks.
     pub spin: Duration,
+    /// Batches that a lane holds: [`lane_batches`](Settings::lane_batches), or fewer where there are so many cores that all
+    /// lanes towards one would take more than half of its budget.
+    pub lane_batches: usize,
 }
 
 impl Plan {
@@ -74,6 +77,7 @@ impl Settings {
         if data_cores.len() >= CPUS_FOR_A_COORDINATION_CPU {
             data_cores.retain(|cpu| *cpu != coordination_cpu);
         }
+        let lane_batches = self.lane_batches_for(data_cores.len())?;
         let coordination_shares = data_cores.contains(&coordination_cpu);
         let default_spin = if coordination_shares {
             Duration::ZERO
@@ -85,7 +89,27 @@ impl Settings {
             coordination_cpu,
             coordination_shares,
             spin: self.spin.unwrap_or(default_spin),
+            lane_batches,
         })
+    }
+}
+
+impl Settings {
+    /// How many batches a lane between two of so many cores holds. What the lanes towards a core hold is set aside from its
+    /// budget, so that it can always be taken.
+    fn lane_batches_for(&self, cores: usize) -> Result<usize, SettingsError> {
+        let one_batch_each = cores * self.batch_messages;
+        let most = self.budget_messages / 2 / one_batch_each;
+        if most == 0 {
+            return Err(SettingsError::SizesContradict {
+                low_setting: "twice a batch of batch_messages (--batch-messages) from each data core",
+                low: 2 * one_batch_each,
+                high_setting: "budget_messages (--budget-messages)",
+                high: self.budget_messages,
+                why: "a core's budget has to hold what is on its way to it",
+            });
+        }
+        Ok(self.lane_batches.min(most))
     }
 }
 
@@ -221,6 +245,7 @@ mod tests {
                 coordination_cpu: coordination,
                 coordination_shares: shared,
                 spin,
+                lane_batches: 128,
             };
             assert_eq!(
                 plan(cores, given, &Machine::uniform(8)),
@@ -228,6 +253,27 @@ mod tests {
                 "{cores} with {given:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_lanes_towards_a_core_take_at_most_half_of_its_budget() {
+        let machine = Machine::uniform(128);
+        let plan = Settings::default().plan(&machine).unwrap();
+        assert_eq!((plan.data_cores.len(), plan.lane_batches), (127, 61));
+        let edge = |budget_messages| Settings {
+            budget_messages,
+            mailbox: 1_000,
+            outbox_messages: 1_000,
+            batch_messages: 64,
+            lane_batches: 1,
+            ..Settings::default()
+        };
+        let least = 2 * 127 * 64;
+        assert_eq!(edge(least).plan(&machine).unwrap().lane_batches, 1);
+        assert!(matches!(
+            edge(least - 1).plan(&machine),
+            Err(SettingsError::SizesContradict { low, .. }) if low == least
+        ));
     }
 
     #[test]
