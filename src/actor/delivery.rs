@@ -204,20 +204,35 @@ impl Local {
     #[inline(never)]
     pub(crate) fn admit_waiting<M: Message>(&mut self, at: CellRef) {
         while let Some(cell) = self.cells.get(at)
-            && cell.has_waiting
             && cell.queue.len() < cell.capacity
-            && let Some(class) = downcast_class::<M>(&mut self.classes, cell.class)
-        {
-            let waiting = class.pool.waiting.entry(at.slot()).or_default();
-            let first = waiting.pop_front();
-            if waiting.is_empty() {
-                class.pool.waiting.remove(&at.slot());
-                cell.has_waiting = false;
-            }
-            if let Some(Waiting { message, stored }) = first {
-                self.accept_reserved(at, message, Some(Extra::Acknowledge(stored)));
-            }
+            && self.admit_first_waiting::<M>(at)
+        {}
+    }
+
+    /// Lets all awaited sends in, whether the mailbox has room or not: for what must come behind them and cannot wait.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn admit_all_waiting<M: Message>(&mut self, at: CellRef) {
+        while self.admit_first_waiting::<M>(at) {}
+    }
+
+    fn admit_first_waiting<M: Message>(&mut self, at: CellRef) -> bool {
+        let Some(cell) = self.cells.get(at).filter(|cell| cell.has_waiting) else {
+            return false;
+        };
+        let Some(class) = downcast_class::<M>(&mut self.classes, cell.class) else {
+            return false;
+        };
+        let waiting = class.pool.waiting.entry(at.slot()).or_default();
+        let first = waiting.pop_front();
+        if waiting.is_empty() {
+            class.pool.waiting.remove(&at.slot());
+            cell.has_waiting = false;
         }
+        if let Some(Waiting { message, stored }) = first {
+            self.accept_reserved(at, message, Some(Extra::Acknowledge(stored)));
+        }
+        true
     }
 
     /// Stores a message whose room is reserved; only an actor that is gone can refuse it.

@@ -33,6 +33,17 @@ impl Local {
         held.push_back((id, message, extra));
         Ok(())
     }
+
+    /// Lets the awaited sends to the entities of a shard in that has not left after all: what was held takes its room
+    /// whether there is some or not, and comes after them.
+    fn let_shard_in<M: Message>(&mut self, number: u16, shard: ShardId) {
+        let slots = self.regions[usize::from(number)].slots(shard);
+        for slot in slots {
+            if let Some(at) = self.cells.tenant(slot) {
+                self.admit_all_waiting::<M>(at);
+            }
+        }
+    }
 }
 
 /// Sends what was held for a shard, in order; it was accepted, so nothing of it is refused.
@@ -47,6 +58,9 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     if local.mutant == Some(Mutant::ReleaseReversed) {
         held.iter_mut()
             .for_each(|held| held.make_contiguous().reverse());
+    }
+    if held.is_some() {
+        local.let_shard_in::<M>(number, shard);
     }
     let mut held = held.into_iter().flatten();
     // As in a batch: a panic of an id takes one message down.

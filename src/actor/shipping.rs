@@ -78,14 +78,8 @@ impl Local {
         at: CellRef,
     ) -> Option<Passenger<I, M>> {
         self.cells.get(at)?;
-        let mut mailbox = Vec::new();
-        loop {
-            mailbox.extend(std::iter::from_fn(|| self.next_sealed::<M>(at)));
-            if !self.cells.get(at).is_some_and(|cell| cell.has_waiting) {
-                break;
-            }
-            self.admit_waiting::<M>(at);
-        }
+        self.admit_all_waiting::<M>(at);
+        let mut mailbox: Vec<_> = std::iter::from_fn(|| self.next_sealed::<M>(at)).collect();
         if self.mutant == Some(Mutant::ShipDropsMailbox) {
             mailbox.clear();
         }
