@@ -2,6 +2,7 @@
 
 use super::local::Local;
 use super::pending::Completer;
+use super::refusal::Rejection;
 use crate::base::ids::{CoreId, Epoch, ShardKey};
 use crate::sharding::balancer::CoreLoad;
 use crate::sharding::move_error::{MoveError, RefusedWhy};
@@ -20,6 +21,10 @@ pub(crate) enum Control {
     Installed { id: MoveId, epoch: Epoch },
     /// To the coordination core: the shard stays where it is.
     Refused { id: MoveId, why: RefusedWhy },
+    /// To the source or target of a move: the other one is dead.
+    Survive { id: MoveId },
+    /// The answer, if the shard has left the source, but has not arrived whole.
+    Lost { id: MoveId },
     /// To the coordination core: what each shard of this core has cost since the last report.
     Load(CoreLoad),
     /// To a data core: say how far you are with draining.
@@ -44,6 +49,8 @@ pub(crate) trait Cargo: Send {
     fn is_last(&self) -> bool;
     /// Puts the entities and their mailboxes into place.
     fn install(self: Box<Self>, local: &mut Local);
+    /// Drops the entities, and makes dead letters of their messages.
+    fn reject(self: Box<Self>, local: &mut Local, why: Rejection);
 }
 
 /// What a handle asks of the engine; only the coordination core is asked.
@@ -79,6 +86,8 @@ impl fmt::Debug for Control {
             Control::Cargo(cargo) => write!(f, "Cargo({})", cargo.id().shard),
             Control::Installed { id, .. } => write!(f, "Installed({})", id.shard),
             Control::Refused { id, .. } => write!(f, "Refused({})", id.shard),
+            Control::Survive { id } => write!(f, "Survive({})", id.shard),
+            Control::Lost { id } => write!(f, "Lost({})", id.shard),
             Control::Load(report) => write!(f, "Load({})", report.core),
             Control::DrainQuery { round } => write!(f, "DrainQuery({round})"),
             Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),

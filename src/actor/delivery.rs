@@ -263,7 +263,7 @@ impl Local {
     }
 
     /// [`discard_mailbox`](Local::discard_mailbox) for any mailbox.
-    pub(super) fn discard_mail(&mut self, at: CellRef, why: Rejection) {
+    pub(crate) fn discard_mail(&mut self, at: CellRef, why: Rejection) {
         if let Some(ops) = self.mailbox_ops(at) {
             (ops.discard)(self, at, why);
         }

@@ -112,7 +112,7 @@ impl Local {
         }
     }
 
-    fn why_gone(&self) -> Rejection {
+    pub(crate) fn why_gone(&self) -> Rejection {
         if self.draining || self.stopping {
             Rejection::ShuttingDown
         } else {

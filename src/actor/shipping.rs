@@ -161,6 +161,17 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             }
         }
     }
+
+    fn reject(self: Box<Self>, local: &mut Local, why: Rejection) {
+        for Passenger { id, state, mailbox } in self.passengers {
+            drop_guarded((id, state));
+            for (mail, envelope) in mailbox {
+                if let Mail::User(message) = mail {
+                    local.dead_letter(why, envelope, message.open());
+                }
+            }
+        }
+    }
 }
 
 impl Local {

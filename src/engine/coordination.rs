@@ -82,6 +82,7 @@ impl Coordination {
             Control::Refused { id, why } => {
                 self.coordinator.handle(Input::Refused { id, why }, now)
             }
+            Control::Lost { id } => self.coordinator.handle(Input::Lost { id }, now),
             Control::Load(load) => self.coordinator.handle(Input::LoadReport(load), now),
             Control::DrainAnswer(answer) => {
                 if let Some(drain) = self
@@ -94,6 +95,7 @@ impl Coordination {
             }
             Control::Topology(_)
             | Control::Cargo(_)
+            | Control::Survive { .. }
             | Control::DrainQuery { .. }
             | Control::Halt { .. }
             | Control::Died
@@ -164,6 +166,9 @@ impl Engine {
                     for core in 0..local.port.cores() as u16 {
                         self.send_control(local, CoreId(core), Control::Topology(topology.clone()));
                     }
+                }
+                Output::Survive { id, survivor } => {
+                    self.send_control(local, survivor, Control::Survive { id });
                 }
                 Output::Finished(finished) => {
                     let waiting = finished.to.zip(self.coordination.as_mut());

@@ -14,7 +14,7 @@ use super::coordination::Coordination;
 use super::passivation::{passivate_idle, passivate_surplus};
 use crate::actor::batch::Batch;
 use crate::actor::control::Control;
-use crate::actor::guard::{drop_guarded, guarded};
+use crate::actor::guard::guarded;
 use crate::actor::handle::CoreJob;
 use crate::actor::ingress::JobQueue;
 use crate::actor::local::{Local, LocalSetup, TimerEvent};
@@ -349,7 +349,7 @@ impl Engine {
         moved
     }
 
-    fn handle_control(&mut self, local: &mut Local, from: CoreId, message: Control) {
+    pub(super) fn handle_control(&mut self, local: &mut Local, from: CoreId, message: Control) {
         match message {
             Control::Topology(topology) => self.adopt(local, topology),
             Control::Cargo(cargo) => self.unload(local, cargo),
@@ -364,7 +364,9 @@ impl Engine {
             }
             Control::Stop => self.stopping = true,
             Control::Died => self.lost(local, from),
-            Control::Installed { .. }
+            Control::Survive { id } => self.survive(local, id),
+            Control::Lost { .. }
+            | Control::Installed { .. }
             | Control::Refused { .. }
             | Control::Load(_)
             | Control::DrainAnswer(_) => {
@@ -397,8 +399,10 @@ impl Engine {
             Ok(()) => local.outbox[to.index()].to_ring = true,
             Err(Unsent::Full(message)) => self.unsent.push_back((to, message)),
             Err(Unsent::Gone(message)) => {
-                // Parts of a shard may be in it.
-                drop_guarded(message);
+                if let Control::Cargo(cargo) = message {
+                    let why = local.why_gone();
+                    cargo.reject(local, why);
+                }
                 self.lost(local, to);
             }
         }

@@ -2,13 +2,16 @@
 
 use super::core::{Engine, region_of};
 use crate::actor::control::{Cargo, Control};
+use crate::actor::ending::StopCause;
 use crate::actor::local::{Local, TimerEvent};
 use crate::actor::mutant::Mutant;
+use crate::actor::refusal::Rejection;
 use crate::actor::region::Shipment;
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::balancer::{CoreLoad, ShardLoad};
 use crate::sharding::handoff::{Last, Step};
+use crate::sharding::move_error::RefusedWhy;
 use crate::sharding::topology::{MoveId, Route, Topology};
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,6 +147,37 @@ impl Engine {
         }
     }
 
+    /// The other core of a move of this one's is dead. The source keeps the shard, if it still can; what has left it, or
+    /// has come to the target in part only, is lost.
+    #[cold]
+    pub(super) fn survive(&mut self, local: &mut Local, id: MoveId) {
+        let shard = id.shard;
+        let me = local.core;
+        let Some(placement) = local
+            .topology
+            .placement(shard)
+            .filter(|placement| placement.move_of(shard) == Some(id))
+            .copied()
+        else {
+            return;
+        };
+        if placement.owner == me {
+            if let Some(refuse) = self.handoff.refuse(shard, RefusedWhy::TargetStopped) {
+                return self.execute(local, vec![refuse]);
+            }
+        } else {
+            // All that the source has sent is in its lane: it is dead.
+            while let Some(message) = local.port.receive_control(placement.owner) {
+                self.handle_control(local, placement.owner, message);
+            }
+            if local.region_states[shard.entity_type.index()].hosted[shard.shard.index()] {
+                return;
+            }
+            local.end_shard(shard, Rejection::CoreDied);
+        }
+        self.send_control(local, self.coordinator_core, Control::Lost { id });
+    }
+
     pub(super) fn report_load(&mut self, local: &mut Local) {
         let Some(window) = self.load.length() else {
             return;
@@ -159,6 +193,19 @@ impl Local {
     fn seal_shard(&mut self, key: ShardKey) {
         self.region_states[key.entity_type.index()].sealed[key.shard.index()] = true;
         self.tasks.any_sealed = true;
+    }
+
+    /// Ends what has arrived of a shard that will never arrive whole.
+    fn end_shard(&mut self, key: ShardKey, why: Rejection) {
+        for slot in self.regions[key.entity_type.index()].slots(key.shard) {
+            if let Some(at) = self.cells.tenant(slot) {
+                self.discard_mail(at, why);
+                if let Some(body) = self.cells.get(at).and_then(|cell| cell.body.take()) {
+                    self.end_actor(at, body, StopCause::Shutdown);
+                }
+            }
+        }
+        self.unseal(key);
     }
 
     /// Lets the entities of a shard run again; those that had something to do meanwhile are ready.

@@ -1,6 +1,7 @@
 //! A core whose engine panics: the others go on, whoever waits for it hears of it, and the runtime still ends.
 
 use super::runtime::Runtime;
+use super::settings::Settings;
 use crate::actor::context::Context;
 use crate::actor::entity::EntityType;
 use crate::actor::handle::Handle;
@@ -8,8 +9,9 @@ use crate::actor::model::{Actor, Fault, Next};
 use crate::actor::mutant::Mutant;
 use crate::actor::refusal::{AskError, Rejection, Uncertainty};
 use crate::actor::reply::ReplyTo;
-use crate::base::ids::CoreId;
+use crate::base::ids::{CoreId, ShardKey};
 use crate::sharding::move_error::MoveError;
+use crate::sharding::topology::Route;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ struct Keeper(Vec<ReplyTo<u64>>);
 enum Msg {
     Count(ReplyTo<u64>),
     Keep(ReplyTo<u64>),
+    /// Sits in an asynchronous handler.
+    Sit,
 }
 
 impl Actor for Keeper {
@@ -33,6 +37,10 @@ impl Actor for Keeper {
         match msg {
             Msg::Count(reply) => ctx.reply(reply, self.0.len() as u64),
             Msg::Keep(reply) => self.0.push(reply),
+            Msg::Sit => {
+                let nap = ctx.sleep(DEADLINE);
+                ctx.suspend(nap, |_, (), _| Ok(Next::Continue));
+            }
         }
         Ok(Next::Continue)
     }
@@ -176,4 +184,62 @@ fn with_all_cores_dead_a_runtime_ends() {
         done.send(())
     });
     dropped.recv_timeout(PATIENCE).expect("the drop hangs");
+}
+
+/// Returns when a core holds its messages for a shard.
+fn until_held(handle: &Handle, core: CoreId, shard: ShardKey) {
+    loop {
+        let (tell, told) = mpsc::channel();
+        handle
+            .submit_call(core, move |local| {
+                let _ = tell.send(local.topology.route(shard) == Some(Route::Hold));
+            })
+            .unwrap();
+        if told.recv_timeout(PATIENCE).expect("it hangs") {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// A shard that cannot leave yet is where the owner is when the target of its move dies, and gone with the owner when that
+/// does; and what was held for it meanwhile is handled, or refused.
+#[test]
+fn a_move_ends_with_the_core_that_dies() {
+    for (dies, outcome) in [
+        (CoreId(1), Ok(0)),
+        (CoreId(0), Err(AskError::Rejected(Rejection::CoreDied))),
+    ] {
+        let settings = Settings {
+            hand_off_patience: DEADLINE,
+            ..Settings::default()
+        };
+        let mut builder = Runtime::builder()
+            .settings(settings)
+            .cores("0-1".parse().unwrap())
+            .balancer(None);
+        let keepers = EntityType::send("keeper", |_: &u64| Keeper::default());
+        let region = builder.entities(keepers.num_shards(1));
+        let runtime = builder.start().unwrap();
+        let handle = runtime.handle();
+        let (from, to) = (CoreId(0), CoreId(1));
+        let shard = region.shard_of(&1);
+        let here = handle.through(from).unwrap();
+        assert_eq!(here.ask(region.entity_ref(2), Msg::Count).wait(), Ok(0));
+        here.tell(region.entity_ref(1), Msg::Sit);
+        let moving = handle.move_shard(shard, to);
+        let alive = CoreId(1 - dies.0);
+        until_held(&handle, dies, shard);
+        until_held(&handle, alive, shard);
+        let through = handle.through(alive).unwrap();
+        let held = through.ask_within(DEADLINE, region.entity_ref(2), Msg::Count);
+        kill(&handle, dies);
+        let core = dies;
+        let stopped = Err(MoveError::CoreStopped { shard, core });
+        assert_eq!(moving.wait_for(PATIENCE).expect("it hangs"), stopped);
+        assert_eq!(held.wait_for(PATIENCE).expect("it hangs"), outcome);
+        // What sits there would be waited for.
+        let report = runtime.shutdown_within(Duration::ZERO);
+        assert_eq!((report.drained, report.dead_cores), (false, vec![dies]));
+    }
 }

@@ -5,8 +5,12 @@
 //! the move has come, so the coordinator never ends a move on its own: it waits for [`Input::Installed`] of the target
 //! or [`Input::Refused`] of the source, of which exactly one comes. How the cores do their part is told in
 //! [`handoff`](crate::sharding::handoff).
+//!
+//! When one of the two dies, neither may come. So the other is asked ([`Output::Survive`]), who alone knows how far the
+//! move has come: if neither is on its way, it answers with [`Input::Lost`], and the shard goes where the dead core is,
+//! so that all that is held for it is refused. When both are dead, there is nobody to ask.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::ids::{CoreId, Epoch, ShardKey};
@@ -46,6 +50,11 @@ pub enum Input {
         /// What stood in the way.
         why: RefusedWhy,
     },
+    /// One of source and target is dead, and what has left the one has not come to the other, nor will it.
+    Lost {
+        /// The move.
+        id: MoveId,
+    },
     /// A core is going to stop: moves in progress go on, but no other begins, for each needs every core.
     CoreStopping(CoreId),
     /// A core has stopped: moves in progress may never end, and who asked for them is told so.
@@ -72,6 +81,14 @@ pub struct Finished {
 pub enum Output {
     /// Give this topology to every core, the coordination core included.
     Publish(Arc<Topology>),
+    /// Tell a core that the other one of its move is dead. It ends the move on its side, and answers with
+    /// [`Input::Refused`] or [`Input::Lost`], unless [`Input::Installed`] is on its way.
+    Survive {
+        /// The move.
+        id: MoveId,
+        /// The core to tell.
+        survivor: CoreId,
+    },
     /// Answer a request.
     Finished(Finished),
 }
@@ -91,6 +108,9 @@ pub struct Coordinator {
     /// The shards in [`ShardState::Waiting`], in the order of their requests.
     waiting: VecDeque<ShardKey>,
     stopping: Option<CoreId>,
+    stopped: BTreeSet<CoreId>,
+    /// Who is to be told that it is alone with a move.
+    survivors: VecDeque<(MoveId, CoreId)>,
     /// Changes of the input in progress, which become one version at its end.
     changes: Vec<(ShardKey, Change)>,
     is_published: bool,
@@ -118,12 +138,14 @@ pub struct Coordinator {
 /// | its turn                  | -          | Moving, begin  | -                     | -              |
 /// | `Installed`, same move    | -          | -              | settled, finish, ok   | settled, finish |
 /// | `Refused`, same move      | -          | -              | settled, abort, error | settled, abort |
+/// | `Lost`, same move         | -          | -              | -                     | settled, finish or abort |
 /// | waited for `max_wait`     | -          | settled, error | -                     | -              |
 /// | `CoreStopping`            | -          | settled, error | -                     | -              |
 /// | `CoreStopped`             | -          | settled, error | Orphaned, error       | -              |
 ///
 /// *begin*, *finish* and *abort* change the topology, *ok* and *error* answer the request; so each request is answered
-/// exactly once. An `Installed` or `Refused` of another move than the shard's present one changes nothing.
+/// exactly once. An `Installed`, `Refused` or `Lost` of another move than the shard's present one changes nothing. What
+/// is lost goes to the dead one of source and target, and so does an orphan of which both are dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShardState {
     /// As many shards as may move at once are moving.
@@ -172,6 +194,8 @@ impl Coordinator {
             shards: BTreeMap::new(),
             waiting: VecDeque::new(),
             stopping: None,
+            stopped: BTreeSet::new(),
+            survivors: VecDeque::new(),
             changes: Vec::new(),
             is_published: true,
             finished: VecDeque::new(),
@@ -219,6 +243,7 @@ impl Coordinator {
             Input::MoveRequested(request) => self.request(request, now),
             Input::Installed { id, epoch } => self.end(id, Ok(epoch)),
             Input::Refused { id, why } => self.end(id, Err(why)),
+            Input::Lost { id } => self.lose(id),
             Input::CoreStopping(core) => self.stop(core),
             Input::CoreStopped(core) => {
                 self.stop(core);
@@ -236,6 +261,9 @@ impl Coordinator {
         if !self.is_published {
             self.is_published = true;
             return Some(Output::Publish(Arc::clone(&self.topology)));
+        }
+        if let Some((id, survivor)) = self.survivors.pop_front() {
+            return Some(Output::Survive { id, survivor });
         }
         self.finished.pop_front().map(Output::Finished)
     }
@@ -352,8 +380,9 @@ impl Coordinator {
         }
     }
 
-    /// Answers the requests whose moves may never end.
+    /// Answers the requests whose moves may never end, and sees to the end of those that are the core's own.
     fn orphan(&mut self, core: CoreId) {
+        self.stopped.insert(core);
         let moving: Vec<_> = self
             .shards
             .iter()
@@ -364,6 +393,48 @@ impl Coordinator {
                 self.shards.insert(shard, ShardState::Orphaned { id, to });
                 self.finish(shard, Err(MoveError::CoreStopped { shard, core }), token);
             }
+            self.bereave(shard, core);
+        }
+    }
+
+    /// Has the other core of an orphan say how far its move has come, if there is one.
+    fn bereave(&mut self, shard: ShardKey, core: CoreId) {
+        let (Some(&ShardState::Orphaned { id, to }), Some(placement)) =
+            (self.shards.get(&shard), self.topology.placement(shard))
+        else {
+            return;
+        };
+        let from = placement.owner;
+        let survivor = match (core == from, core == to) {
+            (true, _) => to,
+            (_, true) => from,
+            _ => return,
+        };
+        if self.stopped.contains(&survivor) {
+            self.lose(id);
+        } else {
+            self.survivors.push_back((id, survivor));
+        }
+    }
+
+    /// Ends a move of which nothing is left but the topology.
+    fn lose(&mut self, lost: MoveId) {
+        let shard = lost.shard;
+        let owner = self
+            .topology
+            .placement(shard)
+            .map(|placement| placement.owner);
+        match (self.shards.get(&shard), owner) {
+            (Some(&ShardState::Orphaned { id, .. }), Some(owner)) if id == lost => {
+                self.shards.remove(&shard);
+                let change = if self.stopped.contains(&owner) {
+                    Change::Abort
+                } else {
+                    Change::Finish
+                };
+                self.changes.push((shard, change));
+            }
+            _ => self.stale_inputs += 1,
         }
     }
 

@@ -68,7 +68,7 @@ fn answers(
         .into_iter()
         .filter_map(|output| match output {
             Output::Finished(Finished { result, to, .. }) => Some((to.unwrap(), result)),
-            Output::Publish(_) => None,
+            Output::Publish(_) | Output::Survive { .. } => None,
         })
         .collect()
 }
@@ -259,6 +259,71 @@ fn a_stopping_core_ends_requests_and_not_moves() {
     assert_eq!(it.moving(), 1);
 }
 
+/// A shard on its way from core 0 to core 1 of four: which cores die, who is asked, what it says, and where the shard
+/// is then.
+#[test]
+fn the_survivor_of_a_move_says_how_it_ends() {
+    let id = MoveId {
+        shard: key(0),
+        version: 2,
+    };
+    let lost = || Input::Lost { id };
+    let installed = || Input::Installed {
+        id,
+        epoch: Epoch(2),
+    };
+    let refused = || Input::Refused {
+        id,
+        why: RefusedWhy::TargetStopped,
+    };
+    let (stays, moved) = ((CoreId(0), Epoch(1)), (CoreId(1), Epoch(2)));
+    for (dead, survivors, report, end) in [
+        (&[1][..], &[0][..], Some(refused()), stays),
+        (&[1], &[0], Some(lost()), moved),
+        (&[1], &[0], Some(installed()), moved),
+        (&[0], &[1], Some(lost()), stays),
+        (&[0], &[1], Some(installed()), moved),
+        (&[0, 1], &[1], None, stays),
+        (&[1, 0], &[0], None, stays),
+        (&[3, 1], &[0], Some(lost()), moved),
+        (&[3], &[], Some(refused()), stays),
+    ] {
+        let mut it = coordinator(4);
+        it.handle(request(0, 1, 7), Time::ZERO);
+        drain(&mut it);
+        let mut asked = Vec::new();
+        for core in dead {
+            it.handle(Input::CoreStopped(CoreId(*core)), Time::ZERO);
+            asked.extend(
+                drain(&mut it)
+                    .into_iter()
+                    .filter_map(|output| match output {
+                        Output::Survive { id: of, survivor } => Some((of, survivor.0)),
+                        _ => None,
+                    }),
+            );
+        }
+        let expected: Vec<_> = survivors.iter().map(|core| (id, *core)).collect();
+        assert_eq!(asked, expected, "{dead:?}");
+        let is_open = report.is_some();
+        assert_eq!(it.moving(), usize::from(is_open), "{dead:?}");
+        if let Some(report) = report {
+            it.handle(report, Time::ZERO);
+        }
+        assert_eq!(it.stale_inputs(), 0);
+        let at_rest = *it.topology().placement(key(0)).unwrap();
+        assert_eq!((at_rest.owner, at_rest.epoch), end, "{dead:?}");
+        assert_eq!((at_rest.moving_to, it.moving()), (None, 0), "{dead:?}");
+        it.handle(lost(), Time::ZERO);
+        assert_eq!(it.stale_inputs(), 1, "said once too often");
+        assert_eq!(it.topology().placement(key(0)), Some(&at_rest));
+    }
+    let mut it = coordinator(2);
+    it.handle(request(0, 1, 7), Time::ZERO);
+    it.handle(lost(), Time::ZERO);
+    assert_eq!((it.stale_inputs(), it.moving()), (1, 1), "nobody is dead");
+}
+
 /// From a hot start on one of two cores, by load reports alone; each move takes a window.
 #[test]
 fn load_reports_move_shards_within_the_bounds() {
@@ -414,6 +479,8 @@ fn hostile_reports(seed: u64) -> Outcomes {
                     }
                     seen = topology;
                 }
+                // Its report is on its way already.
+                Output::Survive { survivor, .. } => assert_ne!(survivor, CoreId(0)),
                 Output::Finished(Finished { shard, result, to }) => {
                     assert!(
                         open.remove(&to.unwrap()),
@@ -435,6 +502,7 @@ fn hostile_reports(seed: u64) -> Outcomes {
         it.handle(report, now);
         drain(&mut it).into_iter().for_each(|output| match output {
             Output::Finished(finished) => assert!(open.remove(&finished.to.unwrap())),
+            Output::Survive { .. } => unreachable!("no core stops any more"),
             // A waiting request may begin just now.
             Output::Publish(topology) => {
                 for (shard, _, new) in topology.changes_since(&seen) {

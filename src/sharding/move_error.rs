@@ -104,6 +104,9 @@ pub enum RefusedWhy {
         "one of its entities stayed in an asynchronous handler beyond the deadline of the hand-off"
     )]
     Suspended,
+    /// The target has stopped.
+    #[error("the core to which it was to go has stopped")]
+    TargetStopped,
     /// The owner cannot send this shard's state.
     #[error("the state of its entities cannot be moved")]
     NotMovable,

@@ -176,6 +176,7 @@ impl Network {
                         core.topologies.push_back(Arc::clone(&topology));
                     }
                 }
+                Output::Survive { id, .. } => unreachable!("no core dies, but {id:?} has lost one"),
                 Output::Finished(finished) => {
                     assert!(self.open.remove(&finished.to.unwrap()));
                     self.outcomes.count(&finished.result);
