@@ -201,7 +201,7 @@
 //! | a lane between two cores | [`Settings::lane_batches`] of [`Settings::batch_messages`] | what was sent waits in the sender's outbox; replies have a lane of their own |
 //! | the outbox towards one core | [`Settings::outbox_messages`] | [`Rejection::OutboxFull`] at the call; stops count, but are never refused: one for each actor waits |
 //! | messages for a shard that moves | [`Settings::outbox_messages`] | [`Rejection::Moving`] at the call |
-//! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`] |
+//! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`]; replies have a way of their own, each for an ask that was let in |
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
 //! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |

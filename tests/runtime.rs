@@ -2,10 +2,12 @@
 
 use corecast::{
     Actor, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next, Rejection,
-    ReplyTo, Runtime, RuntimeBuilder, Scope, Uncertainty,
+    ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Uncertainty,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 #[derive(Default)]
@@ -373,4 +375,69 @@ fn idle_entities_are_passivated_and_start_again() {
             std::thread::yield_now();
         }
     }
+}
+
+/// Gives reply addresses to another thread, and holds its core.
+struct Lender(SyncSender<ReplyTo<u64>>);
+
+#[derive(Debug)]
+enum Lend {
+    Address(ReplyTo<u64>),
+    /// Says that it has begun, and goes on when the other end is dropped.
+    Hold(SyncSender<()>, Receiver<()>),
+    Nothing,
+}
+
+impl Actor for Lender {
+    type Msg = Lend;
+
+    fn receive(&mut self, msg: Lend, _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Lend::Address(reply_to) => self.0.send(reply_to).unwrap(),
+            Lend::Hold(begun, until) => {
+                begun.send(()).unwrap();
+                until.recv().unwrap_err();
+            }
+            Lend::Nothing => {}
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn replies_from_other_threads_enter_a_core_whose_queue_is_full() {
+    const NEVER: Duration = Duration::from_secs(3_600);
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let settings = Settings {
+        ingress_jobs: 1,
+        ..Settings::default()
+    };
+    let builder = Runtime::builder().settings(settings);
+    let runtime = builder.cores("0".parse().unwrap()).start().unwrap();
+    let handle = runtime.handle();
+    let (lend, lent) = sync_channel(1);
+    let lender = handle.spawn(move || Lender(lend)).wait().unwrap();
+    let [answered, dropped, dropped_elsewhere] = [(); 3].map(|()| {
+        let asked = handle.ask_within(NEVER, lender, Lend::Address);
+        (asked, lent.recv_timeout(PATIENCE).unwrap())
+    });
+    let (begun, has_begun) = sync_channel(1);
+    let (until, ends) = sync_channel(0);
+    handle.tell(lender, Lend::Hold(begun, ends));
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    while handle.try_tell(lender, Lend::Nothing).is_ok() {}
+    let full = handle.try_tell(lender, Lend::Nothing).map_err(|it| it.why);
+    assert_eq!(full, Err(Rejection::IngressFull));
+    handle.reply(answered.1, 7);
+    drop(dropped.1);
+    thread::spawn(move || drop(dropped_elsewhere.1))
+        .join()
+        .unwrap();
+    drop(until);
+    let outcome = |asked: corecast::Pending<_>| asked.wait_for(PATIENCE).expect("it hangs");
+    assert_eq!(outcome(answered.0), Ok(7));
+    let unanswered = Err(Uncertainty::DroppedUnanswered.into());
+    assert_eq!(outcome(dropped.0), unanswered);
+    assert_eq!(outcome(dropped_elsewhere.0), unanswered);
+    assert!(runtime.shutdown().drained);
 }

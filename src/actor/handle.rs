@@ -161,12 +161,23 @@ impl Gate {
         let Some(entry) = self.entries.get(core.index()) else {
             return Err((Rejection::NoSuchActor, job));
         };
-        let gone = if self.closed.load(Ordering::Relaxed) {
+        entry.submit(job, self.why_gone())
+    }
+
+    /// Gives a core what is owed to it, however full its queue is and even while the gate is closed.
+    fn submit_owed(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
+        if let Some(entry) = self.entries.get(core.index()) {
+            // A core that is gone has ended its asks.
+            let _ = entry.submit_owed(call(work), self.why_gone());
+        }
+    }
+
+    fn why_gone(&self) -> Rejection {
+        if self.closed.load(Ordering::Relaxed) {
             Rejection::ShuttingDown
         } else {
             Rejection::CoreDied
-        };
-        entry.submit(job, gone)
+        }
     }
 
     fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
@@ -179,11 +190,7 @@ impl Gate {
 
 impl Exit for Gate {
     fn leave(&self, (address, why): Orphan) {
-        // If the core takes nothing any more, the ask ends by its deadline or with the core.
-        let _ = self.submit_always(
-            address.core(),
-            call(move |local| local.fail_ask(address, why)),
-        );
+        self.submit_owed(address.core(), move |local| local.fail_ask(address, why));
     }
 }
 
@@ -316,13 +323,10 @@ impl Handle {
         reply
     }
 
-    /// Answers an ask.
+    /// Answers an ask. It needs no room in the queue into the core: replies are never refused because that is full.
     pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
-        let core = to.core();
-        // Refused, the address is dropped with the job, and the ask ends as unanswered.
-        let _ = self
-            .gate
-            .submit_always(core, call(move |local| local.reply(to, reply)));
+        self.gate
+            .submit_owed(to.core(), move |local| local.reply(to, reply));
     }
 
     /// Starts an actor on this handle's core.

@@ -4,40 +4,60 @@
 //! whoever waits for that would wait as long. So a core announces its end before it empties the queue for the last time,
 //! and whoever has put something in looks for the announcement. With a full fence on both sides one of the two sees the
 //! other, and takes out what is left.
+//!
+//! Jobs are what threads want of a core, and a full queue refuses them. What they owe to it, replies and the ends of asks,
+//! has a way of its own that is never full: refused, it would be lost, for whoever lets go of a reply address cannot be told
+//! to keep it. It needs no bound of its own: each entry uses up a reply address, of which an ask makes one. A core has at
+//! most so many open asks; an address whose ask has ended by its deadline lay in a bounded queue before, or with a user,
+//! and leaves that place as it comes here.
 
 use super::handle::CoreJob;
 use super::refusal::Rejection;
 use crate::mesh::doorbell::Doorbell;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// The way into one core.
 pub(crate) struct Ingress {
     jobs: Sender<CoreJob>,
+    owed: Sender<CoreJob>,
     /// For what was put in too late; nobody takes from here while the core lives.
-    left: Receiver<CoreJob>,
+    left: Ways,
     gone: Arc<AtomicBool>,
     doorbell: Arc<Doorbell>,
 }
 
 /// The core's end of it; dropped, it refuses what is left.
 pub(crate) struct JobQueue {
-    jobs: Receiver<CoreJob>,
+    ways: Ways,
     gone: Arc<AtomicBool>,
+}
+
+/// Where the jobs come out, and what is owed.
+#[derive(Clone)]
+struct Ways {
+    jobs: Receiver<CoreJob>,
+    owed: Receiver<CoreJob>,
 }
 
 /// The way into a core with this bell, for at most `depth` jobs at once.
 pub(crate) fn ingress(doorbell: Arc<Doorbell>, depth: usize) -> (Ingress, JobQueue) {
-    let (jobs, receiver) = bounded(depth);
+    let (jobs, jobs_out) = bounded(depth);
+    let (owed, owed_out) = unbounded();
+    let ways = Ways {
+        jobs: jobs_out,
+        owed: owed_out,
+    };
     let gone = Arc::new(AtomicBool::new(false));
     let queue = JobQueue {
-        jobs: receiver.clone(),
+        ways: ways.clone(),
         gone: gone.clone(),
     };
     let ingress = Ingress {
         jobs,
-        left: receiver,
+        owed,
+        left: ways,
         gone,
         doorbell,
     };
@@ -50,16 +70,37 @@ impl Ingress {
     /// # Errors
     /// The job, if the queue is full or the core is gone.
     pub(crate) fn submit(&self, job: CoreJob, gone: Rejection) -> Result<(), (Rejection, CoreJob)> {
+        self.put(&self.jobs, job, gone)
+    }
+
+    /// Gives the core what is owed to it: a job that uses up a reply address of this core.
+    ///
+    /// # Errors
+    /// The job, if the core is gone.
+    pub(crate) fn submit_owed(
+        &self,
+        job: CoreJob,
+        gone: Rejection,
+    ) -> Result<(), (Rejection, CoreJob)> {
+        self.put(&self.owed, job, gone)
+    }
+
+    fn put(
+        &self,
+        way: &Sender<CoreJob>,
+        job: CoreJob,
+        gone: Rejection,
+    ) -> Result<(), (Rejection, CoreJob)> {
         if self.gone.load(Ordering::Relaxed) {
             return Err((gone, job));
         }
-        if let Err(refused) = self.jobs.try_send(job) {
+        if let Err(refused) = way.try_send(job) {
             return Err((Rejection::IngressFull, refused.into_inner()));
         }
         // It begins with the fence.
         self.doorbell.ring();
         if self.gone.load(Ordering::Relaxed) {
-            refuse_all(&self.left, gone);
+            self.left.refuse_all(gone);
         }
         Ok(())
     }
@@ -67,22 +108,22 @@ impl Ingress {
 
 impl JobQueue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+        self.ways.jobs.is_empty() && self.ways.owed.is_empty()
     }
 
-    pub(crate) fn next(&self) -> Option<CoreJob> {
-        // The look costs half as much, and mostly there is nothing.
-        if self.jobs.is_empty() {
-            return None;
-        }
-        self.jobs.try_recv().ok()
+    pub(crate) fn next_job(&self) -> Option<CoreJob> {
+        next(&self.ways.jobs)
+    }
+
+    pub(crate) fn next_owed(&self) -> Option<CoreJob> {
+        next(&self.ways.owed)
     }
 
     /// The core is gone: refuses what is left and, from now on, what comes.
     pub(crate) fn close(&self, why: Rejection) {
         self.gone.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        refuse_all(&self.jobs, why);
+        self.ways.refuse_all(why);
     }
 }
 
@@ -92,10 +133,20 @@ impl Drop for JobQueue {
     }
 }
 
-#[cold]
-fn refuse_all(jobs: &Receiver<CoreJob>, why: Rejection) {
-    for job in jobs.try_iter() {
-        job.reject(why);
+fn next(way: &Receiver<CoreJob>) -> Option<CoreJob> {
+    // The look costs half as much, and mostly there is nothing.
+    if way.is_empty() {
+        return None;
+    }
+    way.try_recv().ok()
+}
+
+impl Ways {
+    #[cold]
+    fn refuse_all(&self, why: Rejection) {
+        for job in self.owed.try_iter().chain(self.jobs.try_iter()) {
+            job.reject(why);
+        }
     }
 }
 
@@ -143,17 +194,42 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_is_owed_gets_in_where_jobs_do_not() {
+        let (ingress, queue) = ingress(Arc::default(), 1);
+        let job = || Box::new(Tells(pending(None).0));
+        let why = |refused: Result<(), (Rejection, CoreJob)>| refused.map_err(|(why, _)| why);
+        let gone = Rejection::CoreDied;
+        assert!(queue.is_empty());
+        assert_eq!(why(ingress.submit(job(), gone)), Ok(()));
+        let full = why(ingress.submit(job(), gone));
+        assert_eq!(full, Err(Rejection::IngressFull));
+        assert_eq!(why(ingress.submit_owed(job(), gone)), Ok(()));
+        assert_eq!(why(ingress.submit_owed(job(), gone)), Ok(()));
+        assert!(queue.next_job().is_some() && queue.next_job().is_none());
+        assert!(!queue.is_empty());
+        assert!(queue.next_owed().is_some() && queue.next_owed().is_some());
+        assert!(queue.next_owed().is_none() && queue.is_empty());
+        drop(queue);
+        assert_eq!(why(ingress.submit_owed(job(), gone)), Err(gone));
+    }
+
     /// However the end of the core and the call meet.
     #[test]
     fn nothing_is_left_lying() {
-        for _ in 0..500 {
+        for round in 0..500 {
             let (ingress, queue) = ingress(Arc::default(), 1_000);
             let end = thread::spawn(move || drop(queue));
             let mut accepted = Vec::new();
             loop {
                 let (completer, told) = pending(None);
                 let job = Box::new(Tells(completer));
-                match ingress.submit(job, Rejection::ShuttingDown) {
+                let submitted = if round % 2 == 0 {
+                    ingress.submit(job, Rejection::ShuttingDown)
+                } else {
+                    ingress.submit_owed(job, Rejection::ShuttingDown)
+                };
+                match submitted {
                     Ok(()) => accepted.push(told),
                     Err((Rejection::IngressFull, _)) => thread::yield_now(),
                     Err(_) => break,

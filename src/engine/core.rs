@@ -416,22 +416,14 @@ impl Engine {
         }
     }
 
+    /// What is owed comes first, for it makes room for further asks; neither keeps the other waiting.
     fn take_jobs(&mut self, local: &mut Local) -> bool {
+        let owed = std::iter::from_fn(|| self.jobs.next_owed()).take(JOBS_PER_TURN);
+        let jobs = std::iter::from_fn(|| self.jobs.next_job()).take(JOBS_PER_TURN);
         let mut moved = false;
-        for _ in 0..JOBS_PER_TURN {
-            let Some(job) = self.jobs.next() else { break };
+        for job in owed.chain(jobs) {
             moved = true;
-            let ran = guarded(|| job.run(local));
-            if let Err(panic) = &ran {
-                tracing::error!(core = %local.core, panic, "a call from another thread panicked on the core; its caller hears that it is gone");
-            }
-            if reply::has_orphans() {
-                local.settle_orphans(ran.is_err());
-            }
-            assert!(
-                local.mutant != Some(Mutant::EnginePanics),
-                "a planted panic of the engine"
-            );
+            run_job(local, job);
         }
         moved
     }
@@ -481,7 +473,7 @@ impl Engine {
     }
 
     pub(super) fn next_job(&self) -> Option<CoreJob> {
-        self.jobs.next()
+        self.jobs.next_owed().or_else(|| self.jobs.next_job())
     }
 
     /// Polls the futures that have been woken. While one is polled nothing of the core is borrowed, so that it can use
@@ -553,6 +545,20 @@ fn take_batches(local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
         local.port.return_batch(peer, batch as Box<dyn Batch>);
     }
     moved
+}
+
+fn run_job(local: &mut Local, job: CoreJob) {
+    let ran = guarded(|| job.run(local));
+    if let Err(panic) = &ran {
+        tracing::error!(core = %local.core, panic, "a call from another thread panicked on the core; its caller hears that it is gone");
+    }
+    if reply::has_orphans() {
+        local.settle_orphans(ran.is_err());
+    }
+    assert!(
+        local.mutant != Some(Mutant::EnginePanics),
+        "a planted panic of the engine"
+    );
 }
 
 fn run_ready(local: &mut Local) -> bool {
