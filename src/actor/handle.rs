@@ -172,6 +172,15 @@ impl Gate {
         }
     }
 
+    /// Tells every core to stop at the end of its turn, without draining.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only real threads stop one by one")
+    )]
+    pub(crate) fn stop_all(&self) {
+        self.entries.iter().for_each(Ingress::stop);
+    }
+
     fn why_gone(&self) -> Rejection {
         if self.closed.load(Ordering::Relaxed) {
             Rejection::ShuttingDown

@@ -25,6 +25,7 @@ pub(crate) struct Ingress {
     /// For what was put in too late; nobody takes from here while the core lives.
     left: Ways,
     gone: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     doorbell: Arc<Doorbell>,
 }
 
@@ -32,6 +33,7 @@ pub(crate) struct Ingress {
 pub(crate) struct JobQueue {
     ways: Ways,
     gone: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
 }
 
 /// Where the jobs come out, and what is owed.
@@ -49,16 +51,18 @@ pub(crate) fn ingress(doorbell: Arc<Doorbell>, depth: usize) -> (Ingress, JobQue
         jobs: jobs_out,
         owed: owed_out,
     };
-    let gone = Arc::new(AtomicBool::new(false));
+    let (gone, stop) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
     let queue = JobQueue {
         ways: ways.clone(),
         gone: gone.clone(),
+        stop: stop.clone(),
     };
     let ingress = Ingress {
         jobs,
         owed,
         left: ways,
         gone,
+        stop,
         doorbell,
     };
     (ingress, queue)
@@ -85,6 +89,13 @@ impl Ingress {
         self.put(&self.owed, job, gone)
     }
 
+    /// Tells the core to stop at the end of its turn. It is no job, since a halted core takes none.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        // It begins with the fence.
+        self.doorbell.ring();
+    }
+
     fn put(
         &self,
         way: &Sender<CoreJob>,
@@ -109,6 +120,11 @@ impl Ingress {
 impl JobQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.ways.jobs.is_empty() && self.ways.owed.is_empty()
+    }
+
+    /// Whether the core has been told to stop.
+    pub(crate) fn stop_wanted(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     pub(crate) fn next_job(&self) -> Option<CoreJob> {

@@ -225,11 +225,9 @@ pub struct Local {
     pub(crate) interrupted: Option<(CellRef, u32)>,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
-    /// The core is to stop at the end of this turn.
-    pub(crate) stop_wanted: bool,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
-    /// A planted bug; only looked at while shards move, and after calls from other threads.
+    /// A planted bug; only looked at while shards move, after calls from other threads, and at the end.
     pub(crate) mutant: Option<super::mutant::Mutant>,
 }
 
@@ -295,7 +293,6 @@ impl Local {
             stopping: false,
             interrupted: None,
             yield_wanted: false,
-            stop_wanted: false,
             requests: Vec::new(),
             mutant: None,
         }

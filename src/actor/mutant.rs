@@ -14,4 +14,6 @@ pub enum Mutant {
     RunsBeforeOwned,
     /// The engine itself panics, with the next call from another thread.
     EnginePanics,
+    /// The engine of the coordination core panics when all cores are at a halt, before it tells them to stop.
+    PanicsBeforeStop,
 }

@@ -3,6 +3,7 @@
 use super::core::Engine;
 use crate::actor::control::{Control, DrainAnswer, Request};
 use crate::actor::local::Local;
+use crate::actor::mutant::Mutant;
 use crate::actor::pending::Completer;
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
@@ -248,6 +249,10 @@ impl Engine {
     }
 
     fn stop_all(&mut self, local: &mut Local, drained: bool) -> bool {
+        assert!(
+            local.mutant != Some(Mutant::PanicsBeforeStop),
+            "a planted panic of the engine"
+        );
         for core in 0..local.port.cores() as u16 {
             self.send_control(local, CoreId(core), Control::Stop);
         }

@@ -138,6 +138,9 @@ impl Engine {
 
     /// Whether something waits that a turn would take; the last look before sleep.
     pub(crate) fn has_work(&self) -> bool {
+        if self.jobs.stop_wanted() {
+            return true;
+        }
         let local = self.local.borrow();
         if self.halted {
             // The rest is not taken any more, and would keep the core awake.
@@ -210,7 +213,7 @@ impl Engine {
                 class.trim();
             }
             moved |= !local.ready.is_empty();
-            self.stopping |= local.stop_wanted;
+            self.stopping |= self.jobs.stop_wanted();
             // Only a core that is about to idle wants to know.
             if moved { None } else { self.next_wake(local) }
         };
@@ -270,6 +273,8 @@ impl Engine {
         }
         // Each such turn looks at everything; what an idle one would skip is what it waits for.
         self.idle_until = None;
+        // Nobody else says it if the coordination core has died.
+        self.stopping |= self.jobs.stop_wanted();
         // The coordination core tells everybody to stop, so it stays until everybody can know.
         let waits_for_room = !self.unsent.is_empty();
         let stopped = self.stopping && (self.coordination.is_none() || !waits_for_room);

@@ -162,6 +162,27 @@ fn a_coordination_core_that_dies_does_not_keep_the_runtime_from_its_end() {
     );
 }
 
+/// Halted cores take no calls any more, so their queues are soon full.
+#[test]
+fn a_coordination_core_that_dies_in_the_shutdown_leaves_no_halted_core_behind() {
+    let settings = Settings {
+        ingress_jobs: 1,
+        ..Settings::default()
+    };
+    let builder = Runtime::builder().settings(settings);
+    let runtime = builder.cores("0-1".parse().unwrap()).start().unwrap();
+    let coordination = runtime.handle().coordination_core();
+    let planted = runtime.handle().on_core(coordination, |local| {
+        local.mutant = Some(Mutant::PanicsBeforeStop);
+    });
+    assert_eq!(planted.wait_for(PATIENCE).ok(), Some(Some(())));
+    let report = shutdown(runtime);
+    assert_eq!(
+        (report.drained, report.dead_cores),
+        (false, vec![coordination])
+    );
+}
+
 #[test]
 fn with_all_cores_dead_a_runtime_ends() {
     let runtime = three_cores();

@@ -378,11 +378,13 @@ impl Runtime {
                 Err(_) => break false,
             }
         };
-        if self.threads.last().is_some_and(CoreThread::has_died) {
-            // There is no coordination, and there may have been none halfway through.
-            self.stop_one_by_one();
+        // Only its end tells whether the coordination core could tell the others to stop, who may be at a halt.
+        let lost = self.threads.pop().and_then(CoreThread::join);
+        if lost.is_some() {
+            self.handle.gate().stop_all();
         }
-        let dead_cores = self.join();
+        let mut dead_cores = self.join();
+        dead_cores.extend(lost);
         if !dead_cores.is_empty() {
             tracing::error!(?dead_cores, "cores had died before the shutdown");
         }
@@ -392,27 +394,13 @@ impl Runtime {
         }
     }
 
-    /// Tells each core to stop, at the end of its turn and without draining.
-    fn stop_one_by_one(&self) {
-        for core in 0..self.threads.len() as u16 {
-            let stop = || {
-                self.handle
-                    .submit_call(CoreId(core), |local| local.stop_wanted = true)
-            };
-            // One that is gone needs no telling, and one whose queue is full is working it off.
-            while stop() == Err(Rejection::IngressFull) {
-                thread::yield_now();
-            }
-        }
-    }
-
-    /// Ends a start that failed: the cores that run are told to stop one by one, since there may be no coordination.
+    /// Ends a start that failed: the cores that run are told to stop by the gate, since there may be no coordination.
     fn abandon(&mut self) {
         self.ended = true;
         // Without it a core that is slept over would not hear that it is to stop; starting it can hardly fail now.
         let _ = self.watch();
         self.handle.gate().close();
-        self.stop_one_by_one();
+        self.handle.gate().stop_all();
         self.join();
     }
 
