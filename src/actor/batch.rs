@@ -23,6 +23,11 @@ pub(crate) trait Batch: Any + Send {
     /// How many messages are in it, and stops, which count as such.
     fn len(&self) -> usize;
 
+    /// The actors whose stops are in it.
+    fn stops(&self) -> Vec<CellRef> {
+        Vec::new()
+    }
+
     /// Hands everything in it out; it is empty afterwards.
     fn deliver(&mut self, local: &mut Local, from: CoreId);
 
@@ -115,6 +120,14 @@ impl<M: Message> Batch for ActorBatch<M> {
     fn len(&self) -> usize {
         let is_stop = |(_, note): &&(u32, Note)| matches!(note, Note::Stop(_));
         self.items.len() + self.notes.iter().filter(is_stop).count()
+    }
+
+    fn stops(&self) -> Vec<CellRef> {
+        let stop = |(_, note): &(u32, Note)| match note {
+            Note::Stop(cell) => Some(*cell),
+            Note::Acknowledge(_) | Note::Last(_) => None,
+        };
+        self.notes.iter().filter_map(stop).collect()
     }
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {

@@ -30,7 +30,7 @@ pub(crate) struct Target {
     replies: VecDeque<Box<dyn Batch>>,
     /// Requests that wait here, in open and in sealed batches.
     pub(crate) messages: usize,
-    /// Actors whose stop waits here, or has waited since there was last nothing.
+    /// Actors whose stop waits here.
     stops: BTreeSet<CellRef>,
     /// Something went into a lane to this core since its bell was looked at.
     pub(crate) to_ring: bool,
@@ -42,6 +42,30 @@ impl Target {
         let is_first = self.stops.insert(actor);
         self.messages += usize::from(is_first);
         is_first
+    }
+
+    /// The sealed batches that wait for a lane.
+    fn waiting(&mut self, class: LaneClass) -> &mut VecDeque<Box<dyn Batch>> {
+        match class {
+            LaneClass::Replies => &mut self.replies,
+            _ => &mut self.requests,
+        }
+    }
+
+    /// The stops in a batch of requests that is about to leave; mostly none waits here at all.
+    fn stops_in(&self, batch: &dyn Batch) -> Vec<CellRef> {
+        if self.stops.is_empty() {
+            return Vec::new();
+        }
+        batch.stops()
+    }
+
+    /// A batch of requests has left.
+    fn has_left(&mut self, messages: usize, stops: &[CellRef]) {
+        self.messages -= messages;
+        for stopped in stops {
+            self.stops.remove(stopped);
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -129,10 +153,7 @@ impl Local {
         };
         if let Some(batch) = batch {
             let target = &mut self.outbox[to.index()];
-            match batch.lane() {
-                LaneClass::Replies => target.replies.push_back(batch),
-                _ => target.requests.push_back(batch),
-            }
+            target.waiting(batch.lane()).push_back(batch);
         }
     }
 
@@ -140,19 +161,15 @@ impl Local {
         for class in [LaneClass::Replies, LaneClass::Requests] {
             loop {
                 let target = &mut self.outbox[to.index()];
-                let waiting = if class == LaneClass::Replies {
-                    &mut target.replies
-                } else {
-                    &mut target.requests
-                };
-                let Some(batch) = waiting.pop_front() else {
+                let Some(batch) = target.waiting(class).pop_front() else {
                     break;
                 };
                 let messages = batch.len();
+                let stops = target.stops_in(&*batch);
                 match self.port.send_batch(to, class, batch) {
                     Ok(()) => {}
                     Err(Unsent::Full(batch)) => {
-                        waiting.push_front(batch);
+                        target.waiting(class).push_front(batch);
                         break;
                     }
                     Err(Unsent::Gone(batch)) => {
@@ -161,10 +178,7 @@ impl Local {
                     }
                 }
                 if class == LaneClass::Requests {
-                    target.messages -= messages;
-                    if target.messages == 0 {
-                        target.stops.clear();
-                    }
+                    target.has_left(messages, &stops);
                     self.counters.sent_requests += messages as u64;
                 }
                 target.to_ring = true;
@@ -184,10 +198,8 @@ impl Local {
     fn reject_batch(&mut self, to: CoreId, mut batch: Box<dyn Batch>) {
         if batch.lane() == LaneClass::Requests {
             let target = &mut self.outbox[to.index()];
-            target.messages -= batch.len();
-            if target.messages == 0 {
-                target.stops.clear();
-            }
+            let stops = target.stops_in(&*batch);
+            target.has_left(batch.len(), &stops);
         }
         let why = self.why_gone();
         batch.reject(self, why);

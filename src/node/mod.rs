@@ -2,6 +2,8 @@
 
 #[cfg(all(test, target_os = "linux"))]
 mod dead_core_tests;
+#[cfg(all(test, target_os = "linux"))]
+mod outbox_tests;
 pub mod pinning_args;
 #[cfg(target_os = "linux")]
 pub mod runtime;
