@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::rc::Weak;
+use std::task::Poll;
 use std::time::Duration;
 
 /// The runtime as seen from a future on a core; it stays on that core.
@@ -143,6 +144,37 @@ impl Scope {
             )
         });
         reply
+    }
+
+    /// Lets everything that is ready on this core have its turn, and goes on in the core's next one: what a long loop in a
+    /// future does now and then, so that the actors that it sends to can handle what they have.
+    ///
+    /// ```
+    /// # use corecast::{CoreId, Runtime};
+    /// # let runtime = Runtime::builder().cores("0".parse()?).start()?;
+    /// let sum = runtime.handle().run_on(CoreId(0), |scope| async move {
+    ///     let mut sum = 0_u64;
+    ///     for number in 0..10_000 {
+    ///         sum += number;
+    ///         if number % 1_000 == 999 {
+    ///             scope.yield_now().await;
+    ///         }
+    ///     }
+    ///     sum
+    /// });
+    /// assert_eq!(sum.wait()?, 49_995_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn yield_now(&self) {
+        let mut yielded = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// A future that ends after `duration`, by the core's timers (to about a millisecond).

@@ -1,4 +1,4 @@
-//! The clock of handles: that of the world, in step with those of the cores.
+//! Time: the clock of handles is that of the world, in step with those of the cores, and yielding takes none of it.
 
 use corecast::base::ids::CoreId;
 use corecast::sim::check_seeds;
@@ -50,6 +50,44 @@ fn a_handle_tells_the_time_of_the_world() {
             );
         }
         drop(handle);
+        sim
+    });
+}
+
+struct Adder(u64);
+
+impl Actor for Adder {
+    type Msg = Option<ReplyTo<u64>>;
+
+    fn receive(
+        &mut self,
+        get: Option<ReplyTo<u64>>,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        match get {
+            Some(reply_to) => ctx.reply(reply_to, self.0),
+            None => self.0 += 1,
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn whoever_yields_lets_actors_have_their_turn() {
+    check_seeds(20, |builder| {
+        let mut sim = builder.cores(1).start();
+        let adder = sim.spawn(CoreId(0), || Adder(0)).unwrap();
+        let future = sim.handle().run_on(CoreId(0), move |scope| async move {
+            // More than its mailbox holds at a time.
+            for number in 1..=2_000 {
+                scope.try_tell(adder, None).expect("there is room");
+                if number % 10 == 0 {
+                    scope.yield_now().await;
+                }
+            }
+            scope.ask(adder, Some).await
+        });
+        assert_eq!(sim.run_until(future).unwrap().unwrap(), Ok(2_000));
         sim
     });
 }
