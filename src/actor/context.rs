@@ -202,7 +202,9 @@ impl<'a, A: Actor> Context<'a, A> {
     /// that message is reserved, so it is never refused.
     ///
     /// The message may carry further reply addresses, which this actor passes on. If it is dropped on its way, their asks
-    /// end as unknown, and then so does this one.
+    /// end as unknown, and then so does this one. `make` has to put the address that it is given into the message: one kept
+    /// elsewhere, beside a message with a single foreign address, has that one taken for its own, and rejected if the message
+    /// is dropped on its way.
     pub fn ask<D: Destination, R: Message>(
         &mut self,
         to: D,
