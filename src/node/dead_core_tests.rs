@@ -248,6 +248,8 @@ fn a_move_ends_with_the_core_that_dies() {
         let here = handle.through(from).unwrap();
         assert_eq!(here.ask(region.entity_ref(2), Msg::Count).wait(), Ok(0));
         here.tell(region.entity_ref(1), Msg::Sit);
+        // Answered behind that, so it sits.
+        assert_eq!(here.ask(region.entity_ref(2), Msg::Count).wait(), Ok(0));
         let moving = handle.move_shard(shard, to);
         let alive = CoreId(1 - dies.0);
         until_held(&handle, dies, shard);
