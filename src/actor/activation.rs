@@ -1,5 +1,6 @@
 //! Running actors: one activation handles a few messages of one actor, and whatever goes wrong in it stays in it.
 
+use super::batch::ActorBatch;
 use super::cell::{Body, EntityPlace};
 use super::context::{Context, Recipient, Resume};
 use super::ending::StopCause;
@@ -7,7 +8,6 @@ use super::entity::{EntityBody, Stage};
 use super::entity_id::EntityId;
 use super::guard::guarded;
 use super::local::Local;
-use super::mailbox::Mail;
 use super::model::{Actor, Fault, Next};
 use super::reference::{ActorRef, CellRef};
 use super::refusal::{Rejection, SpawnError};
@@ -38,6 +38,9 @@ const SAMPLE_EVERY: u64 = 256;
 /// Messages of one activation between two looks at whether the driver wants the core back.
 const MESSAGES_PER_LOOK: u32 = 32;
 
+/// Activations between two looks at the clock.
+pub(crate) const ACTIVATIONS_PER_CLOCK: u64 = 16;
+
 /// An actor in its cell.
 pub(crate) struct ActorBody<A> {
     pub(crate) actor: A,
@@ -57,14 +60,8 @@ impl<A: Actor> ActorBody<A> {
         budget: u32,
     ) -> Ran {
         let mut ctx = Context::new(local, at, place, recipient);
-        if self.stage != Stage::Started {
-            self.stage = Stage::Started;
-            if let Err(fault) = self.actor.pre_start(&mut ctx) {
-                return ctx.local.failed(fault);
-            }
-            if ctx.is_suspended() {
-                return Ran::Suspended;
-            }
+        if let Some(ran) = self.begin(&mut ctx) {
+            return ran;
         }
         let mut left = budget;
         while left > 0 {
@@ -73,20 +70,16 @@ impl<A: Actor> ActorBody<A> {
                 ctx.local
                     .trace_next::<A::Msg>(at, std::any::type_name::<A>());
             }
-            let Some(mail) = ctx.local.next_mail::<A::Msg>(at) else {
+            let Some(mail) = ctx.local.waiting_mail::<A::Msg>(at) else {
                 return Ran::Idle;
             };
-            let Mail::User(message) = mail else {
+            if mail.stops_next() {
+                ctx.local.next_sealed::<A::Msg>(at);
                 return Ran::Stop;
-            };
-            reply::count_handled();
-            match self.actor.receive(message.open(), &mut ctx) {
-                Ok(Next::Continue) => {}
-                Ok(Next::Stop) => return Ran::Stop,
-                Err(fault) => return ctx.local.failed(fault),
             }
-            if ctx.is_suspended() {
-                return Ran::Suspended;
+            let message = mail.take();
+            if let Some(ran) = self.handle(message, &mut ctx) {
+                return ran;
             }
             if left.is_multiple_of(MESSAGES_PER_LOOK)
                 && left > 0
@@ -97,6 +90,63 @@ impl<A: Actor> ActorBody<A> {
             }
         }
         Ran::More
+    }
+
+    fn run_on_arrivals(
+        &mut self,
+        local: &mut Local,
+        at: CellRef,
+        place: Option<EntityPlace>,
+        recipient: RecipientOf<A::Msg>,
+        batch: &mut dyn Any,
+    ) -> Ran {
+        let Some(batch) = batch.downcast_mut::<ActorBatch<A::Msg>>() else {
+            return Ran::Idle;
+        };
+        let mut ctx = Context::new(local, at, place, recipient);
+        if let Some(ran) = self.begin(&mut ctx) {
+            return ran;
+        }
+        let mut handled = 0_u32;
+        while batch.has_next_for(at) {
+            let message = batch.take_next();
+            if ctx.local.tracer.is_some() {
+                ctx.local
+                    .trace_delivery(at, std::any::type_name::<A>(), &message);
+            }
+            if let Some(ran) = self.handle(message, &mut ctx) {
+                return ran;
+            }
+            handled += 1;
+            if handled.is_multiple_of(MESSAGES_PER_LOOK) && ctx.local.clock.wants_to_yield() {
+                break;
+            }
+        }
+        Ran::More
+    }
+
+    /// Starts the actor, unless it has been. Returns how the activation ended, if that is its end.
+    #[inline(always)]
+    fn begin(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
+        if self.stage == Stage::Started {
+            return None;
+        }
+        self.stage = Stage::Started;
+        match self.actor.pre_start(ctx) {
+            Ok(()) => ctx.is_suspended().then_some(Ran::Suspended),
+            Err(fault) => Some(ctx.local.failed(fault)),
+        }
+    }
+
+    /// Handles one message. Returns how the activation ended, if that is its end.
+    #[inline(always)]
+    fn handle(&mut self, message: A::Msg, ctx: &mut Context<'_, A>) -> Option<Ran> {
+        reply::count_handled();
+        match self.actor.receive(message, ctx) {
+            Ok(Next::Continue) => ctx.is_suspended().then_some(Ran::Suspended),
+            Ok(Next::Stop) => Some(Ran::Stop),
+            Err(fault) => Some(ctx.local.failed(fault)),
+        }
     }
 
     fn resume(
@@ -161,6 +211,10 @@ impl<A: Actor> Body for ActorBody<A> {
         self.run(local, at, None, actor_recipient, budget)
     }
 
+    fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran {
+        self.run_on_arrivals(local, at, None, actor_recipient, batch)
+    }
+
     fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran {
         self.resume(local, at, None, actor_recipient, then)
     }
@@ -170,16 +224,17 @@ impl<A: Actor> Body for ActorBody<A> {
     }
 }
 
-impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
-    fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
+impl<A: Actor, I: EntityId> EntityBody<A, I> {
+    /// Has the entity do some work, and accounts for it.
+    #[inline(always)]
+    fn accounted(
+        &mut self,
+        local: &mut Local,
+        at: CellRef,
+        work: impl FnOnce(&mut ActorBody<A>, &mut Local, Option<EntityPlace>) -> Ran,
+    ) -> Ran {
         let before = reply::handled();
-        let ran = self.inner.run(
-            local,
-            at,
-            Some(self.place),
-            entity_recipient::<I, A::Msg>,
-            budget,
-        );
+        let ran = work(&mut self.inner, local, Some(self.place));
         let now = local.now;
         let handled = reply::handled() - before;
         let region = &mut local.region_states[usize::from(self.place.region)];
@@ -188,6 +243,20 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
             recency.touch(at.slot(), now);
         }
         ran
+    }
+}
+
+impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
+    fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
+        self.accounted(local, at, |inner, local, place| {
+            inner.run(local, at, place, entity_recipient::<I, A::Msg>, budget)
+        })
+    }
+
+    fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran {
+        self.accounted(local, at, |inner, local, place| {
+            inner.run_on_arrivals(local, at, place, entity_recipient::<I, A::Msg>, batch)
+        })
     }
 
     fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran {
@@ -281,6 +350,52 @@ impl Local {
             self.activate(at, kind, body, |body, local| body.run(local, at, budget));
         }
         true
+    }
+
+    /// Whether an actor may handle a message right when it arrives from another core: if nobody is before it, neither in
+    /// the actor's mailbox nor, as soon as this turn has handled as many arrivals as it may, on the core.
+    #[inline(always)]
+    pub(crate) fn may_handle_arrivals<M: Message>(&mut self, at: CellRef) -> bool {
+        if self.arrivals == 0 || self.yield_wanted || self.tasks.any_sealed {
+            return false;
+        }
+        if let Some(choose) = &mut self.choose
+            && choose(2) == 0
+        {
+            return false;
+        }
+        let class = self.class_id::<M>();
+        self.cells
+            .get(at)
+            .is_some_and(|cell| !cell.scheduled && cell.class == class)
+    }
+
+    /// Has an actor handle the messages for it that come next in a batch. They do not pass through its mailbox, which
+    /// would cost as much as all the rest.
+    #[inline]
+    pub(crate) fn handle_arrivals<M: Message>(&mut self, at: CellRef, batch: &mut ActorBatch<M>) {
+        let Some(cell) = self.cells.get(at) else {
+            return;
+        };
+        let Some(body) = cell.body.take() else { return };
+        cell.scheduled = true;
+        let kind = usize::from(cell.kind);
+        let before = self.counters.handled;
+        self.activate(at, kind, body, |body, local| {
+            body.run_on_arrivals(local, at, batch)
+        });
+        let handled = self.counters.handled - before;
+        self.arrivals = self.arrivals.saturating_sub(handled);
+        if self
+            .counters
+            .activations
+            .is_multiple_of(ACTIVATIONS_PER_CLOCK)
+        {
+            self.clock_read = self.clock.now();
+            if self.clock_read >= self.now + self.limits.turn_time {
+                self.arrivals = 0;
+            }
+        }
     }
 
     #[cold]

@@ -134,10 +134,15 @@ impl<M: Message> Batch for ActorBatch<M> {
         if !self.notes.is_empty() {
             return self.deliver_noted(local);
         }
-        self.items.drain().for_each(|(address, message)| {
+        while let Some((address, _)) = self.items.front() {
             let (to, envelope) = address.off();
-            local.accept(to, message, Extra::of(envelope));
-        });
+            if local.may_handle_arrivals::<M>(to) && self.handled_by(to, local) {
+                continue;
+            }
+            if let Some((_, message)) = self.items.pop() {
+                local.accept(to, message, Extra::of(envelope));
+            }
+        }
     }
 
     fn reuse(mut self: Box<Self>, local: &mut Local) {
@@ -154,6 +159,32 @@ impl<M: Message> Batch for ActorBatch<M> {
 }
 
 impl<M: Message> ActorBatch<M> {
+    /// Has an actor handle the messages for it that come next. Returns whether it has taken any.
+    #[inline]
+    fn handled_by(&mut self, to: CellRef, local: &mut Local) -> bool {
+        let before = self.items.len();
+        local.handle_arrivals(to, self);
+        self.items.len() < before
+    }
+
+    /// Whether the next message is for this actor.
+    #[inline(always)]
+    pub(crate) fn has_next_for(&mut self, actor: CellRef) -> bool {
+        let next = self.items.front();
+        next.is_some_and(|(address, _)| address.off().0 == actor)
+    }
+
+    /// Takes the next message out.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[inline(always)]
+    pub(crate) fn take_next(&mut self) -> M {
+        let next = self.items.pop();
+        next.expect("a message comes next, for somebody has looked")
+            .1
+    }
+
     #[cold]
     fn deliver_noted(&mut self, local: &mut Local) {
         let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();

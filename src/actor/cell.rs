@@ -14,6 +14,10 @@ pub(crate) trait Body: Any {
     /// Handles at most `budget` waiting messages.
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran;
 
+    /// Handles the messages for it that come next in a batch, an [`ActorBatch`](super::batch::ActorBatch) of its message
+    /// type: they need not pass through its mailbox.
+    fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran;
+
     /// Continues after the future for which the mailbox was suspended; `then` is a
     /// [`Resume`](super::context::Resume) of the actor's type.
     fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran;
@@ -210,6 +214,9 @@ mod tests {
 
     impl Body for Nothing {
         fn run(&mut self, _: &mut Local, _: CellRef, _: u32) -> Ran {
+            Ran::Idle
+        }
+        fn run_on_arrivals(&mut self, _: &mut Local, _: CellRef, _: &mut dyn Any) -> Ran {
             Ran::Idle
         }
         fn resume(&mut self, _: &mut Local, _: CellRef, _: Box<dyn Any>) -> Ran {

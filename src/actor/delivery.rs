@@ -4,14 +4,41 @@
 //! everything that is rare is out of line.
 
 use super::batch::Note;
+use super::budget::Budget;
 use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
-use super::mailbox::{Mail, MailPool, Policy, Stored, Waiting};
+use super::mailbox::{Mail, MailPool, Policy, Queue, Stored, Waiting};
 use super::outbox::OpenBatch;
 use super::reference::{ActorRef, CellRef};
 use super::refusal::{Refused, Rejection};
 use super::reply::{Envelope, discard, discard_message};
 use super::trace::{TraceEvent, digest};
 use crate::wire::message::Message;
+
+/// A mailbox in which something waits.
+pub(crate) struct WaitingMail<'a, M> {
+    pool: &'a mut MailPool<M>,
+    queue: &'a mut Queue,
+    queued: &'a mut Budget,
+}
+
+impl<M> WaitingMail<'_, M> {
+    /// Whether a stop comes next.
+    #[inline(always)]
+    pub(crate) fn stops_next(&self) -> bool {
+        self.pool.stops_next(self.queue)
+    }
+
+    /// Takes the message that comes next.
+    ///
+    /// # Panics
+    /// If a stop does.
+    #[inline(always)]
+    pub(crate) fn take(self) -> M {
+        let queued = self.queued;
+        self.pool
+            .pop_message(self.queue, |bytes| queued.remove(bytes))
+    }
+}
 
 impl Local {
     /// Counts and logs a message that nobody will handle, and drops it.
@@ -85,10 +112,8 @@ impl Local {
             return Err(refuse(Rejection::NoSuchActor, message, extra));
         };
         let envelope = Extra::envelope(&extra);
-        class
-            .pool
-            .push(&mut cell.queue, Mail::user(message), envelope);
-        self.queued.add(MailPool::<M>::NODE_BYTES);
+        let bytes = class.pool.push(&mut cell.queue, message, envelope);
+        self.queued.add(bytes);
         if !cell.scheduled {
             cell.scheduled = true;
             self.ready.push_back(to);
@@ -118,17 +143,12 @@ impl Local {
         };
         match (cell.intake.policy(), extra) {
             (Policy::DropOldest, extra) => {
-                match class.pool.pop_sealed(&mut cell.queue) {
-                    Some((Mail::User(oldest), envelope)) => {
-                        self.queued.remove(MailPool::<M>::NODE_BYTES);
-                        self.dead_letter(Rejection::Evicted, envelope, oldest.open());
-                    }
-                    // A stop is never dropped. It comes next, so nothing behind it will be handled.
-                    Some((Mail::Stop, _)) => {
-                        class.pool.push_stop_front(&mut cell.queue);
-                        return Err(refuse(Rejection::Stopped, message, extra));
-                    }
-                    None => {}
+                // A stop is never dropped. It comes next, so nothing behind it will be handled.
+                if class.pool.stops_next(&cell.queue) {
+                    return Err(refuse(Rejection::Stopped, message, extra));
+                }
+                if let Some((Mail::User(oldest), envelope)) = self.next_sealed::<M>(to) {
+                    self.dead_letter(Rejection::Evicted, envelope, oldest);
                 }
                 self.store(to, message, extra, Room::Reserved)
             }
@@ -149,30 +169,35 @@ impl Local {
         }
     }
 
-    /// The next message of an actor, if there is one.
+    /// The mailbox of an actor, if something waits in it.
     #[inline(always)]
-    pub(crate) fn next_mail<M: Message>(&mut self, at: CellRef) -> Option<Mail<M>> {
-        let cell = self.cells.get(at)?;
+    pub(crate) fn waiting_mail<M: Message>(&mut self, at: CellRef) -> Option<WaitingMail<'_, M>> {
+        let cell = self.cells.get(at).filter(|cell| !cell.queue.is_empty())?;
         let class = downcast_class::<M>(&mut self.classes, cell.class)?;
-        let mail = class.pool.pop(&mut cell.queue)?;
-        self.queued.remove(MailPool::<M>::NODE_BYTES);
-        Some(mail)
+        Some(WaitingMail {
+            pool: &mut class.pool,
+            queue: &mut cell.queue,
+            queued: &mut self.queued,
+        })
     }
 
-    /// The next message of an actor in its envelope.
+    /// What comes next in the mailbox of an actor, in its envelope.
     pub(crate) fn next_sealed<M: Message>(&mut self, at: CellRef) -> Option<(Mail<M>, Envelope)> {
-        let cell = self.cells.get(at)?;
-        let class = downcast_class::<M>(&mut self.classes, cell.class)?;
-        let sealed = class.pool.pop_sealed(&mut cell.queue)?;
-        self.queued.remove(MailPool::<M>::NODE_BYTES);
-        Some(sealed)
+        let WaitingMail {
+            pool,
+            queue,
+            queued,
+        } = self.waiting_mail::<M>(at)?;
+        let (mail, envelope, bytes) = pool.pop(queue)?;
+        queued.remove(bytes);
+        Some((mail, envelope))
     }
 
     /// Everything that waits for an actor but the stops, in its envelopes.
     fn take_mailbox<M: Message>(&mut self, at: CellRef) -> Vec<(Envelope, M)> {
         std::iter::from_fn(|| self.next_sealed::<M>(at))
             .filter_map(|(mail, envelope)| match mail {
-                Mail::User(message) => Some((envelope, message.open())),
+                Mail::User(message) => Some((envelope, message)),
                 Mail::Stop => None,
             })
             .collect()
@@ -197,6 +222,19 @@ impl Local {
                 digest,
             });
         }
+    }
+
+    /// Records the delivery of a message that has not passed through a mailbox.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trace_delivery<M: Message>(
+        &mut self,
+        to: CellRef,
+        actor: &'static str,
+        message: &M,
+    ) {
+        let digest = digest(message);
+        self.trace(TraceEvent::Deliver { to, actor, digest });
     }
 
     /// Lets awaited sends in, first come first served, as far as the mailbox has room.
@@ -280,10 +318,7 @@ impl Local {
         if cell.intake.note_stop() {
             return;
         }
-        class
-            .pool
-            .push(&mut cell.queue, Mail::Stop, Envelope::Plain);
-        self.queued.add(MailPool::<M>::NODE_BYTES);
+        self.queued.add(class.pool.push_stop(&mut cell.queue));
         if !cell.scheduled {
             cell.scheduled = true;
             self.ready.push_back(at);
@@ -302,12 +337,13 @@ impl Local {
             return;
         }
         for _ in 0..cell.queue.len() {
-            match class.pool.pop_sealed(&mut cell.queue) {
-                Some((Mail::Stop, _)) => {
-                    self.queued.remove(MailPool::<M>::NODE_BYTES);
-                }
-                Some((mail, envelope)) => class.pool.push(&mut cell.queue, mail, envelope),
-                None => break,
+            let Some((mail, envelope, bytes)) = class.pool.pop(&mut cell.queue) else {
+                break;
+            };
+            self.queued.remove(bytes);
+            if let Mail::User(message) = mail {
+                let bytes = class.pool.push(&mut cell.queue, message, envelope);
+                self.queued.add(bytes);
             }
         }
     }

@@ -63,7 +63,7 @@ pub(crate) struct Limits {
     pub(crate) tasks: usize,
     /// Messages that an actor handles before the next one has its turn.
     pub(crate) activation_messages: u32,
-    /// Messages handled in one turn.
+    /// Messages handled in one turn, and as many again right when they arrive from other cores.
     pub(crate) turn_messages: u64,
     /// Time spent on handlers in one turn.
     pub(crate) turn_time: Duration,
@@ -223,6 +223,8 @@ pub struct Local {
     pub(crate) stopping: bool,
     /// Who was interrupted because the driver wanted the core back, and what is left of its turn.
     pub(crate) interrupted: Option<(CellRef, u32)>,
+    /// Messages from other cores that may still be handled in this turn as they arrive.
+    pub(crate) arrivals: u64,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
     /// What handles ask of the engine.
@@ -292,6 +294,7 @@ impl Local {
             suspended: 0,
             stopping: false,
             interrupted: None,
+            arrivals: 0,
             yield_wanted: false,
             requests: Vec::new(),
             mutant: None,

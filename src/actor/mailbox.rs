@@ -5,7 +5,7 @@
 //! in consecutive memory, and what is queued on a core is known exactly.
 
 use super::reply::{Envelope, ReplyTo};
-use super::slots::{NIL, Slots};
+use super::slots::{List, Slots};
 use std::collections::VecDeque;
 
 /// What happens to a message that finds the mailbox full.
@@ -76,68 +76,18 @@ impl Default for Mailbox {
 
 /// What lies in a mailbox.
 pub(crate) enum Mail<M> {
-    User(Opaque<M>),
+    User(M),
     /// Stop, in order with the messages.
     Stop,
 }
 
-/// A message of whose inside nothing is known. The cell hides unused values of the message's own tag, in which `Mail`
-/// would keep its tag otherwise: then looking at the one takes the other apart, the message is copied in pieces, and
-/// reading it as a whole right after stalls the core (7 ns a message where this was measured).
-pub(crate) struct Opaque<M>(std::cell::Cell<M>);
-
-impl<M> Mail<M> {
-    #[inline(always)]
-    pub(crate) fn user(message: M) -> Mail<M> {
-        Mail::User(Opaque::new(message))
-    }
-}
-
-impl<M> Opaque<M> {
-    #[inline(always)]
-    pub(crate) fn new(message: M) -> Opaque<M> {
-        Opaque(std::cell::Cell::new(message))
-    }
-
-    #[inline(always)]
-    pub(crate) fn open(self) -> M {
-        self.0.into_inner()
-    }
-}
-
 /// The mailbox of one actor: a list in the pool of its message type.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Queue {
-    head: u32,
-    tail: u32,
-    len: u32,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Queue {
-            head: NIL,
-            tail: NIL,
-            len: 0,
-        }
-    }
-}
-
-impl Queue {
-    #[inline]
-    pub(crate) fn len(&self) -> u32 {
-        self.len
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
+pub(crate) type Queue = List;
 
 /// The messages of one type that wait on one core.
 pub(crate) struct MailPool<M> {
-    mail: Slots<Mail<M>>,
+    /// A stop is an entry without a message; the flag tells the message of an ask.
+    mail: Slots<M>,
     /// Awaited sends that wait for room, by cell slot; only cells that say so have an entry.
     pub(crate) waiting: ahash::AHashMap<u32, VecDeque<Waiting<M>>>,
 }
@@ -165,65 +115,66 @@ impl<M> Default for MailPool<M> {
 }
 
 impl<M> MailPool<M> {
-    /// Bytes of one queued message.
-    pub(crate) const NODE_BYTES: usize = Slots::<Mail<M>>::SLOT_BYTES;
+    /// Bytes of one place for a message.
+    const PLACE_BYTES: usize = Slots::<M>::SLOT_BYTES;
 
+    /// Puts a message into a mailbox. Returns the bytes that it takes beyond those it had reserved.
     #[inline(always)]
-    pub(crate) fn push(&mut self, queue: &mut Queue, mail: Mail<M>, envelope: Envelope) {
-        let index = self.mail.insert(mail, envelope == Envelope::Ask);
-        if queue.len == 0 {
-            queue.head = index;
-        } else {
-            self.mail.link(queue.tail, index);
-        }
-        queue.tail = index;
-        queue.len += 1;
+    pub(crate) fn push(&mut self, queue: &mut Queue, message: M, envelope: Envelope) -> usize {
+        self.mail.push(queue, message, envelope == Envelope::Ask) as usize * Self::PLACE_BYTES
     }
 
-    /// Puts a stop before everything that waits.
-    pub(crate) fn push_stop_front(&mut self, queue: &mut Queue) {
-        let index = self.mail.insert(Mail::Stop, false);
-        if queue.len == 0 {
-            queue.tail = index;
-        } else {
-            self.mail.link(index, queue.head);
-        }
-        queue.head = index;
-        queue.len += 1;
+    /// Puts a stop behind everything that waits. Returns the bytes as [`push`](Self::push) does.
+    pub(crate) fn push_stop(&mut self, queue: &mut Queue) -> usize {
+        self.mail.push_gap(queue) as usize * Self::PLACE_BYTES
     }
 
-    /// Takes what comes next, for its handler; to whom it does not matter in which envelope it came.
+    /// Whether a stop comes next.
+    ///
+    /// # Panics
+    /// If the mailbox never had a message.
     #[inline(always)]
-    pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<Mail<M>> {
-        self.pop_sealed(queue).map(|(mail, _)| mail)
+    pub(crate) fn stops_next(&self, queue: &Queue) -> bool {
+        self.mail.starts_with_gap(queue)
     }
 
-    /// Takes what comes next in its envelope.
+    /// Takes the message that comes next, for its handler, to whom it does not matter in which envelope it came. `account`
+    /// gets the bytes that became free.
+    ///
+    /// # Panics
+    /// If no message comes next.
     #[inline(always)]
-    pub(crate) fn pop_sealed(&mut self, queue: &mut Queue) -> Option<(Mail<M>, Envelope)> {
-        if queue.len == 0 {
+    pub(crate) fn pop_message(&mut self, queue: &mut Queue, account: impl FnOnce(usize)) -> M {
+        self.mail.pop(queue, |_, places| {
+            account(places as usize * Self::PLACE_BYTES);
+        })
+    }
+
+    /// Takes what comes next in its envelope, and the bytes that became free.
+    pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<(Mail<M>, Envelope, usize)> {
+        if queue.is_empty() {
             return None;
         }
-        let (mail, link) = self.mail.remove(queue.head);
-        queue.head = link.next();
-        queue.len -= 1;
-        let envelope = if link.flag() {
-            Envelope::Ask
+        let (mail, envelope, freed) = if self.mail.starts_with_gap(queue) {
+            (Mail::Stop, Envelope::Plain, self.mail.pop_gap(queue))
         } else {
-            Envelope::Plain
+            let mut taken = (Envelope::Plain, 0);
+            let message = self.mail.pop(queue, |is_ask, freed| {
+                let envelope = if is_ask {
+                    Envelope::Ask
+                } else {
+                    Envelope::Plain
+                };
+                taken = (envelope, freed);
+            });
+            (Mail::User(message), taken.0, taken.1)
         };
-        Some((mail, envelope))
+        Some((mail, envelope, freed as usize * Self::PLACE_BYTES))
     }
 
     /// The message that comes next, for the trace.
     pub(crate) fn first(&mut self, queue: &Queue) -> Option<&M> {
-        if queue.len == 0 {
-            return None;
-        }
-        match self.mail.get(queue.head) {
-            Some(Mail::User(message)) => Some(message.0.get_mut()),
-            _ => None,
-        }
+        self.mail.first(queue).map(|message| &*message)
     }
 
     /// Gives memory back after a burst, once nothing waits.
@@ -241,26 +192,44 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Many mailboxes in one pool behave like as many separate queues.
+        /// Many mailboxes in one pool behave like as many separate queues, and give back the bytes that they took.
         #[test]
-        fn mailboxes_of_one_pool_are_separate_queues(steps in prop::collection::vec((0_usize..5, any::<bool>()), 0..2000)) {
+        fn mailboxes_of_one_pool_are_separate_queues(steps in prop::collection::vec((0_usize..5, 0_usize..9), 0..2000)) {
             let mut pool = MailPool::default();
-            let mut queues = [Queue::default(); 5];
-            let mut model: Vec<VecDeque<usize>> = vec![VecDeque::new(); 5];
-            for (number, (which, push)) in steps.into_iter().enumerate() {
-                if push {
-                    let envelope = if number % 3 == 0 { Envelope::Ask } else { Envelope::Plain };
-                    pool.push(&mut queues[which], Mail::user(number), envelope);
-                    model[which].push_back(number);
-                } else {
-                    let got = pool.pop_sealed(&mut queues[which]).map(|(mail, envelope)| match mail {
-                        Mail::User(number) => (number.open(), envelope == Envelope::Ask),
-                        Mail::Stop => (usize::MAX, false),
-                    });
-                    prop_assert_eq!(got, model[which].pop_front().map(|number| (number, number % 3 == 0)));
+            let mut queues: [Queue; 5] = Default::default();
+            let mut model: Vec<VecDeque<Option<(usize, bool)>>> = vec![VecDeque::new(); 5];
+            let mut bytes = 0;
+            for (number, (which, what)) in steps.into_iter().enumerate() {
+                let queue = &mut queues[which];
+                match what {
+                    0 => {
+                        bytes += pool.push_stop(queue);
+                        model[which].push_back(None);
+                    }
+                    1..5 => {
+                        let envelope = if number % 3 == 0 { Envelope::Ask } else { Envelope::Plain };
+                        bytes += pool.push(queue, number, envelope);
+                        model[which].push_back(Some((number, number % 3 == 0)));
+                    }
+                    _ => {
+                        let got = pool.pop(queue).map(|(mail, envelope, freed)| {
+                            bytes -= freed;
+                            match mail {
+                                Mail::User(number) => Some((number, envelope == Envelope::Ask)),
+                                Mail::Stop => None,
+                            }
+                        });
+                        prop_assert_eq!(got, model[which].pop_front());
+                    }
                 }
                 prop_assert_eq!(queues[which].len() as usize, model[which].len());
             }
+            for queue in &mut queues {
+                while let Some((_, _, freed)) = pool.pop(queue) {
+                    bytes -= freed;
+                }
+            }
+            prop_assert_eq!(bytes, 0);
         }
     }
 
@@ -270,7 +239,7 @@ mod tests {
         let mut queue = Queue::default();
         for round in 0..3_u64 {
             for number in 0..200_000 {
-                pool.push(&mut queue, Mail::user(round * number), Envelope::Plain);
+                pool.push(&mut queue, round * number, Envelope::Plain);
             }
             pool.trim();
             assert!(pool.mail.pages() > KEPT_PAGES);

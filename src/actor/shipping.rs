@@ -167,7 +167,7 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             drop_guarded((id, state));
             for (mail, envelope) in mailbox {
                 if let Mail::User(message) = mail {
-                    local.dead_letter(why, envelope, message.open());
+                    local.dead_letter(why, envelope, message);
                 }
             }
         }
@@ -189,14 +189,12 @@ impl Local {
         for (mail, envelope) in mailbox {
             let extra = Extra::of(envelope);
             let stored = match (mail, started) {
-                (Mail::User(message), Some(at)) => {
-                    self.store(at, message.open(), extra, Room::Reserved)
-                }
+                (Mail::User(message), Some(at)) => self.store(at, message, extra, Room::Reserved),
                 (Mail::User(message), None) => self.store_for_entity::<I, M>(
                     number,
                     shard,
                     id.as_key(),
-                    message.open(),
+                    message,
                     extra,
                     Room::Reserved,
                 ),

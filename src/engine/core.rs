@@ -11,21 +11,19 @@
 //! threads, `sim` on one thread with virtual time.
 
 use super::coordination::Coordination;
-use super::passivation::{passivate_idle, passivate_surplus};
-use crate::actor::batch::Batch;
+use super::passivation::passivate_surplus;
+use crate::actor::activation::ACTIVATIONS_PER_CLOCK;
 use crate::actor::control::Control;
-use crate::actor::guard::guarded;
 use crate::actor::handle::CoreJob;
 use crate::actor::ingress::JobQueue;
 use crate::actor::local::{Local, LocalSetup, TimerEvent};
-use crate::actor::mutant::Mutant;
 use crate::actor::refusal::{AskError, Rejection, Uncertainty};
 use crate::actor::reply;
 use crate::actor::task::poll_job;
 use crate::actor::trace::TraceEvent;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
-use crate::mesh::lane::{LaneClass, Unsent};
+use crate::mesh::lane::Unsent;
 use crate::sharding::handoff::Handoff;
 use crate::sharding::topology::MoveId;
 use std::cell::RefCell;
@@ -34,16 +32,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Taken from each lane in one turn, so that no peer starves the others.
-const CONTROL_PER_TURN: usize = 64;
-const BATCHES_PER_TURN: usize = 16;
-/// Taken from other threads in one turn.
-const JOBS_PER_TURN: usize = 256;
 /// Looks at the batches of other data cores between two at everything else and the clock, which take as long as several
 /// of them.
 const LOOKS_PER_CLOCK: u32 = 32;
-/// Activations between two looks at the clock.
-const ACTIVATIONS_PER_CLOCK: u32 = 16;
 
 /// After this time a core that waits for room in a lane looks again.
 const FULL_LANE_RETRY: Duration = Duration::from_micros(100);
@@ -66,7 +57,7 @@ pub(crate) struct Turn {
 /// One core.
 pub(crate) struct Engine {
     pub(super) local: Rc<RefCell<Local>>,
-    jobs: JobQueue,
+    pub(super) jobs: JobQueue,
     pub(super) handoff: Handoff,
     /// Sealed shards whose entities are being shipped, a part in each turn.
     pub(super) shipping: Vec<super::handover::Shipping>,
@@ -79,12 +70,12 @@ pub(crate) struct Engine {
     /// Control messages that found their lane full, in order.
     pub(super) unsent: VecDeque<(CoreId, Control)>,
     /// All cores are about to stop: nothing is handled or sent any more.
-    halted: bool,
+    pub(super) halted: bool,
     stopping: bool,
     /// Why what comes in after the end is refused.
     pub(super) ended: Rejection,
     /// The order in which peers are served; a different one is first in each turn.
-    first_peer: usize,
+    pub(super) first_peer: usize,
 }
 
 /// What the engine of a core starts with.
@@ -177,6 +168,7 @@ impl Engine {
             local.now = just_read.unwrap_or_else(|| local.clock.now());
             local.clock_read = local.now;
             local.yield_wanted = false;
+            local.arrivals = local.limits.turn_messages;
             // Without the bars no part would run whose predecessor moved something.
             let mut moved = self.take_lanes(local);
             if !self.halted && reply::has_orphans() {
@@ -317,43 +309,6 @@ impl Engine {
         .min()
     }
 
-    fn take_lanes(&mut self, local: &mut Local) -> bool {
-        let cores = local.port.cores();
-        let me = local.core;
-        let mut moved = false;
-        self.first_peer = match &mut local.choose {
-            Some(choose) => choose(cores),
-            None if self.first_peer + 1 < cores => self.first_peer + 1,
-            None => 0,
-        };
-        let first = self.first_peer;
-        for peer in (first..cores)
-            .chain(0..first)
-            .map(|peer| CoreId(peer as u16))
-            .filter(|peer| *peer != me)
-        {
-            for _ in 0..CONTROL_PER_TURN {
-                let Some(message) = local.port.receive_control(peer) else {
-                    break;
-                };
-                moved = true;
-                self.handle_control(local, peer, message);
-            }
-            if self.halted {
-                continue;
-            }
-            moved |= take_batches(local, peer, LaneClass::Replies);
-            moved |= take_batches(local, peer, LaneClass::Requests);
-            while let Some(batches) = local.port.reclaim_batches(peer) {
-                batches.into_iter().for_each(|batch| batch.reuse(local));
-            }
-        }
-        for last in std::mem::take(&mut local.lasts) {
-            self.handoff.handle_last(last);
-        }
-        moved
-    }
-
     pub(super) fn handle_control(&mut self, local: &mut Local, from: CoreId, message: Control) {
         match message {
             Control::Topology(topology) => self.adopt(local, topology),
@@ -419,53 +374,6 @@ impl Engine {
         if let Some(coordination) = &mut self.coordination {
             coordination.lost(local.now, core);
         }
-    }
-
-    /// What is owed comes first, for it makes room for further asks; neither keeps the other waiting.
-    fn take_jobs(&mut self, local: &mut Local) -> bool {
-        let owed = std::iter::from_fn(|| self.jobs.next_owed()).take(JOBS_PER_TURN);
-        let jobs = std::iter::from_fn(|| self.jobs.next_job()).take(JOBS_PER_TURN);
-        let mut moved = false;
-        for job in owed.chain(jobs) {
-            moved = true;
-            run_job(local, job);
-        }
-        moved
-    }
-
-    fn fire_timers(&mut self, local: &mut Local) -> bool {
-        let mut moved = false;
-        while let Some(event) = local.timers.pop(local.now) {
-            moved = true;
-            let kind = match event {
-                TimerEvent::Ask(address) => {
-                    local.fail_ask(address, AskError::Unknown(Uncertainty::Timeout));
-                    "ask"
-                }
-                TimerEvent::Sleep(completer) => {
-                    completer.complete(());
-                    "sleep"
-                }
-                TimerEvent::Deadline { task } => {
-                    local.deadline_passed(task);
-                    "deadline"
-                }
-                TimerEvent::Passivate { region } => {
-                    passivate_idle(local, region);
-                    "passivate"
-                }
-                TimerEvent::Report => {
-                    self.report_load(local);
-                    "report"
-                }
-            };
-            local.trace(TraceEvent::Timer { kind });
-            local.end_faulty();
-            if reply::has_orphans() {
-                local.settle_orphans(false);
-            }
-        }
-        moved
     }
 
     pub(super) fn jobs_are_empty(&self) -> bool {
@@ -534,52 +442,26 @@ fn settle_future(local: &mut Local) {
 /// Registers one entity type on a core.
 pub(crate) type RegionInstaller = Box<dyn Fn(&mut Local) + Send + Sync>;
 
-fn take_batches(local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
-    let mut moved = false;
-    for _ in 0..BATCHES_PER_TURN {
-        if class == LaneClass::Requests && !local.has_room() {
-            // They stay in the lane, and in the end with their senders.
-            break;
-        }
-        let Some(mut batch) = local.port.receive_batch(peer, class) else {
-            break;
-        };
-        moved = true;
-        local.counters.batches_received += 1;
-        batch.deliver(local, peer);
-        local.port.return_batch(peer, batch as Box<dyn Batch>);
-    }
-    moved
-}
-
-fn run_job(local: &mut Local, job: CoreJob) {
-    let ran = guarded(|| job.run(local));
-    if let Err(panic) = &ran {
-        tracing::error!(core = %local.core, panic, "a call from another thread panicked on the core; its caller hears that it is gone");
-    }
-    if reply::has_orphans() {
-        local.settle_orphans(ran.is_err());
-    }
-    assert!(
-        local.mutant != Some(Mutant::EnginePanics),
-        "a planted panic of the engine"
-    );
-}
-
 fn run_ready(local: &mut Local) -> bool {
     let stop_at = local.counters.handled + local.limits.turn_messages;
     let until = local.now + local.limits.turn_time;
-    let mut activations = 0_u32;
+    let mut activations = 0_u64;
+    let mut next_look = ACTIVATIONS_PER_CLOCK;
     while local.run_next() {
         activations += 1;
         if local.counters.handled >= stop_at || local.yield_wanted {
             break;
         }
-        if activations.is_multiple_of(ACTIVATIONS_PER_CLOCK) {
+        if activations >= next_look {
+            let before = local.clock_read;
             local.clock_read = local.clock.now();
             if local.clock_read >= until {
                 break;
             }
+            // Where handlers are that short, looking takes as long as one of them.
+            let are_short = local.clock_read - before < local.limits.turn_time / 32;
+            let factor = if are_short { 4 } else { 1 };
+            next_look = activations + factor * ACTIVATIONS_PER_CLOCK;
         }
     }
     activations > 0

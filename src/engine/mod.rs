@@ -5,6 +5,7 @@ pub mod coordination;
 pub mod core;
 pub mod handover;
 pub mod inspect;
+mod intake;
 mod passivation;
 pub mod shutdown;
 pub mod stats;
