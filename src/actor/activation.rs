@@ -81,12 +81,14 @@ impl<A: Actor> ActorBody<A> {
             if let Some(ran) = self.handle(message, &mut ctx) {
                 return ran;
             }
-            if left.is_multiple_of(MESSAGES_PER_LOOK)
-                && left > 0
-                && ctx.local.clock.wants_to_yield()
-            {
-                ctx.local.interrupted = Some((at, left));
-                return Ran::Interrupted;
+            if left.is_multiple_of(MESSAGES_PER_LOOK) {
+                if left == 0 {
+                    break;
+                }
+                if ctx.local.clock.wants_to_yield() {
+                    ctx.local.interrupted = Some((at, left));
+                    return Ran::Interrupted;
+                }
             }
         }
         Ran::More

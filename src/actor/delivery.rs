@@ -5,6 +5,7 @@
 
 use super::batch::Note;
 use super::budget::Budget;
+use super::cell::Cell;
 use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
 use super::mailbox::{Mail, MailPool, Policy, Queue, Stored, Waiting};
 use super::outbox::OpenBatch;
@@ -302,6 +303,10 @@ impl Local {
 
     /// [`discard_mailbox`](Local::discard_mailbox) for any mailbox.
     pub(crate) fn discard_mail(&mut self, at: CellRef, why: Rejection) {
+        let is_empty = |cell: &mut Cell| cell.queue.is_empty() && !cell.has_waiting;
+        if self.cells.get(at).is_none_or(is_empty) {
+            return;
+        }
         if let Some(ops) = self.mailbox_ops(at) {
             (ops.discard)(self, at, why);
         }

@@ -10,6 +10,7 @@ use super::counters::{Counters, Kind, Turns};
 use super::mailbox::{MailPool, Mailbox, Stored};
 use super::outbox::Target;
 use super::pending::Completer;
+use super::ready::Ready;
 use super::reference::{CellRef, Home};
 use super::region::{AnyRegion, RegionState};
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
@@ -25,7 +26,6 @@ use crate::wire::message::Message;
 use ahash::AHashMap;
 use std::any::TypeId;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Weak;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,7 +178,7 @@ pub struct Local {
     pub(crate) tracer: Option<Box<dyn Tracer>>,
 
     pub(crate) cells: Cells,
-    pub(crate) ready: VecDeque<CellRef>,
+    pub(crate) ready: Ready,
     /// In the simulator: chooses which of the ready actors runs next.
     pub(crate) choose: Option<Box<dyn FnMut(usize) -> usize>>,
     pub(crate) classes: Vec<TypedBox<dyn AnyClass>>,
@@ -262,7 +262,7 @@ impl Local {
             turns: Turns::default(),
             tracer: setup.tracer,
             cells: Cells::default(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             choose: setup.choose,
             classes: Vec::new(),
             class_ids: AHashMap::default(),

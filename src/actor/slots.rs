@@ -16,7 +16,7 @@ use crate::base::paged::Paged;
 use std::mem::MaybeUninit;
 
 /// Adjacent places that a long list gets at once; a power of two.
-const RUN: u32 = 4;
+const RUN: u32 = 8;
 /// Values of a list that lie alone, so that many short lists waste nothing.
 const ALONE: u32 = 1;
 /// Runs are only given out while the slab has fewer places than this; lists beyond take single ones.
@@ -36,8 +36,8 @@ const NEXT: Link = IN_RUN - 1;
 const END: Link = NEXT;
 /// What follows, now or later, lies in the next place, which is reserved for it.
 const ADJACENT: Link = NEXT - 1;
-/// The place belongs to no list, and has no value.
-const VACANT: Link = NEXT - 2;
+/// The place belongs to no list. It has no value either, so that one bit says of any place whether it has one.
+const VACANT: Link = (NEXT - 2) | GAP;
 
 /// A list of values that lie in one [`Slots`].
 #[derive(Debug, Default)]
@@ -61,8 +61,7 @@ impl List {
     }
 }
 
-/// One place. Its value is initialised exactly when `link` is not `VACANT` and has not the bit `GAP`; only this file touches
-/// either.
+/// One place. Its value is initialised exactly when `link` has not the bit `GAP`; only this file touches either.
 struct Slot<T> {
     value: MaybeUninit<T>,
     link: Link,
@@ -71,7 +70,7 @@ struct Slot<T> {
 impl<T> Slot<T> {
     #[inline(always)]
     fn has_value(&self) -> bool {
-        self.link != VACANT && self.link & GAP == 0
+        self.link & GAP == 0
     }
 }
 
@@ -130,7 +129,7 @@ impl<T> Slots<T> {
     /// If the list is empty and never had an entry.
     #[inline(always)]
     pub(crate) fn starts_with_gap(&self, list: &List) -> bool {
-        self.slots[list.head].link & GAP != 0
+        !self.slots[list.head].has_value()
     }
 
     /// Takes the first value out. `account` gets its flag, and how many places became vacant.
@@ -158,7 +157,8 @@ impl<T> Slots<T> {
     /// If the first entry has a value, or the list is empty.
     pub(crate) fn pop_gap(&mut self, list: &mut List) -> u32 {
         let slot = &mut self.slots[list.head];
-        assert!(slot.link & GAP != 0, "only a gap can be taken");
+        let is_gap = slot.link != VACANT && !slot.has_value();
+        assert!(is_gap, "only a gap can be taken");
         let link = std::mem::replace(&mut slot.link, VACANT);
         self.unlink(list, link)
     }
@@ -285,7 +285,7 @@ impl<T> Slots<T> {
         let first = self.slots.capacity();
         self.slots.grow();
         assert!(
-            self.slots.capacity() <= VACANT,
+            self.slots.capacity() <= VACANT & NEXT,
             "every place has a number that fits a link"
         );
         self.offer_runs(first);
