@@ -71,14 +71,16 @@ pub struct Settings {
     /// 1,000,000. At least [`mailbox`](Settings::mailbox) and one full lane, at most 134,217,727.
     ///
     /// The bounds of mailboxes do not bound memory, a million of them with 1,000 messages each fit nowhere; this does.
-    /// Beyond it a send is refused with its reason. Worst case: this times the size of a message. Too high, and an
-    /// overload ends in the kernel's out-of-memory killer; too low, and bursts that memory had room for are refused.
+    /// Beyond it a send is refused with its reason. Worst case: this times the size of a message, and where messages wait by
+    /// twos and threes up to five times as much, since a mailbox with more than one takes places for eight at once;
+    /// [`budget_bytes`](Settings::budget_bytes) bounds that. Too high, and an overload ends in the kernel's out-of-memory
+    /// killer; too low, and bursts that memory had room for are refused.
     pub budget_messages: usize,
 
     /// How many bytes the messages queued on one core may take, in bytes. Default: 1 GiB. At most 256 GiB.
     ///
-    /// Counted by the size of the message's type, not by what it points to. Whichever of the two budgets is used up
-    /// first refuses. Worst case for the process: (*N* data cores) x this. Too high and too low cost what they cost for
+    /// Counted by the size of the message's type, not by what it points to, for all places that mailboxes have taken,
+    /// whether a message lies in them or not yet. Whichever of the two budgets is used up first refuses. Worst case for the process: (*N* data cores) x this. Too high and too low cost what they cost for
     /// [`budget_messages`](Settings::budget_messages).
     pub budget_bytes: usize,
 
@@ -146,8 +148,8 @@ pub struct Settings {
     /// the memory; too low, and actors that await something fail under load.
     pub tasks: usize,
 
-    /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again. Default:
-    /// 512.
+    /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again, and as many
+    /// again of those that have just arrived from other cores for actors with nothing else to do. Default: 512.
     ///
     /// Too high, and answers wait for the end of a long turn and control for its next; too low, and batches leave half
     /// empty and each turn's fixed cost is shared by few.
