@@ -367,19 +367,15 @@ impl Handle {
 
     /// Asks an actor to stop once it has handled what this handle sent to it before. Stopping it again does nothing.
     ///
-    /// If the queue into the core is full, or the runtime is shutting down, nothing happens, and the call counts as
-    /// refused ([`Stats::refused_outside`](crate::Stats::refused_outside)).
-    pub fn stop<M: Message>(&self, actor: ActorRef<M>) {
-        if self
-            .gate
-            .submit(
-                self.entry,
-                call(move |local| local.stop_actor_in_order(actor)),
-            )
-            .is_err()
-        {
-            self.gate.refused.fetch_add(1, Ordering::Relaxed);
-        }
+    /// # Errors
+    /// If the queue into the core is full ([`Rejection::IngressFull`]), or the core or the runtime is about to end. Nothing has
+    /// happened then, and the call counts as refused ([`Stats::refused_outside`](crate::Stats::refused_outside)).
+    pub fn stop<M: Message>(&self, actor: ActorRef<M>) -> Result<(), Rejection> {
+        let job = call(move |local: &mut Local| local.stop_actor_in_order(actor));
+        self.gate
+            .submit(self.entry, job)
+            .map_err(|(why, _)| why)
+            .inspect_err(|_| _ = self.gate.refused.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Runs a future on a core; it is made there, so it need not be `Send`.

@@ -14,6 +14,7 @@ use super::ready::Ready;
 use super::reference::{CellRef, Home};
 use super::region::{AnyRegion, RegionState};
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
+use super::sleep::Sleeps;
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
@@ -212,6 +213,7 @@ pub struct Local {
     pub(crate) open_asks: usize,
 
     pub(crate) timers: TimerWheel<TimerEvent>,
+    pub(crate) sleeps: Sleeps,
     pub(crate) tasks: Tasks,
     pub(crate) handle: super::handle::Handle,
     pub(crate) blocking: Arc<dyn super::task::Executor>,
@@ -287,6 +289,7 @@ impl Local {
             last_ask_table: None,
             open_asks: 0,
             timers: TimerWheel::default(),
+            sleeps: Sleeps::default(),
             handle: setup.handle,
             blocking: setup.blocking,
             me,

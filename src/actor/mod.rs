@@ -32,6 +32,7 @@ pub mod region;
 pub mod reply;
 pub mod scope;
 mod shipping;
+mod sleep;
 mod slots;
 pub mod task;
 pub mod trace;

@@ -69,6 +69,13 @@ impl<T> Completer<T> {
         self.if_dropped = Some(result);
     }
 
+    /// Whether somebody still has the other end.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| Arc::strong_count(shared) > 1)
+    }
+
     pub(crate) fn complete(mut self, result: T) {
         if let Some(shared) = self.shared.take() {
             finish(shared, result);

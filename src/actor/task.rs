@@ -12,7 +12,6 @@ use super::pending::{Pending, pending};
 use super::reference::CellRef;
 use super::refusal::{TaskError, Uncertainty};
 use super::reply;
-use crate::base::time::Time;
 use crate::base::timer_wheel::TimerKey;
 use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
@@ -316,13 +315,6 @@ impl Local {
         if let Err(panic) = guarded(|| job.finish(self, failed)) {
             tracing::error!(core = %self.core, task = name, panic, "the end of a future panicked");
         }
-    }
-
-    /// A future that ends at `deadline`.
-    pub(crate) fn sleep_until(&mut self, deadline: Time) -> Pending<()> {
-        let (completer, pending) = pending(());
-        self.timers.insert(deadline, TimerEvent::Sleep(completer));
-        pending
     }
 }
 

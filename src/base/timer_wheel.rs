@@ -114,6 +114,19 @@ impl<T> TimerWheel<T> {
         Some(value)
     }
 
+    /// Takes back every pending timer that `keep` does not want; as long as the wheel has ever been.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        for entry in 0..self.used {
+            let Entry {
+                value, generation, ..
+            } = &self.entries[entry];
+            if value.as_ref().is_some_and(|value| !keep(value)) {
+                let generation = *generation;
+                self.cancel(TimerKey { entry, generation });
+            }
+        }
+    }
+
     /// The next timer that is due at `now`; call it until it gives `None`.
     pub fn pop(&mut self, now: Time) -> Option<T> {
         self.advance(now.as_nanos() >> TICK_BITS);
@@ -298,6 +311,22 @@ mod tests {
                 prop_assert_eq!(wheel.len(), pending.len());
             }
         }
+    }
+
+    #[test]
+    fn retains_what_is_wanted() {
+        let mut wheel = TimerWheel::default();
+        for number in 0..1_000_u64 {
+            wheel.insert(Time::from_nanos(number << 25), number);
+        }
+        wheel.retain(|number| number % 3 == 0);
+        assert_eq!(wheel.len(), 334);
+        let mut fired = Vec::new();
+        while let Some(wake) = wheel.next_wake() {
+            fired.extend(wheel.pop(wake));
+        }
+        let expected: Vec<u64> = (0..1_000).step_by(3).collect();
+        assert_eq!(fired, expected);
     }
 
     #[test]

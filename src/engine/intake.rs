@@ -78,6 +78,7 @@ impl Engine {
                     "ask"
                 }
                 TimerEvent::Sleep(completer) => {
+                    local.sleeps.fired();
                     completer.complete(());
                     "sleep"
                 }

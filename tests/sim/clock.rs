@@ -91,3 +91,34 @@ fn whoever_yields_lets_actors_have_their_turn() {
         sim
     });
 }
+
+/// As a loop does that selects between a message and a time-out, ever again.
+#[test]
+fn the_timers_of_dropped_sleeps_do_not_gather() {
+    const LONG: Duration = Duration::from_secs(300);
+    check_seeds(3, |builder| {
+        let mut sim = builder.cores(1).start();
+        let slept = sim.handle().run_on(CoreId(0), |scope| async move {
+            let long: Vec<_> = (0..2_000).map(|_| scope.sleep(LONG)).collect();
+            let started = scope.now();
+            for _ in 0..50_000 {
+                drop(scope.sleep(LONG));
+            }
+            scope.sleep(Duration::from_millis(5)).await;
+            for sleep in long {
+                sleep.await;
+            }
+            scope.now() - started
+        });
+        sim.run_for(Duration::from_millis(1));
+        let timers = sim.stats().cores[0].timers;
+        assert!(
+            (2_000..=6_000).contains(&timers),
+            "{timers} timers for 2,001 sleeps"
+        );
+        let slept = sim.run_until(slept).unwrap().unwrap();
+        assert!(slept >= LONG);
+        assert_eq!(sim.stats().cores[0].timers, 0);
+        sim
+    });
+}

@@ -299,7 +299,7 @@ fn what_was_passed_on_and_refused_is_not_rejected() {
         }
         // To one that is gone, over two hops.
         let [one, two, gone] = [0, 1, 0].map(|core| relay(&mut sim, core, Mailbox::default()));
-        handle.stop(gone);
+        handle.stop(gone).unwrap();
         assert!(sim.run_until_idle());
         let passed_on = handle.ask(one, move |reply| {
             Msg::Forward(Ticket(0, reply), vec![gone, two])
@@ -330,7 +330,7 @@ fn what_was_dropped_before_a_failure_has_not_failed() {
         let actor = relay(&mut sim, 0, Mailbox::default());
         assert_eq!(ask(&mut sim, actor, Msg::Drop), DROPPED);
         let kept = handle.ask(actor, |reply| Msg::Keep(Ticket(0, reply)));
-        handle.stop(actor);
+        handle.stop(actor).unwrap();
         assert_eq!(sim.run_until(kept).unwrap(), DROPPED);
         sim
     });

@@ -239,7 +239,7 @@ fn nobody_suspends_in_post_stop() {
         tell_all(&first_core(&sim), region, [Msg::Last(1), Msg::Note(2)]);
         let plain = world.clone();
         let plain = sim.spawn(CoreId(0), move || plain.begin(7)).unwrap();
-        sim.handle().stop(plain);
+        sim.handle().stop(plain).unwrap();
         assert!(sim.run_until_idle());
         assert_eq!(faults(&sim), 2, "each refusal is counted");
         let core = &sim.stats().cores[0];
@@ -373,7 +373,7 @@ fn a_stop_is_for_one_life() {
         let handle = first_core(&sim);
         tell_all(&handle, region, [Msg::Last(1), Msg::Note(2)]);
         // It comes too late: the life that it is for ends of its own accord.
-        handle.stop(life);
+        handle.stop(life).unwrap();
         tell_all(&handle, region, [Msg::Note(3)]);
         sim.run_for(MS * 50);
         let lines = world.lines();
@@ -406,8 +406,8 @@ fn a_stop_moves_with_its_shard() {
         let life = put_to_sleep(&mut sim, region);
         let handle = sim.handle().through(from).unwrap();
         tell_all(&handle, region, [Msg::Note(1)]);
-        handle.stop(life);
-        handle.stop(life);
+        handle.stop(life).unwrap();
+        handle.stop(life).unwrap();
         tell_all(&handle, region, [Msg::Note(2)]);
         assert!(sim.run_until_idle());
         sim.move_shard(shard, CoreId(1 - from.0)).unwrap();
@@ -446,7 +446,7 @@ fn stopping_often_costs_no_more_than_once() {
         let handle = sim.handle().through(through).unwrap();
         (1..4).for_each(|number| handle.tell(actor, Msg::Note(number)));
         for _ in 0..20 {
-            (0..100).for_each(|_| handle.stop(actor));
+            (0..100).for_each(|_| handle.stop(actor).unwrap());
             assert!(sim.run_until_idle());
         }
         assert_eq!(sim.stats().cores[0].queued_messages, 4);
