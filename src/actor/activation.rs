@@ -109,18 +109,21 @@ impl<A: Actor> ActorBody<A> {
         if let Some(ran) = self.begin(&mut ctx) {
             return ran;
         }
-        let mut handled = 0_u32;
+        // At least one: nobody is asked to handle arrivals in a turn that has no more.
+        let mut left = ctx.local.arrivals;
         while batch.has_next_for(at) {
-            let message = batch.take_next();
             if ctx.local.tracer.is_some() {
                 ctx.local
-                    .trace_delivery(at, std::any::type_name::<A>(), &message);
+                    .trace_arrival(at, std::any::type_name::<A>(), batch);
             }
+            let message = batch.take_next();
             if let Some(ran) = self.handle(message, &mut ctx) {
                 return ran;
             }
-            handled += 1;
-            if handled.is_multiple_of(MESSAGES_PER_LOOK) && ctx.local.clock.wants_to_yield() {
+            left -= 1;
+            if left.is_multiple_of(MESSAGES_PER_LOOK.into())
+                && (left == 0 || ctx.local.clock.wants_to_yield())
+            {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 //! What every message passes is inlined, so that it is written straight from the handler that sends it into the mailbox;
 //! everything that is rare is out of line.
 
-use super::batch::Note;
+use super::batch::{ActorBatch, Note};
 use super::budget::Budget;
 use super::cell::Cell;
 use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
@@ -225,17 +225,20 @@ impl Local {
         }
     }
 
-    /// Records the delivery of a message that has not passed through a mailbox.
+    /// Records the delivery of the message that an actor handles next straight from a batch. It looks at the message in
+    /// there: if rendering it panics, it is not lost.
     #[cold]
     #[inline(never)]
-    pub(crate) fn trace_delivery<M: Message>(
+    pub(crate) fn trace_arrival<M: Message>(
         &mut self,
         to: CellRef,
         actor: &'static str,
-        message: &M,
+        batch: &mut ActorBatch<M>,
     ) {
-        let digest = digest(message);
-        self.trace(TraceEvent::Deliver { to, actor, digest });
+        if let Some((_, message)) = batch.items.front() {
+            let digest = digest(message);
+            self.trace(TraceEvent::Deliver { to, actor, digest });
+        }
     }
 
     /// Lets awaited sends in, first come first served, as far as the mailbox has room.

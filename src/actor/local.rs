@@ -47,7 +47,7 @@ pub(crate) trait Clock {
 pub(crate) struct Limits {
     /// Queued messages in all mailboxes; beyond it sends are refused as `CoreBudget`, and lanes are not drained.
     pub(crate) queued_messages: usize,
-    /// Their bytes.
+    /// Bytes of the places that they have taken.
     pub(crate) queued_bytes: usize,
     /// Messages waiting for one other core; beyond it sends are refused as `OutboxFull`. Stops count, but are never
     /// refused: one for each actor waits at most.
@@ -62,7 +62,7 @@ pub(crate) struct Limits {
     pub(crate) ask_timeout: Duration,
     /// Pending futures; beyond it a spawned future brings `TooManyTasks`.
     pub(crate) tasks: usize,
-    /// Messages that an actor handles before the next one has its turn.
+    /// Messages from its mailbox that an actor handles before the next one has its turn.
     pub(crate) activation_messages: u32,
     /// Messages handled in one turn, and as many again right when they arrive from other cores.
     pub(crate) turn_messages: u64,

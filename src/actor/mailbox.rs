@@ -129,10 +129,10 @@ impl<M> MailPool<M> {
         self.mail.push_gap(queue) as usize * Self::PLACE_BYTES
     }
 
-    /// Whether a stop comes next.
+    /// Whether a stop comes next; only asked of a mailbox that is not empty.
     ///
     /// # Panics
-    /// If the mailbox never had a message.
+    /// If it is, most likely.
     #[inline(always)]
     pub(crate) fn stops_next(&self, queue: &Queue) -> bool {
         self.mail.starts_with_gap(queue)

@@ -25,7 +25,7 @@ pub mod mutant;
 pub mod outbox;
 pub mod pending;
 pub mod ready;
-mod recency;
+pub mod recency;
 pub mod reference;
 pub mod refusal;
 pub mod region;

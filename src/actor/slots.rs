@@ -12,6 +12,7 @@
 // UNSAFE: earned by the measurements above (one producer, one counter: 18 ns a message before); checked by Miri.
 #![allow(unsafe_code)]
 
+use super::guard::drop_guarded;
 use crate::base::paged::Paged;
 use std::mem::MaybeUninit;
 
@@ -123,21 +124,21 @@ impl<T> Slots<T> {
         taken
     }
 
-    /// Whether the first entry has no value.
+    /// Whether the first entry has no value; only asked of a list that is not empty.
     ///
     /// # Panics
-    /// If the list is empty and never had an entry.
+    /// If it is, most likely.
     #[inline(always)]
     pub(crate) fn starts_with_gap(&self, list: &List) -> bool {
         !self.slots[list.head].has_value()
     }
 
-    /// Takes the first value out. `account` gets its flag, and how many places became vacant.
+    /// Takes the first value out of a list that is not empty. `account` gets its flag, and how many places became vacant.
     ///
     /// The value is read when all else is done: whatever is returned beside it would have it copied once more.
     ///
     /// # Panics
-    /// If the first entry has no value, or the list is empty.
+    /// If the first entry has no value.
     #[inline(always)]
     pub(crate) fn pop(&mut self, list: &mut List, account: impl FnOnce(bool, u32)) -> T {
         let slot = &mut self.slots[list.head];
@@ -306,8 +307,8 @@ impl<T> Drop for Slots<T> {
                 let slot = &mut self.slots[index];
                 if slot.has_value() {
                     slot.link = VACANT;
-                    // SAFETY: it had a value; VACANT by now, it is not dropped again.
-                    unsafe { slot.value.assume_init_drop() };
+                    // SAFETY: it had a value; VACANT by now, it is not read again.
+                    drop_guarded(unsafe { slot.value.assume_init_read() });
                 }
             }
         }
@@ -399,6 +400,24 @@ mod tests {
         assert_eq!(Rc::strong_count(&value), 501);
         slots.shrink(0);
         assert!(!slots.is_empty() && slots.pages() > 0);
+        drop(slots);
+        assert_eq!(Rc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn a_destructor_that_panics_keeps_no_other_from_running() {
+        struct Bomb(Rc<()>);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert!(Rc::strong_count(&self.0).is_multiple_of(2), "on purpose");
+            }
+        }
+        let value = Rc::new(());
+        let mut slots = Slots::default();
+        let mut list = List::default();
+        for _ in 0..20 {
+            slots.push(&mut list, Bomb(value.clone()), false);
+        }
         drop(slots);
         assert_eq!(Rc::strong_count(&value), 1);
     }

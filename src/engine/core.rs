@@ -1,7 +1,8 @@
 //! The turn of one core: everything that happens on it happens in here, in one order.
 //!
 //! 1. read the clock once
-//! 2. take what came from other cores: control, then replies, then requests, bounded per peer
+//! 2. take what came from other cores: control, then replies, then requests, bounded per peer; an actor that has nothing
+//!    else to do handles requests at once, within a budget of messages and time of their own
 //! 3. take what came from other threads
 //! 4. due timers
 //! 5. woken futures, then ready actors within a budget of messages and time
@@ -168,7 +169,7 @@ impl Engine {
             local.now = just_read.unwrap_or_else(|| local.clock.now());
             local.clock_read = local.now;
             local.yield_wanted = false;
-            local.arrivals = local.limits.turn_messages;
+            local.arrivals = local.limits.turn_messages.max(1);
             // Without the bars no part would run whose predecessor moved something.
             let mut moved = self.take_lanes(local);
             if !self.halted && reply::has_orphans() {
@@ -396,6 +397,13 @@ impl Engine {
         let mut woken = shared.borrow().tasks.take_woken();
         if overdue.is_empty() && woken.is_empty() {
             return false;
+        }
+        {
+            let local = &mut *shared.borrow_mut();
+            if local.arrivals < local.limits.turn_messages {
+                // What the handlers of arrivals took is not to be taken for the futures'.
+                local.clock_read = local.clock.now();
+            }
         }
         for mut job in overdue {
             job.abandon();

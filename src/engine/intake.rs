@@ -18,17 +18,17 @@ const CONTROL_PER_TURN: usize = 64;
 const BATCHES_PER_TURN: usize = 16;
 /// Taken from other threads in one turn.
 const JOBS_PER_TURN: usize = 256;
+
 impl Engine {
     pub(super) fn take_lanes(&mut self, local: &mut Local) -> bool {
         let cores = local.port.cores();
         let me = local.core;
         let mut moved = false;
-        self.first_peer = match &mut local.choose {
+        let first = match &mut local.choose {
             Some(choose) => choose(cores),
-            None if self.first_peer + 1 < cores => self.first_peer + 1,
-            None => 0,
+            None => self.first_peer,
         };
-        let first = self.first_peer;
+        let mut cut_off = None;
         for peer in (first..cores)
             .chain(0..first)
             .map(|peer| CoreId(peer as u16))
@@ -45,11 +45,16 @@ impl Engine {
                 continue;
             }
             moved |= take_batches(local, peer, LaneClass::Replies);
+            if local.arrivals == 0 {
+                cut_off = cut_off.or(Some(peer.index()));
+            }
             moved |= take_batches(local, peer, LaneClass::Requests);
             while let Some(batches) = local.port.reclaim_batches(peer) {
                 batches.into_iter().for_each(|batch| batch.reuse(local));
             }
         }
+        // Whoever found the turn used up by those before it comes first in the next.
+        self.first_peer = cut_off.unwrap_or((first + 1) % cores);
         for last in std::mem::take(&mut local.lasts) {
             self.handoff.handle_last(last);
         }
@@ -135,4 +140,135 @@ fn run_job(local: &mut Local, job: CoreJob) {
         local.mutant != Some(Mutant::EnginePanics),
         "a planted panic of the engine"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::context::Context;
+    use crate::actor::handle::Handle;
+    use crate::actor::local::{Clock, Limits};
+    use crate::actor::mailbox::Mailbox;
+    use crate::actor::model::{Actor, Fault, Next};
+    use crate::actor::reply::close_exit;
+    use crate::actor::task::Executor;
+    use crate::base::time::Time;
+    use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, assemble};
+    use crate::mesh::lane::LaneDepths;
+    use crate::sharding::settings::CoordinatorSettings;
+    use crate::sharding::topology::Allocation;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    /// A clock that stands still, so that only numbers of messages end a turn.
+    struct Standing;
+
+    impl Clock for Standing {
+        fn now(&self) -> Time {
+            Time::from_nanos(0)
+        }
+    }
+
+    struct Nobody;
+
+    impl Executor for Nobody {
+        fn execute(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+    }
+
+    struct Count(Arc<AtomicU64>);
+
+    impl Actor for Count {
+        type Msg = u64;
+
+        fn receive(&mut self, _: u64, _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Next::Continue)
+        }
+    }
+
+    /// Cores without a driver, turned by hand.
+    fn engines(data_cores: usize) -> (Vec<Engine>, Handle, crate::actor::reply::RuntimeId) {
+        let second = Duration::from_secs(1);
+        let spec = NodeSpec {
+            data_cores,
+            limits: Limits {
+                queued_messages: 100_000,
+                queued_bytes: 1 << 30,
+                outbox_messages: 1_000,
+                held_messages: 1_000,
+                batch_messages: 8,
+                asks: 100,
+                ask_timeout: second,
+                tasks: 100,
+                activation_messages: 64,
+                turn_messages: 64,
+                turn_time: second,
+                stall: second,
+                async_deadline: second,
+                mailbox: Mailbox::unbounded(),
+            },
+            lanes: LaneDepths {
+                control: 64,
+                replies: 64,
+                requests: 64,
+            },
+            ingress_jobs: 64,
+            regions: Regions::default(),
+            allocation: Allocation::default(),
+            coordinator: CoordinatorSettings::default(),
+            patience: second,
+            clock: Box::new(|| Time::from_nanos(0)),
+        };
+        let mut assembly = assemble(spec).expect("it makes sense");
+        let seeds = std::mem::take(&mut assembly.seeds).into_iter();
+        let start = |seed: crate::engine::assembly::EngineSeed| {
+            seed.start(CoreDriver {
+                clock: Box::new(Standing),
+                tracer: None,
+                choose: None,
+                blocking: Arc::new(Nobody),
+            })
+        };
+        let engines = seeds.map(start).collect();
+        (
+            engines,
+            Handle::new(assembly.gate.clone()),
+            assembly.runtime,
+        )
+    }
+
+    #[test]
+    fn a_peer_that_sends_without_end_keeps_the_others_waiting_for_one_turn() {
+        let (mut engines, handle, runtime) = engines(6);
+        let (many, one) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (count_many, count_one) = (many.clone(), one.clone());
+        let spawned = [
+            handle.spawn_on(CoreId(0), move || Count(count_many)),
+            handle.spawn_on(CoreId(0), move || Count(count_one)),
+        ];
+        engines[0].turn(None);
+        let [busy, calm] = spawned.map(|it| it.try_take().expect("its core has turned").unwrap());
+        let mut missed = 0;
+        for turn in 1..=40 {
+            for (sender, to, count) in [(1, busy, 200), (3, calm, 1)] {
+                let sent = handle.on_core(CoreId(sender), move |local| {
+                    (0..count).for_each(|number| local.tell(to, number));
+                });
+                engines[usize::from(sender)].turn(None);
+                assert!(matches!(sent.try_take(), Ok(Some(()))));
+            }
+            engines[0].turn(None);
+            missed = if one.load(Ordering::Relaxed) == turn {
+                0
+            } else {
+                missed + 1
+            };
+            assert!(missed <= 1, "nothing taken from a calm core for two turns");
+        }
+        // Both use their turns up: the one did not gain by the other's losing.
+        assert!(many.load(Ordering::Relaxed) >= 20 * 64);
+        close_exit(runtime);
+    }
 }

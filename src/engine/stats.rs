@@ -29,9 +29,9 @@ pub struct CoreStats {
     pub actors: usize,
     /// Actors that wait for their turn.
     pub ready: usize,
-    /// Messages in all mailboxes, and their bytes.
+    /// Messages in all mailboxes.
     pub queued_messages: usize,
-    /// Their bytes.
+    /// Bytes of the places that the mailboxes have taken for them.
     pub queued_bytes: usize,
     /// Asks that are open.
     pub open_asks: usize,

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Bounds {
     /// Queued messages in all mailboxes of a core; beyond it sends are refused (default 1,000,000).
     pub queued_messages: usize,
-    /// Their bytes (default 1 GiB).
+    /// Bytes of the places that they have taken (default 1 GiB).
     pub queued_bytes: usize,
     /// Messages waiting for one other core; beyond it sends are refused (default 8,192).
     pub outbox_messages: usize,
@@ -32,9 +32,9 @@ pub struct Bounds {
     pub ask_timeout: Duration,
     /// Pending futures of a core (default 1,000,000).
     pub tasks: usize,
-    /// Messages that an actor handles before the next has its turn (default 64).
+    /// Messages from its mailbox that an actor handles before the next has its turn (default 64).
     pub activation_messages: u32,
-    /// Messages handled in one turn (default 4,096).
+    /// Messages handled in one turn, and as many again right when they arrive from other cores (default 4,096).
     pub turn_messages: u64,
     /// Time spent on handlers in one turn (default 1 ms).
     pub turn_time: Duration,

@@ -3,6 +3,7 @@
 //! By default each test runs few seeds. For a long run, `CORECAST_SEEDS=10000 cargo test --test sim`; to replay one seed,
 //! the line that a failing test prints.
 
+mod arrivals;
 mod asks;
 mod balancing;
 mod clock;

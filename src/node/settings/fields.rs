@@ -79,8 +79,9 @@ pub struct Settings {
 
     /// How many bytes the messages queued on one core may take, in bytes. Default: 1 GiB. At most 256 GiB.
     ///
-    /// Counted by the size of the message's type, not by what it points to, for all places that mailboxes have taken,
-    /// whether a message lies in them or not yet. Whichever of the two budgets is used up first refuses. Worst case for the process: (*N* data cores) x this. Too high and too low cost what they cost for
+    /// Counted by the size of the message's type and a link of 4 bytes, not by what it points to, and by the places that a
+    /// mailbox has taken: one for the first message, 8 at a time for more. Whichever of the two budgets is used up first
+    /// refuses. Worst case for the process: (*N* data cores) x this. Too high and too low cost what they cost for
     /// [`budget_messages`](Settings::budget_messages).
     pub budget_bytes: usize,
 
@@ -148,24 +149,28 @@ pub struct Settings {
     /// the memory; too low, and actors that await something fail under load.
     pub tasks: usize,
 
-    /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again, and as many
-    /// again of those that have just arrived from other cores for actors with nothing else to do. Default: 512.
+    /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again; and as many
+    /// more at its beginning, right when they arrive from other cores for actors that have nothing else to do. What arrives
+    /// beyond that stays in its lane until the next turn. Default: 512.
     ///
     /// Too high, and answers wait for the end of a long turn and control for its next; too low, and batches leave half
     /// empty and each turn's fixed cost is shared by few.
     pub turn_messages: usize,
 
-    /// How many messages one actor handles at most before the next one has its turn. Default: 512. At most
-    /// [`turn_messages`](Settings::turn_messages), which it would exceed otherwise.
+    /// How many messages from its mailbox one actor handles at most before the next one has its turn. Default: 512. At most
+    /// [`turn_messages`](Settings::turn_messages), which it would exceed otherwise. (What it handles right when it arrives
+    /// counts there only.)
     ///
     /// Too high, and actors with a message or two wait behind one with a full mailbox; too low, and the state of each
     /// actor is fetched into the cache for few messages.
     pub activation_messages: usize,
 
-    /// How long a core handles messages in one turn at most; it ends with the handler that crosses it. Default: 200 µs.
-    /// Below [`stall_threshold`](Settings::stall_threshold), at most [`preempt`](Settings::preempt).
+    /// For how long a core handles messages in one turn. Default: 200 µs. Below
+    /// [`stall_threshold`](Settings::stall_threshold), at most [`preempt`](Settings::preempt).
     ///
-    /// It bounds what an answer waits behind when handlers are slow, [`turn_messages`](Settings::turn_messages) when they
+    /// The clock is looked at after every 16 turns of actors, after 64 where they are very short, and
+    /// [`preempt`](Settings::preempt) ends what lasts longer. Where arrivals from other cores have used the time up, the
+    /// actors with messages in their mailboxes have 16 turns all the same. It bounds what an answer waits behind when handlers are slow, [`turn_messages`](Settings::turn_messages) when they
     /// are fast. Too high and too low cost what they cost there.
     pub turn_time: Duration,
 
