@@ -430,8 +430,7 @@ fn burst(sim: &mut Simulation, mailbox: Mailbox, count: usize) -> Vec<Time> {
         (0..count).for_each(|_| scope.tell(clerk, Note));
     }));
     assert!(sim.run_until_idle());
-    let turns = turns.lock().unwrap().clone();
-    turns
+    turns.lock().unwrap().clone()
 }
 
 /// Where only one message fits into the mailbox, the way that a burst takes can be seen.
