@@ -180,6 +180,63 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Timers
+//!
+//! A timer has a [name](TimerName), and one that is started under the name of another takes its place.
+//!
+//! | call | sends | until |
+//! |---|---|---|
+//! | [`Context::start_timer`] | this actor one message, after a while | it has ticked or is cancelled, or the actor stops or fails |
+//! | [`Context::start_periodic`] | this actor a message after each interval; a slow actor gets fewer | it is cancelled, or the actor stops or fails |
+//! | [`Handle::schedule`], [`Handle::schedule_periodic`] | the same to anybody; also by a [`Context`] or a [`Scope`] | it is cancelled, by whoever knows the name, or the runtime shuts down |
+//!
+//! A tick of an actor's own timer needs no room in its mailbox, comes before what waits there, and never comes once the
+//! timer has been cancelled or replaced. Timers move with the state of their entity, and end with its life.
+//!
+//! ```
+//! use corecast::{Actor, Context, Fault, Next, ReplyTo, Runtime};
+//! use std::time::Duration;
+//!
+//! /// Says how often it has been asked lately.
+//! #[derive(Default)]
+//! struct Gauge {
+//!     now: u32,
+//!     lately: u32,
+//! }
+//!
+//! #[derive(Debug)]
+//! enum GaugeMsg {
+//!     Count(ReplyTo<u32>),
+//!     Turn,
+//! }
+//!
+//! impl Actor for Gauge {
+//!     type Msg = GaugeMsg;
+//!
+//!     fn pre_start(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
+//!         ctx.start_periodic("turn", Duration::from_secs(1), || GaugeMsg::Turn)?;
+//!         Ok(())
+//!     }
+//!
+//!     fn receive(&mut self, msg: GaugeMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         match msg {
+//!             GaugeMsg::Count(reply_to) => {
+//!                 self.now += 1;
+//!                 ctx.reply(reply_to, self.lately);
+//!             }
+//!             GaugeMsg::Turn => self.lately = std::mem::take(&mut self.now),
+//!         }
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let gauge = handle.spawn(Gauge::default).wait()?;
+//! assert_eq!(handle.ask(gauge, GaugeMsg::Count).wait(), Ok(0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Failure
 //!
 //! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are the same: this
@@ -204,6 +261,7 @@
 //! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`]; replies have a way of their own, each for an ask that was let in |
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
 //! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
+//! | timers with names on a core | [`Settings::timers`] | [`Rejection::TooManyTimers`]; those that move here with their entities are let in |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
@@ -242,6 +300,7 @@ pub use actor::entity_id::{EntityId, InlineKey, KeyTooLong};
 pub use actor::handle::Handle;
 pub use actor::mailbox::{Mailbox, Policy};
 pub use actor::model::{Actor, Fault, Next};
+pub use actor::named_timers::TimerName;
 pub use actor::pending::Pending;
 pub use actor::reference::{ActorRef, Destination, EntityAt, EntityRef, Region};
 pub use actor::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};

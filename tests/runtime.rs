@@ -404,6 +404,68 @@ impl Actor for Lender {
     }
 }
 
+/// Counts its ticks for a while, and then says how many there were.
+struct Ticker(u32);
+
+#[derive(Debug)]
+enum Ticking {
+    Start(ReplyTo<u32>),
+    Once,
+    Last(ReplyTo<u32>),
+}
+
+impl Actor for Ticker {
+    type Msg = Ticking;
+
+    fn receive(&mut self, msg: Ticking, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Ticking::Start(reply_to) => {
+                ctx.start_periodic("tick", Duration::from_millis(2), || Ticking::Once)?;
+                let last = Ticking::Last(reply_to);
+                ctx.start_timer("last", Duration::from_millis(50), last)?;
+            }
+            Ticking::Once => self.0 += 1,
+            Ticking::Last(reply_to) => {
+                ctx.reply(reply_to, self.0);
+                return Ok(Next::Stop);
+            }
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn timers_tick_on_cores_that_sleep() {
+    let runtime = two_cores().spin(Duration::ZERO).start().unwrap();
+    let handle = runtime.handle();
+    let begun = handle.clock();
+    let tickers = [0, 1].map(|core| {
+        let ticker = handle.spawn_on(CoreId(core), || Ticker(0));
+        ticker.wait().unwrap()
+    });
+    let counts = tickers.map(|ticker| handle.ask(ticker, Ticking::Start));
+    for count in counts {
+        let ticks = count.wait().unwrap();
+        assert!((1..=25).contains(&ticks), "{ticks}");
+    }
+    assert!(handle.clock() - begun >= Duration::from_millis(50));
+    // A schedule starts one that stops right away.
+    let (send, receive) = sync_channel(1);
+    let sink = handle.spawn(move || Lender(send)).wait().unwrap();
+    let asked = handle.run_on(CoreId(1), move |scope| async move {
+        let set = scope.schedule_periodic("poke", Duration::from_millis(2), sink, || Lend::Nothing);
+        set.await?;
+        scope.sleep(Duration::from_millis(20)).await;
+        scope.cancel_schedule("poke").await
+    });
+    assert_eq!(asked.wait(), Ok(Ok(true)));
+    let poked = |handled: u64, core: &corecast::CoreStats| handled + core.handled;
+    let handled = handle.stats().wait().cores.iter().fold(0, poked);
+    assert!(handled > 5, "{handled}");
+    assert!(receive.try_recv().is_err());
+    assert!(runtime.shutdown().drained);
+}
+
 #[test]
 fn replies_from_other_threads_enter_a_core_whose_queue_is_full() {
     const NEVER: Duration = Duration::from_secs(3_600);

@@ -36,7 +36,7 @@ pub(crate) enum Ran {
 const SAMPLE_EVERY: u64 = 256;
 
 /// Messages of one activation between two looks at whether the driver wants the core back.
-const MESSAGES_PER_LOOK: u32 = 32;
+pub(super) const MESSAGES_PER_LOOK: u32 = 32;
 
 /// Activations between two looks at the clock.
 pub(crate) const ACTIVATIONS_PER_CLOCK: u64 = 16;
@@ -48,10 +48,10 @@ pub(crate) struct ActorBody<A> {
 }
 
 /// How results find their way back to an actor that may have moved meanwhile.
-type RecipientOf<M> = fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<M>;
+pub(super) type RecipientOf<M> = fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<M>;
 
 impl<A: Actor> ActorBody<A> {
-    fn run(
+    pub(super) fn run(
         &mut self,
         local: &mut Local,
         at: CellRef,
@@ -132,7 +132,7 @@ impl<A: Actor> ActorBody<A> {
 
     /// Starts the actor, unless it has been. Returns how the activation ended, if that is its end.
     #[inline(always)]
-    fn begin(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
+    pub(super) fn begin(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
         if self.stage == Stage::Started {
             return None;
         }
@@ -145,7 +145,7 @@ impl<A: Actor> ActorBody<A> {
 
     /// Handles one message. Returns how the activation ended, if that is its end.
     #[inline(always)]
-    fn handle(&mut self, message: A::Msg, ctx: &mut Context<'_, A>) -> Option<Ran> {
+    pub(super) fn handle(&mut self, message: A::Msg, ctx: &mut Context<'_, A>) -> Option<Ran> {
         reply::count_handled();
         match self.actor.receive(message, ctx) {
             Ok(Next::Continue) => ctx.is_suspended().then_some(Ran::Suspended),
@@ -216,6 +216,10 @@ impl<A: Actor> Body for ActorBody<A> {
         self.run(local, at, None, actor_recipient, budget)
     }
 
+    fn run_on_ticks(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
+        self.run_on_ticks(local, at, None, actor_recipient, budget)
+    }
+
     fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran {
         self.run_on_arrivals(local, at, None, actor_recipient, batch)
     }
@@ -255,6 +259,12 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
         self.accounted(local, at, |inner, local, place| {
             inner.run(local, at, place, entity_recipient::<I, A::Msg>, budget)
+        })
+    }
+
+    fn run_on_ticks(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
+        self.accounted(local, at, |inner, local, place| {
+            inner.run_on_ticks(local, at, place, entity_recipient::<I, A::Msg>, budget)
         })
     }
 
@@ -335,33 +345,40 @@ impl Local {
             _ => self.ready.pop_front(),
         };
         let Some(at) = next else { return false };
-        // The shard of a sealed entity leaves this core: the entity runs at its target.
-        if self.tasks.any_sealed && self.must_not_run(at) {
+        if self.tasks.detours.any() && (self.must_not_run(at) || self.run_on_ticks(at)) {
             return true;
         }
-        if let Some(cell) = self.cells.get(at)
-            && !cell.suspended // or unsealing its shard has put it into the queue a second time
-            && let Some(body) = cell.body.take()
-        {
-            let kind = usize::from(cell.kind);
-            // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
-            let mut budget = cell.queue.len().min(self.limits.activation_messages);
-            // An actor that was interrupted goes on with what is left of its turn, not with another.
-            if let Some((interrupted, left)) = self.interrupted.take()
-                && interrupted == at
-            {
-                budget = budget.min(left);
-            }
+        if let Some((kind, body, budget)) = self.begin_turn(at) {
             self.activate(at, kind, body, |body, local| body.run(local, at, budget));
         }
         true
+    }
+
+    /// Takes an actor whose turn it is out of its cell; its kind, and how many messages it may handle.
+    #[inline(always)]
+    pub(super) fn begin_turn(&mut self, at: CellRef) -> Option<(usize, Box<dyn Body>, u32)> {
+        let cell = self.cells.get(at)?;
+        if cell.suspended {
+            // Unsealing its shard has put it into the queue a second time.
+            return None;
+        }
+        let body = cell.body.take()?;
+        // What arrives meanwhile has to wait, or an actor that sends to itself would not let others in.
+        let mut budget = cell.queue.len().min(self.limits.activation_messages);
+        // An actor that was interrupted goes on with what is left of its turn, not with another.
+        if let Some((interrupted, left)) = self.interrupted.take()
+            && interrupted == at
+        {
+            budget = budget.min(left);
+        }
+        Some((usize::from(cell.kind), body, budget))
     }
 
     /// Whether an actor may handle a message right when it arrives from another core: if nobody is before it, neither in
     /// the actor's mailbox nor, as soon as this turn has handled as many arrivals as it may, on the core.
     #[inline(always)]
     pub(crate) fn may_handle_arrivals<M: Message>(&mut self, at: CellRef) -> bool {
-        if self.arrivals == 0 || self.yield_wanted || self.tasks.any_sealed {
+        if self.arrivals == 0 || self.yield_wanted || self.tasks.detours.sealed {
             return false;
         }
         if let Some(choose) = &mut self.choose
@@ -424,11 +441,12 @@ impl Local {
                     body.resume(local, at, then)
                 });
             }
+            self.see_to_ticks(at);
         }
     }
 
     #[inline]
-    fn activate(
+    pub(super) fn activate(
         &mut self,
         at: CellRef,
         kind: usize,
@@ -517,32 +535,7 @@ impl Local {
         }
     }
 
-    /// Looks at the clock on behalf of a future that has just been polled.
-    pub(crate) fn account_for_future(&mut self, name: &'static str) {
-        let now = self.clock.now();
-        let held = now - self.clock_read;
-        self.clock_read = now;
-        if held > self.limits.stall {
-            self.counters.stalls += 1;
-            tracing::warn!(core = %self.core, future = name, held_ms = held.as_millis() as u64, "a future held its core too long");
-        }
-    }
-
-    /// Looks at the clock on behalf of the actor that has just run: who held the core too long is counted and logged.
-    #[cold]
-    fn account_for_time(&mut self, kind: usize) {
-        let now = self.clock.now();
-        let held = now - self.clock_read;
-        self.clock_read = now;
-        let known = &mut self.kinds[kind];
-        known.longest = known.longest.max(held);
-        if held > self.limits.stall {
-            known.stalls += 1;
-            self.counters.stalls += 1;
-            tracing::warn!(core = %self.core, actor = known.name, held_ms = held.as_millis() as u64, "a handler held its core too long");
-        }
-    }
-
+    /// The shard of a sealed entity leaves this core: the entity runs at its target.
     #[cold]
     fn must_not_run(&mut self, at: CellRef) -> bool {
         let place = self

@@ -14,6 +14,9 @@ pub(crate) trait Body: Any {
     /// Handles at most `budget` waiting messages.
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran;
 
+    /// Handles the ticks that are due, and then at most `budget` waiting messages.
+    fn run_on_ticks(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran;
+
     /// Handles the messages for it that come next in a batch, an [`ActorBatch`](super::batch::ActorBatch) of its message
     /// type: they need not pass through its mailbox.
     fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran;
@@ -214,6 +217,9 @@ mod tests {
 
     impl Body for Nothing {
         fn run(&mut self, _: &mut Local, _: CellRef, _: u32) -> Ran {
+            Ran::Idle
+        }
+        fn run_on_ticks(&mut self, _: &mut Local, _: CellRef, _: u32) -> Ran {
             Ran::Idle
         }
         fn run_on_arrivals(&mut self, _: &mut Local, _: CellRef, _: &mut dyn Any) -> Ran {

@@ -24,7 +24,7 @@ use std::time::Duration;
 /// A handler's view of the runtime: who it is, whom it can reach, and what it can have done meanwhile.
 pub struct Context<'a, A: Actor> {
     pub(crate) local: &'a mut Local,
-    at: CellRef,
+    pub(super) at: CellRef,
     place: Option<EntityPlace>,
     recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
     suspension: Suspension,
@@ -108,6 +108,11 @@ impl<'a, A: Actor> Context<'a, A> {
     #[inline(always)]
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspension == Suspension::Wanted
+    }
+
+    /// Whether the actor has come to its end, and this is its last call.
+    pub(super) fn has_ended(&self) -> bool {
+        self.suspension == Suspension::Refused
     }
 
     /// This actor's address. That of an entity ends with its present activation; to address an entity for good, use its

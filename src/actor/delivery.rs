@@ -241,6 +241,14 @@ impl Local {
         }
     }
 
+    /// Records the delivery of a tick.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trace_tick<M: Message>(&mut self, to: CellRef, actor: &'static str, tick: &M) {
+        let digest = digest(tick);
+        self.trace(TraceEvent::Deliver { to, actor, digest });
+    }
+
     /// Lets awaited sends in, first come first served, as far as the mailbox has room.
     #[cold]
     #[inline(never)]

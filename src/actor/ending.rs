@@ -66,6 +66,7 @@ impl Local {
 
     /// Stops an actor.
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
+        self.end_timers(at);
         match body.entity() {
             Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place),
             place => {

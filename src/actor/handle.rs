@@ -96,7 +96,7 @@ where
     }
 }
 
-fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
+pub(super) fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
     Box::new(Call(work))
 }
 
@@ -189,7 +189,7 @@ impl Gate {
         }
     }
 
-    fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+    pub(super) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
         if self.closed.load(Ordering::Relaxed) {
             return Err((Rejection::ShuttingDown, job));
         }

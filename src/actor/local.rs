@@ -8,6 +8,7 @@ use super::cell::Cells;
 use super::control::Control;
 use super::counters::{Counters, Kind, Turns};
 use super::mailbox::{MailPool, Mailbox, Stored};
+use super::named_timers::NamedTimers;
 use super::outbox::Target;
 use super::pending::Completer;
 use super::ready::Ready;
@@ -62,6 +63,8 @@ pub(crate) struct Limits {
     pub(crate) ask_timeout: Duration,
     /// Pending futures; beyond it a spawned future brings `TooManyTasks`.
     pub(crate) tasks: usize,
+    /// Timers with names: those of actors, and schedules; beyond it one more is refused as `TooManyTimers`.
+    pub(crate) timers: usize,
     /// Messages from its mailbox that an actor handles before the next one has its turn.
     pub(crate) activation_messages: u32,
     /// Messages handled in one turn, and as many again right when they arrive from other cores.
@@ -80,8 +83,14 @@ pub(crate) struct Limits {
 pub(crate) enum TimerEvent {
     Ask(ReplyAddress),
     Sleep(Completer<()>),
-    Deadline { task: super::task::TaskId },
-    Passivate { region: u16 },
+    Deadline {
+        task: super::task::TaskId,
+    },
+    /// The one of this number among the timers with names.
+    Named(u32),
+    Passivate {
+        region: u16,
+    },
     Report,
 }
 
@@ -214,6 +223,7 @@ pub struct Local {
 
     pub(crate) timers: TimerWheel<TimerEvent>,
     pub(crate) sleeps: Sleeps,
+    pub(crate) named_timers: NamedTimers,
     pub(crate) tasks: Tasks,
     pub(crate) handle: super::handle::Handle,
     pub(crate) blocking: Arc<dyn super::task::Executor>,
@@ -290,6 +300,7 @@ impl Local {
             open_asks: 0,
             timers: TimerWheel::default(),
             sleeps: Sleeps::default(),
+            named_timers: NamedTimers::default(),
             handle: setup.handle,
             blocking: setup.blocking,
             me,

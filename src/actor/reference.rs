@@ -48,8 +48,8 @@ pub struct CellRef(u64);
 
 impl CellRef {
     #[inline]
-    pub(crate) fn new(slot: u32, generation: u32) -> CellRef {
-        CellRef(u64::from(generation) << 32 | u64::from(slot))
+    pub(crate) const fn new(slot: u32, generation: u32) -> CellRef {
+        CellRef((generation as u64) << 32 | slot as u64)
     }
 
     /// The cell.
@@ -274,7 +274,7 @@ pub trait Destination: Sized {
     /// What is sent there.
     type Msg: Message;
     /// The same destination without a borrow, for threads outside of the cores.
-    type Owned: Destination<Msg = Self::Msg> + Send + 'static;
+    type Owned: Destination<Msg = Self::Msg> + Clone + Send + 'static;
 
     /// Drops the borrow.
     fn into_owned(self) -> Self::Owned;

@@ -24,6 +24,9 @@ pub enum Rejection {
     /// This core has as many open asks as it may.
     #[error("too many asks are open on this core")]
     TooManyAsks,
+    /// This core has as many timers with names as it may; raise the setting `timers`, or start fewer.
+    #[error("too many timers are pending on this core")]
+    TooManyTimers,
     /// Nobody lives at that address: the actor has stopped.
     #[error("no such actor: it has stopped")]
     NoSuchActor,
@@ -50,13 +53,14 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 13] = [
+    pub const ALL: [Rejection; 14] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
         Rejection::OutboxFull,
         Rejection::IngressFull,
         Rejection::TooManyAsks,
+        Rejection::TooManyTimers,
         Rejection::NoSuchActor,
         Rejection::OldIncarnation,
         Rejection::Stopped,

@@ -5,10 +5,11 @@ use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
 use super::entity::Packed;
 use super::entity_id::EntityId;
-use super::guard::{drop_guarded, guarded, shown};
+use super::guard::{drop_all_guarded, drop_guarded, guarded, shown};
 use super::local::{Extra, Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
+use super::named_timers::NamedTimer;
 use super::reference::CellRef;
 use super::refusal::Rejection;
 use super::region::Shipment;
@@ -17,11 +18,12 @@ use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
 
-/// An entity under way: its id, its state, and its mailbox in order.
+/// An entity under way: its id, its state, its mailbox in order, and its timers.
 struct Passenger<I, M> {
     id: I,
     state: Packed,
     mailbox: Vec<(Mail<M>, Envelope)>,
+    timers: Vec<NamedTimer>,
 }
 
 struct ShardCargo<I, M> {
@@ -83,6 +85,7 @@ impl Local {
         if self.mutant == Some(Mutant::ShipDropsMailbox) {
             mailbox.clear();
         }
+        let mut timers = self.take_timers(at);
         let body = self.cells.get(at)?.body.take();
         let state = match body {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
@@ -94,11 +97,20 @@ impl Local {
         if let Some(recency) = &mut region.recency {
             recency.remove(at.slot());
         }
-        if mailbox.is_empty() && matches!(state, Packed::Nothing) {
-            drop_guarded(id);
-            return None;
+        if matches!(state, Packed::Nothing) {
+            // Its life has ended here.
+            drop_all_guarded(std::mem::take(&mut timers));
+            if mailbox.is_empty() {
+                drop_guarded(id);
+                return None;
+            }
         }
-        Some(Passenger { id, state, mailbox })
+        Some(Passenger {
+            id,
+            state,
+            mailbox,
+            timers,
+        })
     }
 
     fn pack_body<I: EntityId, M: Message>(
@@ -163,8 +175,15 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
     }
 
     fn reject(self: Box<Self>, local: &mut Local, why: Rejection) {
-        for Passenger { id, state, mailbox } in self.passengers {
+        for passenger in self.passengers {
+            let Passenger {
+                id,
+                state,
+                mailbox,
+                timers,
+            } = passenger;
             drop_guarded((id, state));
+            drop_all_guarded(timers);
             for (mail, envelope) in mailbox {
                 if let Mail::User(message) = mail {
                     local.dead_letter(why, envelope, message);
@@ -181,11 +200,23 @@ impl Local {
         shard: ShardId,
         passenger: Passenger<I, M>,
     ) {
-        let Passenger { id, state, mailbox } = passenger;
+        let Passenger {
+            id,
+            state,
+            mailbox,
+            timers,
+        } = passenger;
         let started = match state {
             Packed::Nothing => None,
             state => self.unpack_entity::<I, M>(number, shard, id.clone(), state),
         };
+        match started {
+            // They were let in when they were started, so no limit refuses them here.
+            Some(at) => timers.into_iter().for_each(|timer| {
+                self.named_timers.start(&mut self.timers, at, timer);
+            }),
+            None => drop_all_guarded(timers),
+        }
         for (mail, envelope) in mailbox {
             let extra = Extra::of(envelope);
             let stored = match (mail, started) {

@@ -77,8 +77,24 @@ pub(crate) struct Tasks {
     woken: Arc<Woken>,
     /// Futures that have exceeded their deadline, to be dropped while nothing of the core is borrowed.
     overdue: Vec<Box<dyn Job>>,
-    /// Some shard of this core is being shipped. (Kept beside the tasks because both are looked at on every activation.)
-    pub(crate) any_sealed: bool,
+    /// (Kept beside the tasks because both are looked at on every activation.)
+    pub(crate) detours: Detours,
+}
+
+/// Why an actor whose turn it is may have to do something else than handle messages; mostly there is no reason.
+#[derive(Default)]
+pub(crate) struct Detours {
+    /// Some shard of this core is being shipped.
+    pub(crate) sealed: bool,
+    /// Some actors have ticks to handle first.
+    pub(crate) ticks: bool,
+}
+
+impl Detours {
+    #[inline(always)]
+    pub(crate) fn any(&self) -> bool {
+        self.sealed | self.ticks
+    }
 }
 
 struct Woken {
@@ -124,7 +140,7 @@ impl Tasks {
             live: 0,
             woken: Arc::new(woken),
             overdue: Vec::new(),
-            any_sealed: false,
+            detours: Detours::default(),
         }
     }
 

@@ -192,7 +192,7 @@ impl Engine {
 impl Local {
     fn seal_shard(&mut self, key: ShardKey) {
         self.region_states[key.entity_type.index()].sealed[key.shard.index()] = true;
-        self.tasks.any_sealed = true;
+        self.tasks.detours.sealed = true;
     }
 
     /// Ends what has arrived of a shard that will never arrive whole.
@@ -214,7 +214,7 @@ impl Local {
         if !std::mem::take(&mut self.region_states[region].sealed[key.shard.index()]) {
             return;
         }
-        self.tasks.any_sealed = self
+        self.tasks.detours.sealed = self
             .region_states
             .iter()
             .any(|state| state.sealed.contains(&true));
@@ -222,7 +222,7 @@ impl Local {
             if let Some(at) = self.cells.tenant(slot)
                 && let Some(cell) = self.cells.get(at)
                 && !cell.suspended
-                && !cell.queue.is_empty()
+                && (!cell.queue.is_empty() || self.named_timers.first_due(at).is_some())
             {
                 cell.scheduled = true;
                 // It may be in the queue already; a second entry finds an empty mailbox and does nothing.

@@ -91,6 +91,7 @@ impl Engine {
                     local.deadline_passed(task);
                     "deadline"
                 }
+                TimerEvent::Named(number) => local.timer_fired(number),
                 TimerEvent::Passivate { region } => {
                     passivate_idle(local, region);
                     "passivate"
@@ -202,6 +203,7 @@ mod tests {
                 asks: 100,
                 ask_timeout: second,
                 tasks: 100,
+                timers: 100,
                 activation_messages: 64,
                 turn_messages: 64,
                 turn_time: second,

@@ -5,6 +5,7 @@ use crate::actor::control::{Control, DrainAnswer};
 use crate::actor::ending::StopCause;
 use crate::actor::guard::{drop_all_guarded, guarded};
 use crate::actor::local::Local;
+use crate::actor::named_timers::WHOLE_RUNTIME;
 use crate::actor::refusal::{Rejection, Uncertainty};
 use crate::actor::reply;
 use crate::base::ids::CoreId;
@@ -52,6 +53,7 @@ impl Engine {
         local.limits.batch_messages = usize::MAX;
         self.unload_for_the_end(local);
         end_actors(local);
+        local.end_timers(WHOLE_RUNTIME);
         reject_held(local, why);
         let me = local.core;
         for peer in (0..local.port.cores() as u16)
@@ -175,10 +177,11 @@ impl Drop for Engine {
         }
         self.close_queue();
         // Out first: what a destructor does may need the core.
-        let Ok((futures, regions, tables, classes)) =
+        let Ok((futures, timers, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {
                 (
                     local.tasks.take_all(),
+                    std::mem::take(&mut local.named_timers).into_timers(),
                     std::mem::take(&mut local.regions),
                     std::mem::take(&mut local.ask_tables),
                     std::mem::take(&mut local.classes),
@@ -188,6 +191,7 @@ impl Drop for Engine {
             return;
         };
         drop_all_guarded(futures);
+        drop_all_guarded(timers);
         drop_all_guarded(regions);
         drop_all_guarded(tables);
         drop_all_guarded(classes);

@@ -37,7 +37,7 @@ pub struct CoreStats {
     pub open_asks: usize,
     /// Futures that are pending.
     pub tasks: usize,
-    /// Timers that are pending.
+    /// Timers that are pending: of actors and schedules, of asks and sleeping futures, and of the core itself.
     pub timers: usize,
     /// Batches in the lanes towards this core.
     pub lanes: Vec<LaneStats>,

@@ -203,6 +203,7 @@ fn limits(settings: &Settings, plan: &Plan) -> Limits {
         asks: settings.asks,
         ask_timeout: settings.ask_timeout,
         tasks: settings.tasks,
+        timers: settings.timers,
         activation_messages: u32::try_from(settings.activation_messages).unwrap_or(u32::MAX),
         turn_messages: settings.turn_messages as u64,
         turn_time: settings.turn_time,
@@ -460,6 +461,7 @@ mod tests {
             tasks: 14,
             activation_messages: 15,
             turn_messages: 16,
+            timers: 17,
             ..Settings::default()
         };
         let plan = settings.plan(&Machine::uniform(4)).unwrap();
@@ -472,9 +474,10 @@ mod tests {
             (
                 limits.tasks,
                 limits.activation_messages,
-                limits.turn_messages
+                limits.turn_messages,
+                limits.timers
             ),
-            (14, 15, 16)
+            (14, 15, 16, 17)
         );
     }
 }

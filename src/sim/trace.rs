@@ -157,6 +157,7 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::OutboxFull => "OutboxFull",
         Rejection::IngressFull => "IngressFull",
         Rejection::TooManyAsks => "TooManyAsks",
+        Rejection::TooManyTimers => "TooManyTimers",
         Rejection::NoSuchActor => "NoSuchActor",
         Rejection::OldIncarnation => "OldIncarnation",
         Rejection::Stopped => "Stopped",

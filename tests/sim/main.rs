@@ -20,4 +20,5 @@ mod passivation;
 mod planted;
 mod shutdown;
 mod strangers;
+mod timers;
 mod workload;

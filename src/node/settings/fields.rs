@@ -149,6 +149,15 @@ pub struct Settings {
     /// the memory; too low, and actors that await something fail under load.
     pub tasks: usize,
 
+    /// How many timers with names may be pending on one core: those of its actors
+    /// ([`Context::start_timer`](crate::Context::start_timer)), and the schedules that it keeps
+    /// ([`Handle::schedule`](crate::Handle::schedule)). Default: 1,000,000. At most 4,294,967,295.
+    ///
+    /// Beyond it a timer is refused at once; those of entities whose shard moves here are let in. Worst case: this times
+    /// some 250 bytes and the size of a message. Too high, and timers that are started and never end fill the memory; too
+    /// low, and actors that need one fail under load.
+    pub timers: usize,
+
     /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again; and as many
     /// more at its beginning, right when they arrive from other cores for actors that have nothing else to do. What arrives
     /// beyond that stays in its lane until the next turn. Default: 512.
@@ -250,6 +259,7 @@ impl Default for Settings {
             ask_timeout: Duration::from_secs(5),
             async_deadline: Duration::from_secs(10),
             tasks: 1_000_000,
+            timers: 1_000_000,
             turn_messages: 512,
             activation_messages: 512,
             turn_time: Duration::from_micros(200),

@@ -11,8 +11,8 @@ const MIN_IO_MEMORY_BYTES: usize = 64 << 10;
 const MIN_RING_DEPTH: usize = 4;
 /// The kernel's limit on submission entries.
 const MAX_RING_DEPTH: usize = 32_768;
-/// A pending future is known by a number of 32 bits.
-const MAX_TASKS: usize = u32::MAX as usize;
+/// A pending future, or a timer, is known by a number of 32 bits.
+const MAX_NUMBERED: usize = u32::MAX as usize;
 
 impl Settings {
     /// Checks the sizes and times against their ranges and against each other, not against a machine.
@@ -60,6 +60,7 @@ impl Settings {
             ),
             ("asks", self.asks, "every ask would be rejected"),
             ("tasks", self.tasks, "every future would be refused"),
+            ("timers", self.timers, "no actor could start a timer"),
             (
                 "turn_messages",
                 self.turn_messages,
@@ -108,7 +109,8 @@ impl Settings {
                 Budget::MAX_BYTES,
                 "at most 274877906944 (256G)",
             ),
-            ("tasks", self.tasks, MAX_TASKS, "at most 4294967295"),
+            ("tasks", self.tasks, MAX_NUMBERED, "at most 4294967295"),
+            ("timers", self.timers, MAX_NUMBERED, "at most 4294967295"),
         ] {
             if value > most {
                 return Err(SettingsError::OutOfRange {
@@ -281,7 +283,7 @@ mod tests {
     #[test]
     fn every_size_must_hold_something() {
         type Field = fn(&mut Settings) -> &mut usize;
-        let fields: [(&str, Field); 15] = [
+        let fields: [(&str, Field); 16] = [
             ("budget_messages", |s| &mut s.budget_messages),
             ("budget_bytes", |s| &mut s.budget_bytes),
             ("mailbox", |s| &mut s.mailbox),
@@ -290,6 +292,7 @@ mod tests {
             ("outbox_messages", |s| &mut s.outbox_messages),
             ("asks", |s| &mut s.asks),
             ("tasks", |s| &mut s.tasks),
+            ("timers", |s| &mut s.timers),
             ("turn_messages", |s| &mut s.turn_messages),
             ("activation_messages", |s| &mut s.activation_messages),
             ("io_memory_bytes", |s| &mut s.io_memory_bytes),
