@@ -240,12 +240,7 @@ impl NamedTimers {
     }
 
     /// Takes all timers of an owner out.
-    #[inline]
     pub(crate) fn end_all_of(&mut self, wheel: &mut Wheel, owner: CellRef) -> Vec<NamedTimer> {
-        // Every actor that ends comes here, and most never had a timer.
-        if self.owners.is_empty() {
-            return Vec::new();
-        }
         let first = |timers: &Self| {
             let owned = timers.owners.get(&owner)?;
             let due = owned.due.first;
