@@ -4,14 +4,13 @@ use super::batch::ActorBatch;
 use super::cell::{Body, EntityPlace};
 use super::context::{Context, Recipient, Resume};
 use super::ending::StopCause;
-use super::entity::{EntityBody, Stage};
-use super::entity_id::EntityId;
-use super::guard::guarded;
+use super::entity::Stage;
+use super::guard::{drop_guarded, guarded};
 use super::local::Local;
 use super::model::{Actor, Fault, Next};
-use super::reference::{ActorRef, CellRef};
-use super::refusal::{Rejection, SpawnError};
+use super::reference::CellRef;
 use super::reply;
+use super::supervision::Directive;
 use crate::wire::message::Message;
 use std::any::Any;
 
@@ -30,6 +29,17 @@ pub(crate) enum Ran {
     Stop,
     /// It failed; the fault lies in [`Local::fault`].
     Failed,
+}
+
+/// How an activation begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// With what waits in the mailbox.
+    Mailbox,
+    /// With messages that come straight from another core.
+    Arrivals,
+    /// With ticks.
+    Ticks,
 }
 
 /// One activation in this many is timed, for the mean handling time of its type.
@@ -60,7 +70,7 @@ impl<A: Actor> ActorBody<A> {
         budget: u32,
     ) -> Ran {
         let mut ctx = Context::new(local, at, place, recipient);
-        if let Some(ran) = self.begin(&mut ctx) {
+        if let Some(ran) = self.begin(&mut ctx, Entry::Mailbox) {
             return ran;
         }
         let mut left = budget;
@@ -94,7 +104,7 @@ impl<A: Actor> ActorBody<A> {
         Ran::More
     }
 
-    fn run_on_arrivals(
+    pub(super) fn run_on_arrivals(
         &mut self,
         local: &mut Local,
         at: CellRef,
@@ -106,7 +116,7 @@ impl<A: Actor> ActorBody<A> {
             return Ran::Idle;
         };
         let mut ctx = Context::new(local, at, place, recipient);
-        if let Some(ran) = self.begin(&mut ctx) {
+        if let Some(ran) = self.begin(&mut ctx, Entry::Arrivals) {
             return ran;
         }
         // At least one: nobody is asked to handle arrivals in a turn that has no more.
@@ -132,14 +142,79 @@ impl<A: Actor> ActorBody<A> {
 
     /// Starts the actor, unless it has been. Returns how the activation ended, if that is its end.
     #[inline(always)]
-    pub(super) fn begin(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
-        if self.stage == Stage::Started {
-            return None;
+    pub(super) fn begin(&mut self, ctx: &mut Context<'_, A>, entry: Entry) -> Option<Ran> {
+        match self.stage {
+            Stage::Started => None,
+            Stage::New | Stage::Restored => {
+                self.stage = Stage::Started;
+                self.pre_start(ctx)
+            }
+            _ => self.begin_again(ctx, entry),
         }
-        self.stage = Stage::Started;
+    }
+
+    fn pre_start(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
         match self.actor.pre_start(ctx) {
             Ok(()) => ctx.is_suspended().then_some(Ran::Suspended),
             Err(fault) => Some(ctx.local.failed(fault)),
+        }
+    }
+
+    /// Goes on with the start of an actor that was restarted, until it has handled a message.
+    #[cold]
+    #[inline(never)]
+    fn begin_again(&mut self, ctx: &mut Context<'_, A>, entry: Entry) -> Option<Ran> {
+        if self.stage == Stage::Reborn {
+            self.stage = Stage::Renewed;
+            if let Some(fault) = ctx.local.fault_of_last_life(ctx.at) {
+                let restarted = self.actor.post_restart(&fault, ctx);
+                ctx.local.forget_fault(ctx.at);
+                drop_guarded(fault);
+                match restarted {
+                    Ok(()) if ctx.is_suspended() => return Some(Ran::Suspended),
+                    Ok(()) => {}
+                    Err(fault) => return Some(ctx.local.failed(fault)),
+                }
+            }
+        }
+        if self.stage == Stage::Renewed {
+            self.stage = Stage::Starting;
+            if let Some(ran) = self.pre_start(ctx) {
+                return Some(ran);
+            }
+        }
+        self.stage = Stage::Probation;
+        match entry {
+            Entry::Mailbox => self.prove(ctx),
+            // They go through the mailbox this once, where it is seen how the first one fares.
+            Entry::Arrivals => Some(Ran::More),
+            Entry::Ticks => None,
+        }
+    }
+
+    /// Handles the first message after a restart.
+    fn prove(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
+        if ctx.local.tracer.is_some() {
+            ctx.local
+                .trace_next::<A::Msg>(ctx.at, std::any::type_name::<A>());
+        }
+        let mail = ctx.local.waiting_mail::<A::Msg>(ctx.at)?;
+        if mail.stops_next() {
+            return None;
+        }
+        let message = mail.take();
+        let ran = self.handle(message, ctx);
+        if matches!(ran, None | Some(Ran::Stop)) {
+            self.proven(ctx);
+        }
+        ran
+    }
+
+    /// A message was handled: if it was the first after a restart, that was a success.
+    pub(super) fn proven(&mut self, ctx: &mut Context<'_, A>) {
+        if self.stage == Stage::Probation {
+            self.stage = Stage::Started;
+            ctx.local.restart_succeeded(ctx.at);
         }
     }
 
@@ -154,7 +229,7 @@ impl<A: Actor> ActorBody<A> {
         }
     }
 
-    fn resume(
+    pub(super) fn resume(
         &mut self,
         local: &mut Local,
         at: CellRef,
@@ -170,161 +245,61 @@ impl<A: Actor> ActorBody<A> {
         };
         match then.0(&mut self.actor, &mut ctx) {
             Ok(Next::Continue) if ctx.is_suspended() => Ran::Suspended,
-            Ok(Next::Continue) => Ran::More,
+            Ok(Next::Continue) => {
+                self.proven(&mut ctx);
+                Ran::More
+            }
             Ok(Next::Stop) => Ran::Stop,
             Err(fault) => ctx.local.failed(fault),
         }
     }
 
-    fn post_stop(
+    pub(super) fn post_stop(
         &mut self,
         local: &mut Local,
         at: CellRef,
         place: Option<EntityPlace>,
         recipient: RecipientOf<A::Msg>,
     ) {
-        if self.stage != Stage::New {
+        if self.has_begun() {
             self.actor
                 .post_stop(&mut Context::last(local, at, place, recipient));
         }
     }
-}
 
-fn actor_recipient<M: Message>(
-    local: &mut Local,
-    at: CellRef,
-    _place: Option<EntityPlace>,
-) -> Recipient<M> {
-    Recipient::Actor(ActorRef::new(local.home, local.core, at))
-}
-
-fn entity_recipient<I: EntityId, M: Message>(
-    local: &mut Local,
-    at: CellRef,
-    place: Option<EntityPlace>,
-) -> Recipient<M> {
-    match place.and_then(|place| local.entity_of::<I, M>(place, at.slot())) {
-        Some((region, id)) => Recipient::Entity(Box::new(move |local, message| {
-            local.bring_to_entity(region, id.as_key(), message)
-        })),
-        None => actor_recipient(local, at, None),
-    }
-}
-
-impl<A: Actor> Body for ActorBody<A> {
-    fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
-        self.run(local, at, None, actor_recipient, budget)
+    /// Whether any of its code has run.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.stage, Stage::New | Stage::Reborn)
     }
 
-    fn run_on_ticks(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
-        self.run_on_ticks(local, at, None, actor_recipient, budget)
-    }
-
-    fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran {
-        self.run_on_arrivals(local, at, None, actor_recipient, batch)
-    }
-
-    fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran {
-        self.resume(local, at, None, actor_recipient, then)
-    }
-
-    fn post_stop(&mut self, local: &mut Local, at: CellRef) {
-        self.post_stop(local, at, None, actor_recipient);
-    }
-}
-
-impl<A: Actor, I: EntityId> EntityBody<A, I> {
-    /// Has the entity do some work, and accounts for it.
-    #[inline(always)]
-    fn accounted(
+    pub(super) fn pre_restart(
         &mut self,
         local: &mut Local,
         at: CellRef,
-        work: impl FnOnce(&mut ActorBody<A>, &mut Local, Option<EntityPlace>) -> Ran,
-    ) -> Ran {
-        let before = reply::handled();
-        let ran = work(&mut self.inner, local, Some(self.place));
-        let now = local.now;
-        let handled = reply::handled() - before;
-        let region = &mut local.region_states[usize::from(self.place.region)];
-        region.handled[self.place.shard as usize] += handled;
-        if let Some(recency) = &mut region.recency {
-            recency.touch(at.slot(), now);
+        place: Option<EntityPlace>,
+        recipient: RecipientOf<A::Msg>,
+        fault: &Fault,
+    ) {
+        if self.has_begun() {
+            self.actor
+                .pre_restart(fault, &mut Context::last(local, at, place, recipient));
         }
-        ran
-    }
-}
-
-impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
-    fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
-        self.accounted(local, at, |inner, local, place| {
-            inner.run(local, at, place, entity_recipient::<I, A::Msg>, budget)
-        })
     }
 
-    fn run_on_ticks(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
-        self.accounted(local, at, |inner, local, place| {
-            inner.run_on_ticks(local, at, place, entity_recipient::<I, A::Msg>, budget)
-        })
-    }
-
-    fn run_on_arrivals(&mut self, local: &mut Local, at: CellRef, batch: &mut dyn Any) -> Ran {
-        self.accounted(local, at, |inner, local, place| {
-            inner.run_on_arrivals(local, at, place, entity_recipient::<I, A::Msg>, batch)
-        })
-    }
-
-    fn resume(&mut self, local: &mut Local, at: CellRef, then: Box<dyn Any>) -> Ran {
-        self.inner.resume(
-            local,
-            at,
-            Some(self.place),
-            entity_recipient::<I, A::Msg>,
-            then,
-        )
-    }
-
-    fn post_stop(&mut self, local: &mut Local, at: CellRef) {
-        self.inner
-            .post_stop(local, at, Some(self.place), entity_recipient::<I, A::Msg>);
-    }
-
-    fn entity(&self) -> Option<EntityPlace> {
-        Some(self.place)
+    pub(super) fn on_error(
+        &mut self,
+        local: &mut Local,
+        at: CellRef,
+        place: Option<EntityPlace>,
+        recipient: RecipientOf<A::Msg>,
+        fault: &Fault,
+    ) -> Option<Directive> {
+        self.actor
+            .on_error(fault, &mut Context::of_hook(local, at, place, recipient))
     }
 }
 
 impl Local {
-    /// Starts an actor on this core.
-    pub(crate) fn spawn_actor<A: Actor>(
-        &mut self,
-        factory: impl FnOnce() -> A,
-        mailbox: Option<super::mailbox::Mailbox>,
-    ) -> Result<ActorRef<A::Msg>, SpawnError> {
-        if self.draining {
-            return Err(Rejection::ShuttingDown.into());
-        }
-        let actor = guarded(factory).map_err(|panic| SpawnError::FactoryPanicked {
-            actor: std::any::type_name::<A>(),
-            panic,
-        })?;
-        let class = self.class_id::<A::Msg>();
-        let kind = self.kind_id::<A>();
-        let mailbox = mailbox.unwrap_or(self.limits.mailbox);
-        let at = self.cells.allocate(
-            class,
-            kind,
-            mailbox,
-            Box::new(ActorBody {
-                actor,
-                stage: Stage::New,
-            }),
-        );
-        // So that `pre_start` runs even if nobody ever sends anything.
-        self.schedule(at);
-        Ok(ActorRef::new(self.home, self.core, at))
-    }
-
     pub(crate) fn schedule(&mut self, at: CellRef) {
         if let Some(cell) = self.cells.get(at)
             && !cell.scheduled
@@ -421,15 +396,17 @@ impl Local {
     }
 
     #[cold]
-    fn failed(&mut self, fault: Fault) -> Ran {
+    pub(super) fn failed(&mut self, fault: Fault) -> Ran {
         self.fault = Some(fault);
         Ran::Failed
     }
 
     /// Continues a suspended actor, even of a shard that is about to leave: it leaves once nobody is suspended.
-    pub(crate) fn resume(&mut self, at: CellRef, then: Box<dyn Any>) {
+    pub(crate) fn resume(&mut self, at: CellRef, life: u64, then: Box<dyn Any>) {
+        let is_same = self.life(at) == life;
         if let Some(cell) = self.cells.get(at)
             && cell.suspended
+            && is_same
         {
             cell.suspended = false;
             self.count_suspended(at, -1);
@@ -506,7 +483,7 @@ impl Local {
                     .fault
                     .take()
                     .unwrap_or_else(|| Fault::new("an unknown fault"));
-                self.end_failed(at, body, fault);
+                self.actor_failed(at, body, fault);
             }
         }
     }

@@ -1,9 +1,13 @@
 //! Cells: one for each actor of the core, holding its mailbox and its body.
 
 use super::activation::Ran;
+use super::lineage::Links;
 use super::local::Local;
 use super::mailbox::{Mailbox, Policy, Queue};
+use super::model::Fault;
 use super::reference::CellRef;
+use super::spawn::Seed;
+use super::supervision::{Directive, Supervision};
 use crate::base::paged::Paged;
 use std::any::Any;
 
@@ -27,6 +31,21 @@ pub(crate) trait Body: Any {
 
     /// Runs the actor's `post_stop`.
     fn post_stop(&mut self, local: &mut Local, at: CellRef);
+
+    /// Asks the actor what to do about a fault of its own.
+    fn on_error(&mut self, local: &mut Local, at: CellRef, fault: &Fault) -> Option<Directive>;
+
+    /// Runs the actor's `pre_restart`, if it has begun.
+    fn pre_restart(&mut self, local: &mut Local, at: CellRef, fault: &Fault);
+
+    /// How the actor supervises its children.
+    fn supervision(&self) -> Supervision;
+
+    /// Marks an actor that was made to take the place of one that has failed.
+    fn begin_again(&mut self);
+
+    /// Takes out what makes such an actor; without it, this one cannot be restarted.
+    fn take_seed(&mut self) -> Option<Seed>;
 
     /// The entity in here, if it is one.
     fn entity(&self) -> Option<EntityPlace> {
@@ -52,7 +71,7 @@ pub(crate) struct Cell {
     pub(crate) class: u16,
     /// Its actor type, for the statistics.
     pub(crate) kind: u16,
-    /// Waiting in the ready queue, running, or suspended: a new message need not schedule it.
+    /// Waiting in the ready queue, running, suspended, or waiting for its restart: a new message need not schedule it.
     pub(crate) scheduled: bool,
     /// An asynchronous handler is under way.
     pub(crate) suspended: bool,
@@ -62,6 +81,7 @@ pub(crate) struct Cell {
     pub(crate) capacity: u32,
     pub(crate) waiters: u32,
     pub(crate) queue: Queue,
+    pub(super) links: Links,
     pub(crate) body: Option<Box<dyn Body>>,
 }
 
@@ -200,6 +220,15 @@ impl Cells {
         Some(CellRef::new(at.slot(), cell.generation))
     }
 
+    /// The links of the cell of a tenant.
+    pub(super) fn links_mut(&mut self, slot: u32) -> &mut Links {
+        &mut self.cells[slot].links
+    }
+
+    pub(super) fn links(&self, slot: u32) -> &Links {
+        &self.cells[slot].links
+    }
+
     /// The slots of all tenants, in order.
     pub(crate) fn tenants(&self) -> Vec<CellRef> {
         (0..self.fresh)
@@ -224,6 +253,17 @@ mod tests {
         }
         fn run_on_arrivals(&mut self, _: &mut Local, _: CellRef, _: &mut dyn Any) -> Ran {
             Ran::Idle
+        }
+        fn on_error(&mut self, _: &mut Local, _: CellRef, _: &Fault) -> Option<Directive> {
+            None
+        }
+        fn pre_restart(&mut self, _: &mut Local, _: CellRef, _: &Fault) {}
+        fn supervision(&self) -> Supervision {
+            Supervision::default()
+        }
+        fn begin_again(&mut self) {}
+        fn take_seed(&mut self) -> Option<Seed> {
+            None
         }
         fn resume(&mut self, _: &mut Local, _: CellRef, _: Box<dyn Any>) -> Ran {
             Ran::Idle
@@ -283,6 +323,6 @@ mod tests {
 
     #[test]
     fn a_cell_is_small() {
-        assert!(size_of::<Cell>() <= 48, "{}", size_of::<Cell>());
+        assert!(size_of::<Cell>() <= 64, "{}", size_of::<Cell>());
     }
 }

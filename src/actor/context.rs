@@ -4,7 +4,6 @@ use super::cell::EntityPlace;
 use super::guard::{drop_guarded, guarded};
 use super::handle::Handle;
 use super::local::{Local, Room};
-use super::mailbox::Mailbox;
 use super::model::{Actor, Fault, Next};
 use super::pending::Pending;
 use super::reference::{ActorRef, CellRef, Destination};
@@ -25,7 +24,7 @@ use std::time::Duration;
 pub struct Context<'a, A: Actor> {
     pub(crate) local: &'a mut Local,
     pub(super) at: CellRef,
-    place: Option<EntityPlace>,
+    pub(super) place: Option<EntityPlace>,
     recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
     suspension: Suspension,
     actor: PhantomData<fn(A)>,
@@ -36,6 +35,8 @@ pub struct Context<'a, A: Actor> {
 enum Suspension {
     None,
     Wanted,
+    /// It must not: this is a hook that the core waits for.
+    Hook,
     /// It must not: the actor has come to its end.
     Refused,
 }
@@ -91,7 +92,20 @@ impl<'a, A: Actor> Context<'a, A> {
         }
     }
 
-    /// The context of `post_stop`.
+    /// The context of a hook in which nothing can be suspended.
+    pub(crate) fn of_hook(
+        local: &'a mut Local,
+        at: CellRef,
+        place: Option<EntityPlace>,
+        recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
+    ) -> Self {
+        Context {
+            suspension: Suspension::Hook,
+            ..Context::new(local, at, place, recipient)
+        }
+    }
+
+    /// The context of the last call of an actor's present life.
     pub(crate) fn last(
         local: &'a mut Local,
         at: CellRef,
@@ -243,30 +257,8 @@ impl<'a, A: Actor> Context<'a, A> {
         self.local.ask(to, within, make, sink);
     }
 
-    /// Starts an actor on this core, made by the factory.
-    ///
-    /// # Errors
-    /// If the factory panics or the runtime is shutting down; nothing was started.
-    pub fn spawn_actor<B: Actor>(
-        &mut self,
-        factory: impl FnOnce() -> B,
-    ) -> Result<ActorRef<B::Msg>, SpawnError> {
-        self.local.spawn_actor(factory, None)
-    }
-
-    /// Like [`spawn_actor`](Context::spawn_actor), with a mailbox of its own kind.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn spawn_actor_with<B: Actor>(
-        &mut self,
-        mailbox: Mailbox,
-        factory: impl FnOnce() -> B,
-    ) -> Result<ActorRef<B::Msg>, SpawnError> {
-        self.local.spawn_actor(factory, Some(mailbox))
-    }
-
-    /// Starts an actor on another core, and has its address sent to this actor as a message.
+    /// Starts an actor on another core, and has its address sent to this actor as a message. It is no child of this one,
+    /// but a root over there, which stops when it fails.
     pub fn spawn_actor_on<B: Actor>(
         &mut self,
         core: CoreId,
@@ -347,8 +339,9 @@ impl<'a, A: Actor> Context<'a, A> {
     /// asynchronous functions, see [`AsyncActor`](super::awaiting::AsyncActor).
     ///
     /// A handler that also ends the actor (with [`Next::Stop`] or a fault) ends it at once; the future still runs, for at
-    /// most that time, and `then` is never called. In [`post_stop`](Actor::post_stop) nothing can be suspended any more:
-    /// the future is dropped, which is logged and counted as a fault of the actor.
+    /// most that time, and `then` is never called. In [`post_stop`](Actor::post_stop), [`pre_restart`](Actor::pre_restart)
+    /// and [`on_error`](Actor::on_error) nothing can be suspended: the future is dropped, which is logged and counted as a
+    /// fault of the actor.
     ///
     /// # Panics
     /// At a second call in the same handler.
@@ -357,11 +350,11 @@ impl<'a, A: Actor> Context<'a, A> {
         future: F,
         then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
     ) {
-        if self.suspension == Suspension::Refused {
+        if matches!(self.suspension, Suspension::Refused | Suspension::Hook) {
             let actor = std::any::type_name::<A>();
             let kind = self.local.kind_id::<A>();
             self.local.count_fault(kind);
-            tracing::error!(core = %self.local.core, actor, "post_stop cannot suspend an actor, which has ended: the future is dropped; spawn it instead");
+            tracing::error!(core = %self.local.core, actor, "this hook cannot suspend its actor: the future is dropped; spawn it instead");
             drop_guarded(future);
             drop_guarded(then);
             return;
@@ -377,8 +370,9 @@ impl<'a, A: Actor> Context<'a, A> {
             })));
             resume
         };
+        let life = self.local.life(self.at);
         self.local
-            .add_suspending_job(Box::new(Suspending::new(future, resume, self.at)));
+            .add_suspending_job(Box::new(Suspending::new(future, resume, self.at, life)));
     }
 
     fn pipe<F: Future + 'static>(

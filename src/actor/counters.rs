@@ -14,6 +14,7 @@ pub(crate) struct Counters {
     pub(crate) asks: u64,
     pub(crate) late_replies: u64,
     pub(crate) faults: u64,
+    pub(crate) restarts: u64,
     pub(crate) stalls: u64,
     pub(crate) passivations: u64,
     pub(crate) dead_letters: [u64; Rejection::ALL.len()],

@@ -2,70 +2,31 @@
 //! waits begins its next life.
 
 use super::cell::{Body, EntityPlace};
-use super::guard::{drop_guarded, guarded, shown};
+use super::guard::{drop_guarded, guarded};
 use super::local::Local;
-use super::model::Fault;
 use super::reference::CellRef;
 use super::refusal::Rejection;
 use super::reply;
 
-/// Why an actor stops.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopCause {
-    /// It said so, or was told to.
+/// Why an actor has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum StopCause {
+    /// It said so, or was told to; an entity also when it was idle, or one too many, or had to leave its core without its
+    /// state.
     Wanted,
     /// It failed.
     Failed,
+    /// Its parent stopped or was restarted, or it shared the fate of a sibling that failed.
+    Supervisor,
     /// Its core stops.
     Shutdown,
 }
 
 impl Local {
-    /// Ends the actors whose code failed outside of their activations.
-    #[cold]
-    pub(crate) fn end_faulty(&mut self) {
-        while let Some((at, fault)) = self.faulty.pop() {
-            self.fail_actor(at, fault);
-        }
-    }
-
-    /// Ends an actor because code of its own failed outside of its activation.
-    pub(crate) fn fail_actor(&mut self, at: CellRef, fault: Fault) {
-        if let Some(cell) = self.cells.get(at)
-            && let Some(body) = cell.body.take()
-        {
-            if std::mem::take(&mut cell.suspended) {
-                self.count_suspended_of(&*body, -1);
-            }
-            self.end_failed(at, body, fault);
-        } else {
-            drop_guarded(fault);
-        }
-    }
-
-    #[cold]
-    pub(super) fn end_failed(&mut self, at: CellRef, body: Box<dyn Body>, fault: Fault) {
-        if let Some(kind) = self.cells.get(at).map(|cell| cell.kind) {
-            self.count_fault(kind);
-            let entity = body
-                .entity()
-                .map(|place| self.regions[usize::from(place.region)].describe(place, at.slot()))
-                .unwrap_or_default();
-            let actor = self.kinds[usize::from(kind)].name;
-            let said = shown(format_args!("{fault}"));
-            tracing::error!(core = %self.core, actor, entity, panic = fault.is_panic(), fault = said, "an actor failed and is stopped");
-        }
-        drop_guarded(fault);
-        self.end_actor(at, body, StopCause::Failed);
-    }
-
-    pub(crate) fn count_fault(&mut self, kind: u16) {
-        self.counters.faults += 1;
-        self.kinds[usize::from(kind)].faults += 1;
-    }
-
     /// Stops an actor.
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
+        self.end_children(at);
         self.end_timers(at);
         match body.entity() {
             Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place),
@@ -76,7 +37,7 @@ impl Local {
                 self.run_post_stop(at, &mut *body);
                 self.discard_mail(at, Rejection::Stopped);
                 drop_guarded(body);
-                self.cells.release(at);
+                self.release(at, cause);
             }
         }
         if reply::has_orphans() {
@@ -89,6 +50,7 @@ impl Local {
     fn end_life(&mut self, at: CellRef, mut body: Box<dyn Body>, place: EntityPlace) {
         self.run_post_stop(at, &mut *body);
         drop_guarded(body);
+        self.forget(at, StopCause::Wanted);
         if let Some(ops) = self.mailbox_ops(at) {
             (ops.withdraw_stop)(self, at);
         }
@@ -104,6 +66,26 @@ impl Local {
         self.leave_region(at, place);
         self.discard_mail(at, why);
         self.cells.release(at);
+    }
+
+    /// Gives back the cell of an actor that has ended.
+    pub(super) fn release(&mut self, at: CellRef, cause: StopCause) {
+        self.forget(at, cause);
+        self.cells.release(at);
+    }
+
+    /// Forgets what is known of an actor beside its cell.
+    fn forget(&mut self, at: CellRef, _cause: StopCause) {
+        self.cells.disown(at);
+        if self.profiles.is_empty() {
+            return;
+        }
+        if let Some(profile) = self.profiles.remove(at) {
+            if let Some(path) = &profile.path {
+                self.handle.gate().directory.strike(path);
+            }
+            drop_guarded(profile);
+        }
     }
 
     /// Gives the cell of a life that has ended to the next, under a reference of its own: continuations, deadlines and
@@ -131,7 +113,7 @@ impl Local {
         Ok(())
     }
 
-    fn leave_region(&mut self, at: CellRef, place: EntityPlace) {
+    pub(super) fn leave_region(&mut self, at: CellRef, place: EntityPlace) {
         self.regions[usize::from(place.region)].forget(place, at.slot());
         let region = &mut self.region_states[usize::from(place.region)];
         region.active -= 1;

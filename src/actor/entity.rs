@@ -6,6 +6,7 @@ use super::entity_id::EntityId;
 use super::guard::{drop_guarded, guarded};
 use super::mailbox::Mailbox;
 use super::model::{Actor, Fault};
+use super::supervision::Supervision;
 use crate::wire::archive::{Archivable, ArchivedBytes, from_bytes, to_bytes};
 use std::any::Any;
 use std::fmt;
@@ -55,7 +56,15 @@ pub(crate) enum Stage {
     New,
     /// It began on another core, and has been restored from its view: `pre_start` has yet to run on this core.
     Restored,
-    /// `pre_start` has run.
+    /// It was made after a fault: `post_restart` and then `pre_start` have yet to run.
+    Reborn,
+    /// Its `post_restart` has begun.
+    Renewed,
+    /// Its `pre_start` has begun after a restart.
+    Starting,
+    /// It was restarted, and no message has been handled since.
+    Probation,
+    /// `pre_start` has begun, and no fault is to be forgotten any more.
     Started,
 }
 
@@ -126,6 +135,7 @@ pub struct EntityType<A, I> {
     pub(crate) mailbox: Option<Mailbox>,
     pub(crate) idle: Option<Duration>,
     pub(crate) max_active: Option<usize>,
+    pub(crate) supervision: Supervision,
 }
 
 impl<A: Actor, I: EntityId> EntityType<A, I> {
@@ -176,6 +186,7 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
             mailbox: None,
             idle: None,
             max_active: None,
+            supervision: Supervision::default(),
         }
     }
 
@@ -202,6 +213,14 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
     /// first. Within one turn there may be more, since an entity with waiting messages is never stopped.
     pub fn max_active_per_core(mut self, entities: usize) -> Self {
         self.max_active = Some(entities);
+        self
+    }
+
+    /// What is done when one of its entities fails (default: it is restarted, with its mailbox, at most 3 times within
+    /// 60 s; after that it is stopped, and its next message starts it afresh). Entities have no siblings and no parent:
+    /// strategies do not apply, and to escalate is to stop.
+    pub fn supervised(mut self, supervision: Supervision) -> Self {
+        self.supervision = supervision;
         self
     }
 
@@ -285,8 +304,8 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
                     return Err(fault);
                 }
                 let stage = match stage {
-                    Stage::New => Stage::New,
-                    Stage::Restored | Stage::Started => Stage::Restored,
+                    Stage::New | Stage::Reborn => Stage::New,
+                    _ => Stage::Restored,
                 };
                 Ok(Self::body(actor, place, stage))
             }

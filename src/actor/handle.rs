@@ -1,15 +1,18 @@
 //! The runtime as seen from threads outside of its cores.
 
+use super::directory::{Directory, WrongMessageType};
 use super::guard::drop_guarded;
 use super::ingress::{Ingress, JobQueue, ingress};
 use super::local::Local;
-use super::mailbox::{Mailbox, Stored};
+use super::mailbox::Stored;
 use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
 use super::reference::{ActorRef, Destination};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
 use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
 use super::scope::Scope;
+use super::spawn::SpawnOptions;
+use super::supervision::Supervision;
 use super::task::{CatchPanic, Detached};
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
@@ -115,6 +118,7 @@ pub(crate) struct Gate {
     refused: AtomicU64,
     ask_timeout: Duration,
     clock: OutsideClock,
+    pub(super) directory: Directory,
 }
 
 impl Gate {
@@ -138,6 +142,7 @@ impl Gate {
             refused: AtomicU64::new(0),
             ask_timeout,
             clock,
+            directory: Directory::default(),
         };
         (Arc::new(gate), queues)
     }
@@ -338,7 +343,8 @@ impl Handle {
             .submit_owed(to.core(), move |local| local.reply(to, reply));
     }
 
-    /// Starts an actor on this handle's core.
+    /// Starts an actor on this handle's core. It has no parent, and stops when it fails; see
+    /// [`spawn_supervised`](Handle::spawn_supervised).
     pub fn spawn<A: Actor>(
         &self,
         factory: impl FnOnce() -> A + Send + 'static,
@@ -346,23 +352,64 @@ impl Handle {
         self.spawn_on(self.entry, factory)
     }
 
-    /// Starts an actor on a core.
+    /// Starts an actor on a core. It has no parent, and stops when it fails; see
+    /// [`spawn_supervised`](Handle::spawn_supervised).
     pub fn spawn_on<A: Actor>(
         &self,
         core: CoreId,
         factory: impl FnOnce() -> A + Send + 'static,
     ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
-        self.spawn_inner(core, None, factory)
+        self.spawn_by(core, |local| local.spawn_root(factory))
     }
 
-    /// Starts an actor with a mailbox of its own kind on a core.
+    /// Starts an actor that has a name or a mailbox of its own kind on a core. It is made once: it cannot be restarted, and
+    /// stops when it fails, unless its supervision has it resume.
     pub fn spawn_with<A: Actor>(
         &self,
         core: CoreId,
-        mailbox: Mailbox,
+        options: impl Into<SpawnOptions>,
         factory: impl FnOnce() -> A + Send + 'static,
     ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
-        self.spawn_inner(core, Some(mailbox), factory)
+        let options = options.into();
+        self.spawn_by(core, |local| local.spawn_once(options, factory))
+    }
+
+    /// Starts an actor on a core that is restarted when it fails: as its options say, or like a child by default. The
+    /// factory makes it now, and again then.
+    ///
+    /// ```
+    /// use corecast::base::ids::CoreId;
+    /// use corecast::Runtime;
+    /// # use corecast::{Actor, Context, Fault, Next};
+    /// # struct Printer;
+    /// # impl Actor for Printer {
+    /// #     type Msg = String;
+    /// #     fn receive(&mut self, _: String, _: &mut Context<'_, Self>) -> Result<Next, Fault> { Ok(Next::Continue) }
+    /// # }
+    ///
+    /// let runtime = Runtime::builder().start()?;
+    /// let handle = runtime.handle();
+    /// let printer = handle.spawn_supervised(CoreId(0), "printer", || Printer).wait()?;
+    /// assert_eq!(handle.lookup("printer"), Ok(Some(printer)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spawn_supervised<A: Actor>(
+        &self,
+        core: CoreId,
+        options: impl Into<SpawnOptions>,
+        factory: impl FnMut() -> A + Send + 'static,
+    ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
+        let options = options.into().or_supervised(Supervision::default());
+        self.spawn_by(core, |local| local.spawn_actor(None, options, factory))
+    }
+
+    /// The actor with a name, wherever in the runtime it lives: a root by its name, a child by its
+    /// [path](super::context::Context::path). `None` if there is none.
+    ///
+    /// # Errors
+    /// If it takes other messages.
+    pub fn lookup<M: Message>(&self, path: &str) -> Result<Option<ActorRef<M>>, WrongMessageType> {
+        self.gate.directory.find(path)
     }
 
     /// Asks an actor to stop once it has handled what this handle sent to it before. Stopping it again does nothing.
@@ -427,17 +474,16 @@ impl Handle {
             .map_err(|(why, _)| why)
     }
 
-    fn spawn_inner<A: Actor>(
+    fn spawn_by<M: Message>(
         &self,
         core: CoreId,
-        mailbox: Option<Mailbox>,
-        factory: impl FnOnce() -> A + Send + 'static,
-    ) -> Pending<Result<ActorRef<A::Msg>, SpawnError>> {
+        spawn: impl FnOnce(&mut Local) -> Result<ActorRef<M>, SpawnError> + Send + 'static,
+    ) -> Pending<Result<ActorRef<M>, SpawnError>> {
         if let Err(error) = self.check(core) {
             return Pending::ready(Err(error));
         }
         let (completer, spawned) = pending(Err(Rejection::ShuttingDown.into()));
-        let job = call(move |local| completer.complete(local.spawn_actor(factory, mailbox)));
+        let job = call(move |local| completer.complete(spawn(local)));
         match self.gate.submit(core, job) {
             Ok(()) => spawned,
             Err((why, _)) => Pending::ready(Err(why.into())),

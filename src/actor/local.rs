@@ -11,6 +11,7 @@ use super::mailbox::{MailPool, Mailbox, Stored};
 use super::named_timers::NamedTimers;
 use super::outbox::Target;
 use super::pending::Completer;
+use super::profiles::Profiles;
 use super::ready::Ready;
 use super::reference::{CellRef, Home};
 use super::region::{AnyRegion, RegionState};
@@ -88,6 +89,8 @@ pub(crate) enum TimerEvent {
     },
     /// The one of this number among the timers with names.
     Named(u32),
+    /// An actor that has failed has waited long enough.
+    Restart(CellRef),
     Passivate {
         region: u16,
     },
@@ -143,6 +146,8 @@ pub(crate) struct Class<M> {
 pub(crate) struct MailboxOps {
     /// Lets awaited sends in, as far as there is room.
     pub(crate) admit_waiting: fn(&mut Local, CellRef),
+    /// Stops the actor behind the messages that it has.
+    pub(crate) stop: fn(&mut Local, CellRef),
     /// Takes a stop back.
     pub(crate) withdraw_stop: fn(&mut Local, CellRef),
     /// Makes dead letters of everything.
@@ -160,6 +165,7 @@ impl<M: Message> AnyClass for Class<M> {
     fn mailbox_ops(&self) -> MailboxOps {
         MailboxOps {
             admit_waiting: Local::admit_waiting::<M>,
+            stop: Local::stop_in_order::<M>,
             withdraw_stop: Local::withdraw_stop::<M>,
             discard: Local::discard_mailbox::<M>,
         }
@@ -224,6 +230,7 @@ pub struct Local {
     pub(crate) timers: TimerWheel<TimerEvent>,
     pub(crate) sleeps: Sleeps,
     pub(crate) named_timers: NamedTimers,
+    pub(crate) profiles: Profiles,
     pub(crate) tasks: Tasks,
     pub(crate) handle: super::handle::Handle,
     pub(crate) blocking: Arc<dyn super::task::Executor>,
@@ -301,6 +308,7 @@ impl Local {
             timers: TimerWheel::default(),
             sleeps: Sleeps::default(),
             named_timers: NamedTimers::default(),
+            profiles: Profiles::default(),
             handle: setup.handle,
             blocking: setup.blocking,
             me,

@@ -1,6 +1,7 @@
 //! The programming model: an actor, what it answers to the runtime, and how it fails.
 
 use super::context::Context;
+use super::supervision::{Directive, Supervision};
 use crate::wire::message::Message;
 use std::fmt;
 
@@ -112,8 +113,10 @@ pub trait Actor: Sized + 'static {
     /// wait meanwhile. An entity that has been restored from its view runs it again on its new core, before the first
     /// message that it handles there.
     ///
+    /// It also runs after [`post_restart`](Actor::post_restart) for an actor that was made again after a fault.
+    ///
     /// # Errors
-    /// A fault stops the actor, as one in [`receive`](Actor::receive) does.
+    /// A fault of the actor, as one in [`receive`](Actor::receive).
     fn pre_start(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
         let _ = ctx;
         Ok(())
@@ -122,11 +125,54 @@ pub trait Actor: Sized + 'static {
     /// Handles one message.
     ///
     /// # Errors
-    /// A returned fault, like a panic, stops this actor and nobody else. Its remaining messages become counted dead
-    /// letters, the ask that it was handling ends as unknown, and those behind it as rejected.
+    /// A returned fault, like a panic, is this actor's and nobody else's. The message is gone, and if it is an ask, that
+    /// ends as unknown. What becomes of the actor says [`on_error`](Actor::on_error), and else its
+    /// [`Supervision`]: children and entities are restarted by default, and go on with the messages that wait; an actor
+    /// without a parent stops. If it stops, the messages that wait become counted dead letters, asks among them end as
+    /// rejected.
     fn receive(&mut self, message: Self::Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault>;
 
-    /// Runs when the actor stops, however it came to that, and before an ephemeral entity leaves its core.
+    /// What to do about a fault of this actor, a panic included; `None`, the default, leaves that to its [`Supervision`],
+    /// which also bounds restarts and delays them. If the hook panics itself, that is logged, and the supervision decides.
+    ///
+    /// Nothing can be suspended in here.
+    fn on_error(&mut self, fault: &Fault, ctx: &mut Context<'_, Self>) -> Option<Directive> {
+        let _ = (fault, ctx);
+        None
+    }
+
+    /// How this actor supervises its children: those that were not [given](super::spawn::SpawnOptions::supervised) a
+    /// supervision of their own. It is asked at each fault. By default the child that has failed is restarted.
+    fn supervision(&self) -> Supervision {
+        Supervision::default()
+    }
+
+    /// Runs on an actor that is about to be dropped and made again because of a fault, its own or one of a sibling whose
+    /// fate it shares, or of a child that escalated it. By default it runs [`post_stop`](Actor::post_stop), so that what
+    /// that gives back is given back once.
+    ///
+    /// A restart keeps the actor's address, name, mailbox and watchers. Its order: the children stop, the youngest first,
+    /// and the timers end; `pre_restart`; the old state is dropped; the [`Backoff`](super::supervision::Backoff) passes;
+    /// the factory makes the new state; [`post_restart`](Actor::post_restart); [`pre_start`](Actor::pre_start); the
+    /// messages that wait. The message that failed was the handler's own and is gone.
+    ///
+    /// Nothing can be suspended in here, and nothing started: no child and no timer.
+    fn pre_restart(&mut self, fault: &Fault, ctx: &mut Context<'_, Self>) {
+        let _ = fault;
+        self.post_stop(ctx);
+    }
+
+    /// Runs on an actor that was made in place of one that failed, before [`pre_start`](Actor::pre_start).
+    ///
+    /// # Errors
+    /// A fault of the actor, as one in [`receive`](Actor::receive).
+    fn post_restart(&mut self, fault: &Fault, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
+        let _ = (fault, ctx);
+        Ok(())
+    }
+
+    /// Runs when the actor stops, however it came to that, and before an ephemeral entity leaves its core. Its children
+    /// have stopped before.
     ///
     /// The next life of an entity that stops of its own accord begins after it, with what still waits and what is sent
     /// to the entity from here. The actor itself takes nothing any more: it cannot be suspended, and the results of what

@@ -118,6 +118,52 @@ impl<M> ActorRef<M> {
     }
 }
 
+/// The address of an actor whatever messages it takes: to compare, to show, to watch, and to be told who has stopped.
+///
+/// ```
+/// use corecast::{ActorRef, AnyActorRef};
+///
+/// fn is_same<M, N>(one: ActorRef<M>, other: ActorRef<N>) -> bool {
+///     AnyActorRef::from(one) == AnyActorRef::from(other)
+/// }
+/// # let _ = is_same::<u8, u16>;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnyActorRef {
+    pub(crate) home: Home,
+    pub(crate) core: CoreId,
+    pub(crate) cell: CellRef,
+}
+
+impl AnyActorRef {
+    /// The core on which the actor lives.
+    #[must_use]
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// The address with the type of messages that the actor takes, which the caller knows.
+    pub(crate) fn of_type<M>(self) -> ActorRef<M> {
+        ActorRef::new(self.home, self.core, self.cell)
+    }
+}
+
+impl<M> From<ActorRef<M>> for AnyActorRef {
+    fn from(actor: ActorRef<M>) -> Self {
+        AnyActorRef {
+            home: actor.home,
+            core: actor.core,
+            cell: actor.cell,
+        }
+    }
+}
+
+impl fmt::Debug for AnyActorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.of_type::<()>().fmt(f)
+    }
+}
+
 impl<M> Clone for ActorRef<M> {
     fn clone(&self) -> Self {
         *self

@@ -140,6 +140,20 @@ pub enum SpawnError {
         /// What the panic said.
         panic: String,
     },
+    /// The name was refused; nothing was started.
+    #[error("`{name}` cannot be the name of an actor: {why}")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// An actor that lives has that name; nothing was started.
+    #[error("there is an actor at {path} already; choose another name, or look that one up")]
+    NameTaken {
+        /// Where it is.
+        path: String,
+    },
     /// There is no such core.
     #[error("there is no {0}; the runtime has the cores core-0 to core-{last}", last = .1 - 1)]
     NoSuchCore(crate::base::ids::CoreId, usize),

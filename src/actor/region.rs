@@ -71,6 +71,8 @@ pub(crate) struct RegionState {
     pub(crate) active: usize,
     pub(crate) idle: Option<Duration>,
     pub(crate) max_active: Option<usize>,
+    /// What is done about the faults of its entities.
+    pub(crate) supervision: super::supervision::Supervision,
     /// Only kept where one of the two kinds of passivation is asked for.
     pub(crate) recency: Option<Recency>,
     pub(crate) timer_set: bool,
@@ -258,6 +260,7 @@ impl Local {
             active: 0,
             idle: entity.idle,
             max_active: entity.max_active,
+            supervision: entity.supervision.clone(),
             recency: (entity.idle.is_some() || entity.max_active.is_some()).then(Recency::default),
             timer_set: false,
             ops: RegionOps {

@@ -3,6 +3,7 @@
 
 use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
+use super::ending::StopCause;
 use super::entity::Packed;
 use super::entity_id::EntityId;
 use super::guard::{drop_all_guarded, drop_guarded, guarded, shown};
@@ -80,6 +81,7 @@ impl Local {
         at: CellRef,
     ) -> Option<Passenger<I, M>> {
         self.cells.get(at)?;
+        self.end_children(at);
         self.admit_all_waiting::<M>(at);
         let mut mailbox: Vec<_> = std::iter::from_fn(|| self.next_sealed::<M>(at)).collect();
         if self.mutant == Some(Mutant::ShipDropsMailbox) {
@@ -91,7 +93,7 @@ impl Local {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
             None => Packed::Nothing,
         };
-        self.cells.release(at);
+        self.release(at, StopCause::Wanted);
         let region = &mut self.region_states[usize::from(number)];
         region.active -= 1;
         if let Some(recency) = &mut region.recency {

@@ -391,15 +391,18 @@ pub(crate) struct Suspending<F: Future, Then> {
     /// Makes the continuation, boxed with its actor's type.
     then: Then,
     owner: CellRef,
+    /// Which life of the owner is suspended: one that it began after a restart is not.
+    life: u64,
 }
 
 impl<F: Future, Then> Suspending<F, Then> {
-    pub(crate) fn new(future: F, then: Then, owner: CellRef) -> Self {
+    pub(crate) fn new(future: F, then: Then, owner: CellRef, life: u64) -> Self {
         Suspending {
             future: Some(Box::pin(future)),
             result: None,
             then,
             owner,
+            life,
         }
     }
 }
@@ -424,16 +427,16 @@ where
             Some(_) => reply::discard(Uncertainty::HandlerFailed.into(), this.future),
             None => drop_guarded(this.future),
         }
-        match outcome(this.result, failed) {
-            Ok(result) => local.resume(this.owner, (this.then)(result)),
+        let fault = match outcome(this.result, failed) {
+            Ok(result) => return local.resume(this.owner, this.life, (this.then)(result)),
             Err(TaskError::Cancelled) => {
-                local.fault_later(
-                    this.owner,
-                    Fault::new("the asynchronous handler exceeded its deadline"),
-                );
+                Fault::new("the asynchronous handler exceeded its deadline")
             }
-            Err(TaskError::Panicked(text)) => local.fault_later(this.owner, Fault::panicked(text)),
-            Err(error) => local.fault_later(this.owner, Fault::from(error)),
+            Err(TaskError::Panicked(text)) => Fault::panicked(text),
+            Err(error) => Fault::from(error),
+        };
+        if local.life(this.owner) == this.life {
+            local.fault_later(this.owner, fault);
         }
     }
 

@@ -5,7 +5,7 @@
 //! waits however slow the actor is, a mailbox that is full keeps none away, and one that was cancelled or replaced in the
 //! meantime does not come. A turn without ticks does nothing for them; it looks at one word for everything that is rare.
 
-use super::activation::{ActorBody, MESSAGES_PER_LOOK, Ran, RecipientOf};
+use super::activation::{ActorBody, Entry, MESSAGES_PER_LOOK, Ran, RecipientOf};
 use super::cell::EntityPlace;
 use super::context::Context;
 use super::guard::{drop_all_guarded, drop_guarded};
@@ -200,7 +200,7 @@ impl<A: Actor> ActorBody<A> {
     ) -> Ran {
         let mut left = local.limits.activation_messages;
         let mut ctx = Context::new(local, at, place, recipient);
-        if let Some(ran) = self.begin(&mut ctx) {
+        if let Some(ran) = self.begin(&mut ctx, Entry::Ticks) {
             return ran;
         }
         while left > 0
@@ -214,6 +214,7 @@ impl<A: Actor> ActorBody<A> {
             if let Some(ran) = self.handle(message, &mut ctx) {
                 return ran;
             }
+            self.proven(&mut ctx);
             if left.is_multiple_of(MESSAGES_PER_LOOK) && ctx.local.clock.wants_to_yield() {
                 return Ran::More;
             }

@@ -200,9 +200,7 @@ impl Local {
         for slot in self.regions[key.entity_type.index()].slots(key.shard) {
             if let Some(at) = self.cells.tenant(slot) {
                 self.discard_mail(at, why);
-                if let Some(body) = self.cells.get(at).and_then(|cell| cell.body.take()) {
-                    self.end_actor(at, body, StopCause::Shutdown);
-                }
+                self.stop_now(at, StopCause::Shutdown);
             }
         }
         self.unseal(key);
@@ -222,7 +220,9 @@ impl Local {
             if let Some(at) = self.cells.tenant(slot)
                 && let Some(cell) = self.cells.get(at)
                 && !cell.suspended
-                && (!cell.queue.is_empty() || self.named_timers.first_due(at).is_some())
+                && (cell.scheduled
+                    || !cell.queue.is_empty()
+                    || self.named_timers.first_due(at).is_some())
             {
                 cell.scheduled = true;
                 // It may be in the queue already; a second entry finds an empty mailbox and does nothing.

@@ -92,6 +92,10 @@ impl Engine {
                     "deadline"
                 }
                 TimerEvent::Named(number) => local.timer_fired(number),
+                TimerEvent::Restart(at) => {
+                    local.restart_now(at);
+                    "restart"
+                }
                 TimerEvent::Passivate { region } => {
                     passivate_idle(local, region);
                     "passivate"

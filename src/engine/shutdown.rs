@@ -16,7 +16,9 @@ use std::rc::Rc;
 impl Engine {
     pub(super) fn drain_answer(&mut self, local: &mut Local, round: u64) -> DrainAnswer {
         // From the first question on nothing new starts here.
-        local.draining = true;
+        if !std::mem::replace(&mut local.draining, true) {
+            local.restart_all();
+        }
         let held: usize = local.regions.iter().map(|region| region.held()).sum();
         let idle = self.jobs_are_empty()
             && local.ready.is_empty()
@@ -200,10 +202,7 @@ impl Drop for Engine {
 
 fn end_actors(local: &mut Local) {
     for at in local.cells.tenants() {
-        let body = local.cells.get(at).and_then(|cell| cell.body.take());
-        if let Some(body) = body {
-            local.end_actor(at, body, StopCause::Shutdown);
-        }
+        local.stop_now(at, StopCause::Shutdown);
     }
 }
 

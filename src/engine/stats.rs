@@ -53,10 +53,12 @@ pub struct CoreStats {
     pub asks: u64,
     /// Replies that came too late.
     pub late_replies: u64,
-    /// Actors that failed.
+    /// Faults of actors.
     pub faults: u64,
     /// Handlers and futures that held the core too long.
     pub stalls: u64,
+    /// Actors that were made again after a fault, of theirs or of one whose fate they share.
+    pub restarts: u64,
     /// Entities stopped because they were idle or too many.
     pub passivations: u64,
     /// Messages refused at the call, by reason.
@@ -170,6 +172,7 @@ impl CoreStats {
             late_replies: local.counters.late_replies,
             faults: local.counters.faults,
             stalls: local.counters.stalls,
+            restarts: local.counters.restarts,
             passivations: local.counters.passivations,
             refusals: by_reason(&local.counters.refusals),
             dead_letters: by_reason(&local.counters.dead_letters),

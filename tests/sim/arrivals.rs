@@ -156,7 +156,7 @@ impl Actor for Receiver {
             What::StopItself => ctx.stop(me),
             What::Spawn => {
                 let seen = self.seen.clone();
-                let child = ctx.spawn_actor(|| Child(seen))?;
+                let child = ctx.spawn_actor(move || Child(seen.clone()))?;
                 ctx.tell(child, ());
             }
         }

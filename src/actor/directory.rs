@@ -1,0 +1,110 @@
+//! The names of a runtime's actors. All cores share them, so that an actor is found from anywhere, and a name is taken
+//! once in the whole runtime.
+//!
+//! Only actors that were given a name are in here, and only their beginning, their end, and whoever looks for one take the
+//! lock.
+
+use super::reference::{ActorRef, AnyActorRef};
+use super::refusal::SpawnError;
+use crate::wire::message::Message;
+use ahash::AHashMap;
+use std::any::TypeId;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Longer names are refused.
+pub(super) const LONGEST_NAME: usize = 255;
+
+/// An actor was found, but it takes other messages.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the actor {path} takes messages of the type {takes}, not {wanted}")]
+pub struct WrongMessageType {
+    /// Where it was found.
+    pub path: String,
+    /// What it takes.
+    pub takes: &'static str,
+    /// What was asked for.
+    pub wanted: &'static str,
+}
+
+/// Named actors by their paths.
+#[derive(Default)]
+pub(crate) struct Directory {
+    by_path: Mutex<AHashMap<Arc<str>, Listed>>,
+}
+
+struct Listed {
+    /// Missing while the actor is being made.
+    actor: Option<AnyActorRef>,
+    message: TypeId,
+    message_name: &'static str,
+}
+
+impl Directory {
+    fn by_path(&self) -> MutexGuard<'_, AHashMap<Arc<str>, Listed>> {
+        // Nothing that could panic runs under the lock.
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name for an actor that is about to be made.
+    pub(super) fn reserve<M: Message>(&self, path: String) -> Result<Arc<str>, SpawnError> {
+        let mut by_path = self.by_path();
+        if by_path.contains_key(path.as_str()) {
+            return Err(SpawnError::NameTaken { path });
+        }
+        let path: Arc<str> = path.into();
+        let listed = Listed {
+            actor: None,
+            message: TypeId::of::<M>(),
+            message_name: std::any::type_name::<M>(),
+        };
+        by_path.insert(path.clone(), listed);
+        Ok(path)
+    }
+
+    /// The actor for which a name was taken can be found from now on.
+    pub(super) fn list(&self, path: &str, actor: AnyActorRef) {
+        if let Some(listed) = self.by_path().get_mut(path) {
+            listed.actor = Some(actor);
+        }
+    }
+
+    /// Gives a name back.
+    pub(super) fn strike(&self, path: &str) {
+        self.by_path().remove(path);
+    }
+
+    /// The actor at a path; a slash before it may be left out.
+    pub(super) fn find<M: Message>(
+        &self,
+        path: &str,
+    ) -> Result<Option<ActorRef<M>>, WrongMessageType> {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let by_path = self.by_path();
+        let Some(listed) = by_path.get(path) else {
+            return Ok(None);
+        };
+        if listed.message != TypeId::of::<M>() {
+            return Err(WrongMessageType {
+                path: path.to_owned(),
+                takes: listed.message_name,
+                wanted: std::any::type_name::<M>(),
+            });
+        }
+        Ok(listed.actor.map(AnyActorRef::of_type))
+    }
+}
+
+/// Checks a name: it is part of a path, and what begins with a `$` stands for actors without one.
+pub(super) fn check_name(name: &str) -> Result<(), SpawnError> {
+    let why = match name {
+        "" => "it is empty",
+        _ if name.len() > LONGEST_NAME => "it is longer than 255 bytes",
+        _ if name.contains('/') => "it contains a slash, which separates the names in a path",
+        _ if name.starts_with('$') => "it begins with a `$`, as do those of actors without a name",
+        _ => return Ok(()),
+    };
+    Err(SpawnError::BadName {
+        name: name.to_owned(),
+        why,
+    })
+}

@@ -1,0 +1,281 @@
+//! Starting actors: as roots, which nobody supervises, and as children of another.
+
+use super::activation::ActorBody;
+use super::cell::{Body, EntityPlace};
+use super::directory::check_name;
+use super::entity::Stage;
+use super::guard::guarded;
+use super::local::Local;
+use super::mailbox::Mailbox;
+use super::model::Actor;
+use super::reference::{ActorRef, CellRef};
+use super::refusal::{Rejection, SpawnError};
+use super::supervision::Supervision;
+use std::sync::Arc;
+
+/// What may be said about an actor when it is spawned.
+///
+/// A name, a [`Mailbox`] and a [`Supervision`] convert into it.
+///
+/// ```
+/// use corecast::{Directive, Mailbox, SpawnOptions, Supervision};
+///
+/// let named: SpawnOptions = "printer".into();
+/// let more = named.mailbox(Mailbox::default()).supervised(Supervision::always(Directive::Restart));
+/// # let _ = more;
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "options do nothing until an actor is spawned with them"]
+pub struct SpawnOptions {
+    name: Option<String>,
+    mailbox: Option<Mailbox>,
+    supervision: Option<Supervision>,
+}
+
+impl SpawnOptions {
+    /// The actor's name: the last part of its [path](super::context::Context::path), by which it can be
+    /// [looked up](super::handle::Handle::lookup). No other living child of its parent, or root of the runtime, may have
+    /// it. It is not empty, at most 255 bytes long, has no slash in it, and does not begin with a `$`.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The actor's mailbox, in place of that of the settings.
+    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.mailbox = Some(mailbox);
+        self
+    }
+
+    /// What is done about the actor's faults, in place of what its parent says; a root has no parent, and without this it
+    /// stops.
+    pub fn supervised(mut self, supervision: Supervision) -> Self {
+        self.supervision = Some(supervision);
+        self
+    }
+
+    pub(super) fn or_supervised(mut self, supervision: Supervision) -> Self {
+        self.supervision.get_or_insert(supervision);
+        self
+    }
+}
+
+impl From<&str> for SpawnOptions {
+    fn from(name: &str) -> Self {
+        SpawnOptions::default().named(name)
+    }
+}
+
+impl From<String> for SpawnOptions {
+    fn from(name: String) -> Self {
+        SpawnOptions::default().named(name)
+    }
+}
+
+impl From<Mailbox> for SpawnOptions {
+    fn from(mailbox: Mailbox) -> Self {
+        SpawnOptions::default().mailbox(mailbox)
+    }
+}
+
+impl From<Supervision> for SpawnOptions {
+    fn from(supervision: Supervision) -> Self {
+        SpawnOptions::default().supervised(supervision)
+    }
+}
+
+/// An actor that spawns another one, and is at it.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent {
+    pub(super) at: CellRef,
+    pub(super) place: Option<EntityPlace>,
+}
+
+/// Makes an actor again, and again.
+pub(super) type Factory<A> = Box<dyn FnMut() -> A>;
+
+/// An actor that is no entity, in its cell.
+pub(super) struct PlainBody<A> {
+    pub(super) inner: ActorBody<A>,
+    /// Missing if it cannot be restarted.
+    pub(super) factory: Option<Factory<A>>,
+}
+
+/// What makes an actor that has failed once more.
+pub(crate) enum Seed {
+    Plain(Box<dyn Sow>),
+    Entity(EntityPlace),
+}
+
+/// A factory whatever its actor's type.
+pub(crate) trait Sow {
+    /// Makes the actor, with its factory for the next time. An error is what the factory's panic said.
+    fn sow(self: Box<Self>) -> Result<Box<dyn Body>, (String, Seed)>;
+}
+
+struct PlainSeed<A>(Factory<A>);
+
+impl<A: Actor> Sow for PlainSeed<A> {
+    fn sow(mut self: Box<Self>) -> Result<Box<dyn Body>, (String, Seed)> {
+        match guarded(&mut self.0) {
+            Ok(actor) => Ok(Box::new(PlainBody::new(actor, Some(self.0)))),
+            Err(panic) => Err((panic, Seed::Plain(self))),
+        }
+    }
+}
+
+impl<A: Actor> PlainBody<A> {
+    fn new(actor: A, factory: Option<Factory<A>>) -> Self {
+        PlainBody {
+            inner: ActorBody {
+                actor,
+                stage: Stage::New,
+            },
+            factory,
+        }
+    }
+
+    pub(super) fn take_seed(&mut self) -> Option<Seed> {
+        let factory = self.factory.take()?;
+        Some(Seed::Plain(Box::new(PlainSeed(factory))))
+    }
+}
+
+impl Local {
+    /// Starts an actor that nobody supervises.
+    pub(crate) fn spawn_root<A: Actor>(
+        &mut self,
+        factory: impl FnOnce() -> A,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        if self.draining {
+            return Err(Rejection::ShuttingDown.into());
+        }
+        let actor = make(factory)?;
+        Ok(self.place_actor(PlainBody::new(actor, None), None))
+    }
+
+    /// Starts an actor that cannot be restarted.
+    pub(crate) fn spawn_once<A: Actor>(
+        &mut self,
+        options: SpawnOptions,
+        factory: impl FnOnce() -> A,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        self.spawn_particular(None, options, || Ok(PlainBody::new(make(factory)?, None)))
+    }
+
+    /// Starts an actor, as a child of another or as a root.
+    pub(crate) fn spawn_actor<A: Actor>(
+        &mut self,
+        parent: Option<Parent>,
+        options: SpawnOptions,
+        mut factory: impl FnMut() -> A + 'static,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        let body = move || {
+            let actor = make(&mut factory)?;
+            Ok(PlainBody::new(actor, Some(Box::new(factory))))
+        };
+        self.spawn_particular(parent, options, body)
+    }
+
+    #[inline]
+    fn spawn_particular<A: Actor>(
+        &mut self,
+        parent: Option<Parent>,
+        options: SpawnOptions,
+        make: impl FnOnce() -> Result<PlainBody<A>, SpawnError>,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        if self.draining {
+            return Err(Rejection::ShuttingDown.into());
+        }
+        let path = match &options.name {
+            Some(name) => Some(self.reserve_name::<A::Msg>(parent, name)?),
+            None => None,
+        };
+        let made = make();
+        if made.is_err()
+            && let Some(path) = &path
+        {
+            self.handle.gate().directory.strike(path);
+        }
+        let actor = self.place_actor(made?, options.mailbox);
+        if let Some(parent) = parent {
+            self.cells.adopt(parent.at, actor.cell);
+        }
+        if path.is_some() || options.supervision.is_some() {
+            if let Some(path) = &path {
+                self.handle.gate().directory.list(path, actor.into());
+            }
+            let profile = self.profiles.entry(actor.cell);
+            profile.path = path;
+            profile.supervision = options.supervision;
+        }
+        Ok(actor)
+    }
+
+    fn reserve_name<M: crate::wire::message::Message>(
+        &mut self,
+        parent: Option<Parent>,
+        name: &str,
+    ) -> Result<Arc<str>, SpawnError> {
+        check_name(name)?;
+        let path = match parent {
+            Some(Parent { at, place }) => format!("{}/{name}", self.path_of(at, place)),
+            None => name.to_owned(),
+        };
+        self.handle.gate().directory.reserve::<M>(path)
+    }
+
+    #[inline]
+    fn place_actor<A: Actor>(
+        &mut self,
+        body: PlainBody<A>,
+        mailbox: Option<Mailbox>,
+    ) -> ActorRef<A::Msg> {
+        let class = self.class_id::<A::Msg>();
+        let kind = self.kind_id::<A>();
+        let mailbox = mailbox.unwrap_or(self.limits.mailbox);
+        let at = self.cells.allocate(class, kind, mailbox, Box::new(body));
+        // So that `pre_start` runs even if nobody ever sends anything.
+        self.schedule(at);
+        ActorRef::new(self.home, self.core, at)
+    }
+
+    /// Where an actor is among the others: its ancestors' names and its own. One without a name is called after its
+    /// place, an entity after its type and id. `place` is that of the actor itself if it is an entity.
+    pub(crate) fn path_of(&mut self, at: CellRef, mut place: Option<EntityPlace>) -> String {
+        let mut parts = Vec::new();
+        let mut next = Some(at);
+        while let Some(at) = next {
+            if let Some(path) = self.profiles.get(at).and_then(|known| known.path.as_ref()) {
+                parts.push(path.to_string());
+                break;
+            }
+            parts.push(match place {
+                Some(place) => self.entity_name(at, place),
+                None => format!("${}.{}.{}", self.core.0, at.slot(), at.generation()),
+            });
+            next = self.cells.parent(at);
+            place = next.and_then(|parent| self.entity_in(parent));
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+
+    fn entity_name(&self, at: CellRef, place: EntityPlace) -> String {
+        let region = usize::from(place.region);
+        let id = self.regions[region].describe(place, at.slot());
+        format!("{}/{id}", self.region_states[region].name)
+    }
+
+    /// The entity in a cell, if one lies there.
+    pub(super) fn entity_in(&mut self, at: CellRef) -> Option<EntityPlace> {
+        self.cells.get(at)?.body.as_ref()?.entity()
+    }
+}
+
+fn make<A: Actor>(factory: impl FnOnce() -> A) -> Result<A, SpawnError> {
+    guarded(factory).map_err(|panic| SpawnError::FactoryPanicked {
+        actor: std::any::type_name::<A>(),
+        panic,
+    })
+}
