@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     pub(crate) batches_received: u64,
     pub(crate) asks: u64,
     pub(crate) late_replies: u64,
+    pub(crate) unhandled: u64,
     pub(crate) faults: u64,
     pub(crate) restarts: u64,
     pub(crate) stalls: u64,

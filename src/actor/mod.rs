@@ -1,6 +1,7 @@
 //! Actors on one core: the programming model, and the state from which it is served.
 
 pub mod activation;
+mod adapter;
 pub mod asks;
 pub mod awaiting;
 pub mod batch;

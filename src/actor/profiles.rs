@@ -17,6 +17,8 @@ pub(super) struct Profile {
     pub(super) path: Option<Arc<str>>,
     /// How it is supervised, if it was given its own.
     pub(super) supervision: Option<Supervision>,
+    /// How its behaviour wants to be supervised, within that.
+    pub(super) own: Option<Supervision>,
     pub(super) restarts: Restarts,
     /// Why it was restarted, until its hook has been told.
     pub(super) fault: Option<Rc<Fault>>,

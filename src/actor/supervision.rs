@@ -92,7 +92,8 @@ impl Backoff {
 ///
 /// It is given to an actor when it is [spawned](super::spawn::SpawnOptions::supervised), to an entity type
 /// ([`EntityType::supervised`](super::entity::EntityType::supervised)), or by a parent to its children
-/// ([`Actor::supervision`](super::model::Actor::supervision)). The default restarts the one actor, at most 3 times within
+/// ([`Actor::supervision`](super::model::Actor::supervision)), or put around a
+/// [behaviour](crate::behavior::supervise). The default restarts the one actor, at most 3 times within
 /// 60 s, after a [`Backoff`]; the next fault in that time stops it.
 ///
 /// ```
@@ -117,6 +118,8 @@ pub struct Supervision {
     max_restarts: u32,
     within: Duration,
     pub(crate) backoff: Backoff,
+    /// Who decides about what this one escalates, before the parent's own does.
+    outer: Option<Box<Supervision>>,
 }
 
 #[derive(Clone)]
@@ -153,6 +156,24 @@ impl Supervision {
             max_restarts: 3,
             within: Duration::from_secs(60),
             backoff: Backoff::default(),
+            outer: None,
+        }
+    }
+
+    /// Puts this supervision, with those that it is within already, into another one.
+    pub(crate) fn inside(mut self, outer: Supervision) -> Self {
+        self.outer = Some(Box::new(match self.outer.take() {
+            Some(next) => next.inside(outer),
+            None => outer,
+        }));
+        self
+    }
+
+    /// What is to be done about a fault, and whose limits it falls under: those of the innermost that does not escalate.
+    pub(crate) fn ruling(&self, fault: &Fault) -> (Directive, &Supervision) {
+        match (self.directive(fault), &self.outer) {
+            (Directive::Escalate, Some(outer)) => outer.ruling(fault),
+            (directive, _) => (directive, self),
         }
     }
 
@@ -162,7 +183,8 @@ impl Supervision {
         self
     }
 
-    /// How often an actor is restarted within a time (default 3 within 60 s). A further fault in that time stops it.
+    /// How often an actor is restarted within a time (default 3 within 60 s; more than 1,000 is no limit). A further fault
+    /// in that time stops it.
     pub fn restarts(mut self, max: u32, within: Duration) -> Self {
         self.max_restarts = max;
         self.within = within;
@@ -175,8 +197,7 @@ impl Supervision {
         self
     }
 
-    /// What is to be done about a fault.
-    pub(crate) fn directive(&self, fault: &Fault) -> Directive {
+    fn directive(&self, fault: &Fault) -> Directive {
         match &self.decider {
             Decider::Always(Directive::Resume) if fault.is_panic() => Directive::Restart,
             Decider::Always(directive) => *directive,
@@ -199,15 +220,21 @@ impl fmt::Debug for Supervision {
             .field("strategy", &self.strategy)
             .field("max_restarts", &self.max_restarts)
             .field("within", &self.within)
-            .field("backoff", &self.backoff)
-            .finish()
+            .field("backoff", &self.backoff);
+        if let Some(outer) = &self.outer {
+            shown.field("outer", outer);
+        }
+        shown.finish()
     }
 }
+
+/// Restarts of one actor that are remembered. Who allows more within a time sets no limit.
+const REMEMBERED: usize = 1_000;
 
 /// When an actor was restarted lately, and how often it has failed in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
-    /// The latest, oldest first; no more than count.
+    /// The latest, oldest first, whoever decided on them.
     times: VecDeque<Time>,
     /// Faults since a message was handled.
     failures: u32,
@@ -217,23 +244,18 @@ pub(crate) struct Restarts {
 
 impl Restarts {
     /// Whether one more restart is allowed now.
-    pub(crate) fn allow(&mut self, now: Time, supervision: &Supervision) -> bool {
-        while self
-            .times
-            .front()
-            .is_some_and(|time| *time + supervision.within <= now)
-        {
-            self.times.pop_front();
-        }
-        self.times.len() < supervision.max_restarts as usize
+    pub(crate) fn allow(&self, now: Time, supervision: &Supervision) -> bool {
+        let is_recent = |time: &&Time| **time + supervision.within > now;
+        // They are in order, and the latest are those that count.
+        self.times.iter().rev().take_while(is_recent).count() < supervision.max_restarts as usize
     }
 
     /// Notes a restart.
-    pub(crate) fn note(&mut self, now: Time, supervision: &Supervision) {
-        self.times.push_back(now);
-        while self.times.len() > supervision.max_restarts as usize {
+    pub(crate) fn note(&mut self, now: Time) {
+        if self.times.len() == REMEMBERED {
             self.times.pop_front();
         }
+        self.times.push_back(now);
         self.failures = self.failures.saturating_add(1);
         self.total += 1;
     }
@@ -285,6 +307,31 @@ mod tests {
         assert_eq!(broken.directive(&panic), Directive::Stop);
     }
 
+    #[test]
+    fn the_innermost_that_does_not_escalate_decides_under_its_own_limits() {
+        let texts = |text: &'static str, directive| {
+            Supervision::decide(move |fault| {
+                if fault.to_string() == text {
+                    directive
+                } else {
+                    Directive::Escalate
+                }
+            })
+        };
+        let nested = texts("a", Directive::Resume)
+            .restarts(1, SECOND)
+            .inside(texts("b", Directive::Restart).restarts(2, SECOND))
+            .inside(texts("c", Directive::Stop).restarts(3, SECOND));
+        let ruling = |text| {
+            let (directive, ruling) = nested.ruling(&Fault::new(text));
+            (directive, ruling.max_restarts)
+        };
+        assert_eq!(ruling("a"), (Directive::Resume, 1));
+        assert_eq!(ruling("b"), (Directive::Restart, 2));
+        assert_eq!(ruling("c"), (Directive::Stop, 3));
+        assert_eq!(ruling("d"), (Directive::Escalate, 3));
+    }
+
     proptest! {
         /// Against a record of everything: never more than `max` within any stretch of the given length, and a restart is
         /// refused only if there were as many.
@@ -300,7 +347,7 @@ mod tests {
                 let lately = all.iter().filter(|then| **then + within > now).count();
                 prop_assert_eq!(restarts.allow(time, &supervision), lately < max as usize);
                 if lately < max as usize {
-                    restarts.note(time, &supervision);
+                    restarts.note(time);
                     all.push(now);
                 }
             }

@@ -64,7 +64,10 @@ impl Local {
             None
         });
         let supervision = self.supervision_of(at, place);
-        let directive = asked.unwrap_or_else(|| supervision.directive(&fault));
+        let (directive, ruling) = match asked {
+            Some(directive) => (directive, &supervision),
+            None => supervision.ruling(&fault),
+        };
         self.report_fault(at, place, &fault, directive);
         if let Some(cell) = self.cells.get(at) {
             cell.body = Some(body);
@@ -75,7 +78,7 @@ impl Local {
         match directive {
             Directive::Resume => self.let_go_on(at),
             Directive::Restart | Directive::Stop => {
-                self.carry_out(at, &fault, directive, &supervision);
+                self.carry_out(at, &fault, directive, ruling);
             }
             Directive::Escalate => self.escalate(at, &fault),
         }
@@ -108,9 +111,19 @@ impl Local {
         self.kinds[usize::from(kind)].faults += 1;
     }
 
-    /// How an actor is supervised: as it was spawned, or as its entity type or its parent says. A root of which nothing
-    /// is said stops.
+    /// How an actor is supervised: as its behaviour says, and around that as is said from outside.
     fn supervision_of(&mut self, at: CellRef, place: Option<EntityPlace>) -> Supervision {
+        let around = self.supervision_around(at, place);
+        let own = self.profiles.get(at).and_then(|known| known.own.clone());
+        match own {
+            Some(own) => own.inside(around),
+            None => around,
+        }
+    }
+
+    /// How an actor is supervised from outside: as it was spawned, or as its entity type or its parent says. A root of
+    /// which nothing is said stops.
+    fn supervision_around(&mut self, at: CellRef, place: Option<EntityPlace>) -> Supervision {
         if let Some(own) = self
             .profiles
             .get(at)
@@ -156,7 +169,7 @@ impl Local {
                 .delay(now, at.slot().into(), backoff);
             let mut to_restart: Vec<_> = group
                 .into_iter()
-                .filter(|member| self.unmake(*member, fault, supervision))
+                .filter(|member| self.unmake(*member, fault))
                 .collect();
             // They ended youngest first, and begin oldest first.
             while let Some(member) = to_restart.pop() {
@@ -198,7 +211,7 @@ impl Local {
 
     /// Ends the present state of an actor that is to be restarted, its children first. Returns whether it is: not one
     /// that waits for its restart already, and one that cannot be made again is stopped.
-    fn unmake(&mut self, at: CellRef, fault: &Rc<Fault>, supervision: &Supervision) -> bool {
+    fn unmake(&mut self, at: CellRef, fault: &Rc<Fault>) -> bool {
         let Some(mut body) = self.take_body(at) else {
             return false;
         };
@@ -216,7 +229,7 @@ impl Local {
         drop_guarded(body);
         let now = self.now;
         let profile = self.profiles.entry(at);
-        profile.restarts.note(now, supervision);
+        profile.restarts.note(now);
         drop_guarded(profile.fault.replace(fault.clone()));
         profile.waiting = Some(Waiting { seed, timer: None });
         if let Some(cell) = self.cells.get(at) {
@@ -297,17 +310,17 @@ impl Local {
         };
         let supervision = self.supervision_of(at, place);
         let fault = Fault::panicked(panic);
-        let directive = supervision.directive(&fault);
+        let (directive, ruling) = supervision.ruling(&fault);
         self.report_fault(at, place, &fault, directive);
         let now = self.now;
         let profile = self.profiles.entry(at);
         profile.waiting = Some(Waiting { seed, timer: None });
         let restarts = &mut profile.restarts;
-        let again = directive == Directive::Restart && restarts.allow(now, &supervision);
+        let again = directive == Directive::Restart && restarts.allow(now, ruling);
         if again {
             let who = at.slot().into();
-            let wait = profile.restarts.delay(now, who, &supervision.backoff);
-            profile.restarts.note(now, &supervision);
+            let wait = profile.restarts.delay(now, who, &ruling.backoff);
+            profile.restarts.note(now);
             drop_guarded(profile.fault.replace(Rc::new(fault)));
             self.counters.restarts += 1;
             self.restart_after(at, wait);
@@ -343,13 +356,13 @@ impl Local {
         while let Some(parent) = self.cells.parent(failing) {
             let place = self.entity_in(parent);
             let supervision = self.supervision_of(parent, place);
-            let directive = supervision.directive(fault);
+            let (directive, ruling) = supervision.ruling(fault);
             let path = self.path_of(parent, place);
             tracing::error!(core = %self.core, path, ?directive, "a fault of a child was escalated");
             match directive {
                 Directive::Resume => self.let_go_on(at),
                 Directive::Restart | Directive::Stop => {
-                    self.carry_out(parent, fault, directive, &supervision);
+                    self.carry_out(parent, fault, directive, ruling);
                 }
                 Directive::Escalate => {}
             }

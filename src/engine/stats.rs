@@ -53,6 +53,8 @@ pub struct CoreStats {
     pub asks: u64,
     /// Replies that came too late.
     pub late_replies: u64,
+    /// Messages that an actor had but [did not handle](crate::behavior::unhandled).
+    pub unhandled: u64,
     /// Faults of actors.
     pub faults: u64,
     /// Handlers and futures that held the core too long.
@@ -170,6 +172,7 @@ impl CoreStats {
             batches_sent: local.counters.batches_sent,
             asks: local.counters.asks,
             late_replies: local.counters.late_replies,
+            unhandled: local.counters.unhandled,
             faults: local.counters.faults,
             stalls: local.counters.stalls,
             restarts: local.counters.restarts,
