@@ -237,6 +237,58 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Behaviours
+//!
+//! An actor may also be a value, a [`Behavior`], whose handler returns the next one: a finite state machine is a function
+//! for each state. [`Behaving`] makes an actor of it, and from there on it is one like any other, with the same context,
+//! spawned by the same calls. [`behavior`] says what can be returned, and what can be put around it: supervision, hooks,
+//! a spy.
+//!
+//! ```
+//! use corecast::behavior::{receive, same, stopped};
+//! use corecast::{Behaving, Behavior, ReplyTo, Runtime};
+//!
+//! #[derive(Debug)]
+//! enum Door {
+//!     Push(ReplyTo<&'static str>),
+//!     Lock,
+//!     Break,
+//! }
+//!
+//! fn unlocked() -> Behavior<Door> {
+//!     receive(|ctx, message| match message {
+//!         Door::Push(reply_to) => {
+//!             ctx.reply(reply_to, "it opens");
+//!             same()
+//!         }
+//!         Door::Lock => locked(0),
+//!         Door::Break => stopped(),
+//!     })
+//! }
+//!
+//! fn locked(mut pushed: u32) -> Behavior<Door> {
+//!     receive(move |ctx, message| match message {
+//!         Door::Push(reply_to) => {
+//!             pushed += 1;
+//!             ctx.reply(reply_to, if pushed < 3 { "it is locked" } else { "it gives way" });
+//!             if pushed < 3 { same() } else { unlocked() }
+//!         }
+//!         Door::Lock => same(),
+//!         Door::Break => stopped(),
+//!     })
+//! }
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let door = handle.spawn(|| Behaving::new(unlocked())).wait()?;
+//! let push = || handle.ask(door, Door::Push).wait();
+//! assert_eq!(push(), Ok("it opens"));
+//! handle.tell(door, Door::Lock);
+//! assert_eq!([push(), push(), push()], [Ok("it is locked"), Ok("it is locked"), Ok("it gives way")]);
+//! assert_eq!(push(), Ok("it opens"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Failure
 //!
 //! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are the same: this
@@ -278,12 +330,13 @@
 //! # Layers
 //!
 //! Modules import strictly downward, and a test keeps it so: `node` (builder, settings, handle), `io` (the only place
-//! of glommio), `engine` (the turn of one core), `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
+//! of glommio), `engine` (the turn of one core), `behavior`, `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
 //! is needed day to day stands on this page.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
 pub mod base;
+pub mod behavior;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod io;
@@ -314,6 +367,8 @@ pub use actor::supervision::{Backoff, Directive, Strategy, Supervision};
 pub use actor::task::Executor;
 pub use base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 pub use base::time::Time;
+pub use behavior::behaving::Behaving;
+pub use behavior::value::Behavior;
 pub use engine::stats::{CoreStats, Stats};
 pub use node::pinning_args::PinningArgs;
 #[cfg(target_os = "linux")]

@@ -1,8 +1,10 @@
 //! The runtime on real cores: starting, sending, asking, stopping.
 
+use corecast::behavior::{after, receive, restart, same};
 use corecast::{
-    Actor, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next, Rejection,
-    ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Uncertainty,
+    Actor, AskError, AsyncActor, Awaiting, Backoff, Behaving, Behavior, Context, CoreId,
+    EntityType, Fault, Next, Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings,
+    Supervision, Uncertainty,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -501,5 +503,62 @@ fn replies_from_other_threads_enter_a_core_whose_queue_is_full() {
     let unanswered = Err(Uncertainty::DroppedUnanswered.into());
     assert_eq!(outcome(dropped.0), unanswered);
     assert_eq!(outcome(dropped_elsewhere.0), unanswered);
+    assert!(runtime.shutdown().drained);
+}
+
+#[derive(Debug)]
+enum Lamp {
+    Switch,
+    Slowly,
+    IsOn(ReplyTo<bool>),
+    Break,
+}
+
+fn dark() -> Behavior<Lamp> {
+    receive(|ctx, message| match message {
+        Lamp::Switch => Ok(bright()),
+        Lamp::Slowly => Ok(after(ctx.sleep(Duration::from_millis(1)), |_, ()| bright())),
+        Lamp::IsOn(reply_to) => {
+            ctx.reply(reply_to, false);
+            Ok(same())
+        }
+        Lamp::Break => Err(Fault::new("broken")),
+    })
+}
+
+fn bright() -> Behavior<Lamp> {
+    receive(|ctx, message| match message {
+        Lamp::Switch => dark(),
+        Lamp::IsOn(reply_to) => {
+            ctx.reply(reply_to, true);
+            same()
+        }
+        Lamp::Slowly | Lamp::Break => restart(),
+    })
+}
+
+#[test]
+fn behaviours_are_actors_on_every_core() {
+    let mut builder = two_cores();
+    let lamps = EntityType::ephemeral("lamp", |_: &u64| Behaving::new(dark()));
+    let lamps = builder.entities(lamps.supervised(Supervision::default().backoff(Backoff::NONE)));
+    let runtime = builder.start().unwrap();
+    let handle = runtime.handle();
+    for id in 0..100 {
+        let lamp = lamps.entity(&id);
+        let is_on = || handle.ask(lamp, Lamp::IsOn).wait();
+        assert_eq!(is_on(), Ok(false));
+        handle.tell(lamp, Lamp::Switch);
+        assert_eq!(is_on(), Ok(true));
+        handle.tell(lamp, Lamp::Break);
+        assert_eq!(is_on(), Ok(false), "it is a new one");
+        handle.tell(lamp, Lamp::Slowly);
+        assert_eq!(is_on(), Ok(true));
+        handle.tell(lamp, Lamp::Switch);
+        handle.tell(lamp, Lamp::Break);
+        assert_eq!(is_on(), Ok(false));
+    }
+    let cores = handle.stats().wait().cores;
+    assert_eq!(cores.iter().map(|core| core.restarts).sum::<u64>(), 200);
     assert!(runtime.shutdown().drained);
 }

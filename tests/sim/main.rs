@@ -6,6 +6,7 @@
 mod arrivals;
 mod asks;
 mod balancing;
+mod behaviors;
 mod clock;
 mod determinism;
 mod fifo;
