@@ -16,6 +16,9 @@ pub type BehaviorContext<'a, M> = Context<'a, Behaving<M>>;
 
 /// Makes an [`Actor`] of a [`Behavior`].
 ///
+/// It stays on the core where it was made, since what closures have captured cannot be moved: entities with behaviours are
+/// [ephemeral](crate::EntityType::ephemeral).
+///
 /// ```
 /// use corecast::behavior::{receive, same};
 /// use corecast::{Behaving, Behavior, EntityType};
@@ -178,8 +181,12 @@ impl<M: Message> Actor for Behaving<M> {
     }
 
     fn pre_start(&mut self, ctx: &mut BehaviorContext<'_, M>) -> Result<(), Fault> {
-        let Current::Initial(initial) = mem::replace(&mut self.current, Current::Missing) else {
-            return Ok(());
+        let initial = match mem::replace(&mut self.current, Current::Missing) {
+            Current::Initial(initial) => initial,
+            begun => {
+                self.current = begun;
+                return Ok(());
+            }
         };
         // That of an earlier life.
         ctx.supervise_myself(None);
@@ -205,13 +212,13 @@ impl<M: Message> Actor for Behaving<M> {
             Current::Ignoring => return Ok(Next::Continue),
             _ => return self.handle_without(ctx),
         };
-        match next.0 {
-            Kind::Same => Ok(Next::Continue),
-            next => {
-                self.brought = false;
-                self.turn_into(next, ctx)
-            }
+        if let Kind::Same = next.0 {
+            // It owns nothing, and a call that looks for what there is to drop costs as much as one to the handler.
+            mem::forget(next);
+            return Ok(Next::Continue);
         }
+        self.brought = false;
+        self.turn_into(next.0, ctx)
     }
 
     fn on_error(&mut self, fault: &Fault, _ctx: &mut BehaviorContext<'_, M>) -> Option<Directive> {

@@ -90,8 +90,9 @@
 //!
 //! # What it costs
 //!
-//! A behaviour is one allocation (none if its handler has captured nothing), made when it is returned. A message costs one
-//! call through a pointer more than with an [`Actor`](crate::Actor) of your own, and for [`same()`] nothing is allocated.
+//! A behaviour is one allocation (none if its handler has captured nothing), made when it is returned, and freed when another
+//! takes its place. A message costs one call through a pointer more than with an [`Actor`](crate::Actor) of your own, some
+//! 30 instructions with what looks at the outcome, and for [`same()`] nothing is allocated.
 
 pub mod behaving;
 pub mod decorators;

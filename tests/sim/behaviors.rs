@@ -489,6 +489,74 @@ fn decorators_that_a_handler_returns_take_each_others_place() {
     });
 }
 
+/// What a handler returns may be made of several things, which are one behaviour all the same.
+#[test]
+fn decorators_around_what_is_waited_for_hold_together() {
+    fn machine(log: &Log) -> Behavior<Do> {
+        let log = log.clone();
+        receive(move |ctx, message| match message {
+            Do::Become(number) => {
+                let nap = ctx.sleep(MS);
+                let log = log.clone();
+                let waiting = after(nap, move |_ctx, ()| {
+                    let told = log.clone();
+                    setup(move |ctx| {
+                        told.note("set up");
+                        // Not in the way of anybody.
+                        let nap = ctx.sleep(MS);
+                        ctx.suspend(nap, |_, (), _| Ok(Next::Continue));
+                        with_lifecycle(machine(&told), hooks("late", &told))
+                    })
+                });
+                let text = if number == 1 { "one" } else { "two" };
+                Ok(supervise(waiting, only(text, Directive::Resume)))
+            }
+            Do::Note(n) => {
+                log.note(format!("{n}"));
+                Ok(same())
+            }
+            // The handler stays as it is; what is around it does not.
+            Do::Ignore => Ok(supervise(same(), only("same", Directive::Resume))),
+            Do::Fail(why) => Err(Fault::new(why)),
+            _ => Ok(stopped()),
+        })
+    }
+    check_seeds(10, |builder| {
+        let mut sim = builder.start();
+        let log = Log::default();
+        let for_actor = log.clone();
+        let actor = spawn(&mut sim, Supervision::always(Directive::Stop), move || {
+            let told = for_actor.clone();
+            let beginning = setup(move |ctx| {
+                let nap = ctx.sleep(MS);
+                ctx.suspend(nap, |_, (), _| Ok(Next::Continue));
+                machine(&told)
+            });
+            with_lifecycle(beginning, hooks("early", &for_actor))
+        });
+        for message in [Do::Note(1), Do::Become(1), Do::Fail("one"), Do::Note(2)] {
+            sim.tell(actor, message);
+        }
+        sim.run_for(MS * 20);
+        assert_eq!(log.take(), ["early pre_start", "1", "set up", "2"]);
+        for message in [Do::Become(2), Do::Fail("two"), Do::Ignore, Do::Fail("same")] {
+            sim.tell(actor, message);
+        }
+        sim.run_for(MS * 20);
+        assert_eq!(
+            (log.take(), core(&sim).faults),
+            (vec!["set up".to_owned()], 3)
+        );
+        // The hooks went with the supervision that was around them.
+        tell_all(&mut sim, actor, [Do::Fail("two")]);
+        assert_eq!(
+            (log.take(), core(&sim).actors),
+            (vec!["early post_stop".to_owned()], 0)
+        );
+        sim
+    });
+}
+
 fn collect<V: corecast::Message>(
     seen: Arc<Mutex<Vec<Sight<V>>>>,
     path: &'static str,
