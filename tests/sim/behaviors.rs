@@ -489,6 +489,27 @@ fn decorators_that_a_handler_returns_take_each_others_place() {
     });
 }
 
+#[test]
+fn a_supervision_that_a_handler_returned_ends_with_its_life() {
+    check_seeds(5, |builder| {
+        let mut sim = builder.start();
+        let log = Log::default();
+        let actor = spawn(&mut sim, patient(), move || {
+            let log = log.clone();
+            receive(move |_ctx, message| match message {
+                Do::Become(next) => Ok(supervise(state(next, &log), only("oh", Directive::Resume))),
+                _ => Err(Fault::new("oh")),
+            })
+        });
+        let steps = [Do::Become(1), Do::Fail("oh"), Do::Fail("more")];
+        tell_all(&mut sim, actor, steps);
+        assert_eq!((core(&sim).faults, core(&sim).restarts), (2, 1));
+        tell_all(&mut sim, actor, [Do::Fail("oh")]);
+        assert_eq!((core(&sim).faults, core(&sim).restarts), (3, 2));
+        sim
+    });
+}
+
 /// What a handler returns may be made of several things, which are one behaviour all the same.
 #[test]
 fn decorators_around_what_is_waited_for_hold_together() {
