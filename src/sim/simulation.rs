@@ -12,6 +12,7 @@ use crate::actor::pending::{Completer, Pending, pending};
 use crate::actor::reference::{ActorRef, Destination};
 use crate::actor::refusal::{AskError, Refused, Rejection, SpawnError, Uncertainty};
 use crate::actor::reply::{ReplyTo, RuntimeId, close_exit};
+use crate::actor::spawn::SpawnOptions;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::engine::stats::Stats;
@@ -158,6 +159,21 @@ impl Simulation {
         factory: impl FnOnce() -> A + Send + 'static,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
         let spawned = self.handle.spawn_on(core, factory);
+        self.run_until(spawned)
+            .unwrap_or(Err(SpawnError::Rejected(Rejection::ShuttingDown)))
+    }
+
+    /// Starts an actor on a core that is restarted when it fails.
+    ///
+    /// # Errors
+    /// As [`Handle::spawn_supervised`].
+    pub fn spawn_supervised<A: Actor>(
+        &mut self,
+        core: CoreId,
+        options: impl Into<SpawnOptions>,
+        factory: impl FnMut() -> A + Send + 'static,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        let spawned = self.handle.spawn_supervised(core, options, factory);
         self.run_until(spawned)
             .unwrap_or(Err(SpawnError::Rejected(Rejection::ShuttingDown)))
     }
