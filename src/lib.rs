@@ -262,6 +262,7 @@
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
 //! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
 //! | timers with names on a core | [`Settings::timers`] | [`Rejection::TooManyTimers`]; those that move here with their entities are let in |
+//! | watches of a core's actors | [`Settings::watches`] | [`Rejection::TooManyWatches`]; those that move here with their entities are let in |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
@@ -312,6 +313,7 @@ pub use actor::scope::Scope;
 pub use actor::spawn::SpawnOptions;
 pub use actor::supervision::{Backoff, Directive, Strategy, Supervision};
 pub use actor::task::Executor;
+pub use actor::watch::Terminated;
 pub use base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 pub use base::time::Time;
 pub use engine::stats::{CoreStats, Stats};

@@ -34,6 +34,11 @@ pub(crate) trait Batch: Any + Send {
     /// Keeps the emptied batch for the next messages of its type.
     fn reuse(self: Box<Self>, local: &mut Local);
 
+    /// Whether it tells others what has become of this core, so that it leaves even when the core dies.
+    fn is_news(&self) -> bool {
+        false
+    }
+
     /// Drops everything in it as dead letters.
     fn reject(&mut self, local: &mut Local, why: Rejection);
 }

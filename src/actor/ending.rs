@@ -75,8 +75,11 @@ impl Local {
     }
 
     /// Forgets what is known of an actor beside its cell.
-    fn forget(&mut self, at: CellRef, _cause: StopCause) {
+    fn forget(&mut self, at: CellRef, cause: StopCause) {
         self.cells.disown(at);
+        if !self.watches.is_empty() {
+            self.end_watches(at, cause);
+        }
         if self.profiles.is_empty() {
             return;
         }

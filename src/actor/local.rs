@@ -16,10 +16,12 @@ use super::ready::Ready;
 use super::reference::{CellRef, Home};
 use super::region::{AnyRegion, RegionState};
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
+use super::signals::SignalBatch;
 use super::sleep::Sleeps;
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
+use super::watches::Watches;
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerWheel;
@@ -66,6 +68,8 @@ pub(crate) struct Limits {
     pub(crate) tasks: usize,
     /// Timers with names: those of actors, and schedules; beyond it one more is refused as `TooManyTimers`.
     pub(crate) timers: usize,
+    /// Watches of this core's actors; beyond it one more is refused as `TooManyWatches`.
+    pub(crate) watches: usize,
     /// Messages from its mailbox that an actor handles before the next one has its turn.
     pub(crate) activation_messages: u32,
     /// Messages handled in one turn, and as many again right when they arrive from other cores.
@@ -221,6 +225,7 @@ pub struct Local {
     pub(crate) port: Port<Control, Box<dyn Batch>>,
     pub(crate) outbox: Vec<Target>,
     pub(crate) failures: Outgoing<FailureBatch>,
+    pub(crate) signals: Outgoing<SignalBatch>,
 
     pub(crate) ask_tables: Vec<TypedBox<dyn AnyAskTable>>,
     pub(crate) ask_table_ids: AHashMap<TypeId, u16>,
@@ -231,6 +236,7 @@ pub struct Local {
     pub(crate) sleeps: Sleeps,
     pub(crate) named_timers: NamedTimers,
     pub(crate) profiles: Profiles,
+    pub(crate) watches: Watches,
     pub(crate) tasks: Tasks,
     pub(crate) handle: super::handle::Handle,
     pub(crate) blocking: Arc<dyn super::task::Executor>,
@@ -299,6 +305,7 @@ impl Local {
             lasts: Vec::new(),
             outbox: (0..cores).map(|_| Target::default()).collect(),
             failures: Outgoing::new(cores),
+            signals: Outgoing::new(cores),
             tasks: Tasks::new(setup.port.doorbell(core).clone()),
             port: setup.port,
             ask_tables: Vec::new(),
@@ -309,6 +316,7 @@ impl Local {
             sleeps: Sleeps::default(),
             named_timers: NamedTimers::default(),
             profiles: Profiles::default(),
+            watches: Watches::default(),
             handle: setup.handle,
             blocking: setup.blocking,
             me,

@@ -27,6 +27,9 @@ pub enum Rejection {
     /// This core has as many timers with names as it may; raise the setting `timers`, or start fewer.
     #[error("too many timers are pending on this core")]
     TooManyTimers,
+    /// The actors of this core watch as many others as they may; raise the setting `watches`, or watch fewer.
+    #[error("too many actors are watched from this core")]
+    TooManyWatches,
     /// Nobody lives at that address: the actor has stopped.
     #[error("no such actor: it has stopped")]
     NoSuchActor,
@@ -53,7 +56,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 14] = [
+    pub const ALL: [Rejection; 15] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -61,6 +64,7 @@ impl Rejection {
         Rejection::IngressFull,
         Rejection::TooManyAsks,
         Rejection::TooManyTimers,
+        Rejection::TooManyWatches,
         Rejection::NoSuchActor,
         Rejection::OldIncarnation,
         Rejection::Stopped,

@@ -15,6 +15,7 @@ use super::reference::CellRef;
 use super::refusal::Rejection;
 use super::region::Shipment;
 use super::reply::Envelope;
+use super::watch::NewWatch;
 use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
@@ -25,6 +26,7 @@ struct Passenger<I, M> {
     state: Packed,
     mailbox: Vec<(Mail<M>, Envelope)>,
     timers: Vec<NamedTimer>,
+    watches: Vec<NewWatch>,
 }
 
 struct ShardCargo<I, M> {
@@ -88,6 +90,7 @@ impl Local {
             mailbox.clear();
         }
         let mut timers = self.take_timers(at);
+        let mut watches = self.take_watches(at);
         let body = self.cells.get(at)?.body.take();
         let state = match body {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
@@ -102,6 +105,7 @@ impl Local {
         if matches!(state, Packed::Nothing) {
             // Its life has ended here.
             drop_all_guarded(std::mem::take(&mut timers));
+            drop_all_guarded(std::mem::take(&mut watches));
             if mailbox.is_empty() {
                 drop_guarded(id);
                 return None;
@@ -112,6 +116,7 @@ impl Local {
             state,
             mailbox,
             timers,
+            watches,
         })
     }
 
@@ -183,9 +188,11 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
                 state,
                 mailbox,
                 timers,
+                watches,
             } = passenger;
             drop_guarded((id, state));
             drop_all_guarded(timers);
+            drop_all_guarded(watches);
             for (mail, envelope) in mailbox {
                 if let Mail::User(message) = mail {
                     local.dead_letter(why, envelope, message);
@@ -207,6 +214,7 @@ impl Local {
             state,
             mailbox,
             timers,
+            watches,
         } = passenger;
         let started = match state {
             Packed::Nothing => None,
@@ -214,9 +222,11 @@ impl Local {
         };
         match started {
             // They were let in when they were started, so no limit refuses them here.
-            Some(at) => timers.into_iter().for_each(|timer| {
-                self.named_timers.start(&mut self.timers, at, timer);
-            }),
+            Some(at) => {
+                for timer in timers {
+                    self.named_timers.start(&mut self.timers, at, timer);
+                }
+            }
             None => drop_all_guarded(timers),
         }
         for (mail, envelope) in mailbox {
@@ -241,6 +251,15 @@ impl Local {
             if let Err(refused) = stored {
                 self.dead_letter(refused.why, envelope, refused.message);
             }
+        }
+        // Behind the mailbox: what an actor that has ended had sent may lie in there.
+        match started {
+            Some(watcher) => {
+                for watch in watches {
+                    self.begin_watch(NewWatch { watcher, ..watch });
+                }
+            }
+            None => drop_all_guarded(watches),
         }
     }
 

@@ -208,6 +208,7 @@ mod tests {
                 ask_timeout: second,
                 tasks: 100,
                 timers: 100,
+                watches: 100,
                 activation_messages: 64,
                 turn_messages: 64,
                 turn_time: second,

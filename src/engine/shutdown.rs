@@ -179,11 +179,12 @@ impl Drop for Engine {
         }
         self.close_queue();
         // Out first: what a destructor does may need the core.
-        let Ok((futures, timers, regions, tables, classes)) =
+        let Ok((futures, timers, watches, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {
                 (
                     local.tasks.take_all(),
                     std::mem::take(&mut local.named_timers).into_timers(),
+                    std::mem::take(&mut local.watches).into_all(),
                     std::mem::take(&mut local.regions),
                     std::mem::take(&mut local.ask_tables),
                     std::mem::take(&mut local.classes),
@@ -194,6 +195,7 @@ impl Drop for Engine {
         };
         drop_all_guarded(futures);
         drop_all_guarded(timers);
+        drop_all_guarded(watches);
         drop_all_guarded(regions);
         drop_all_guarded(tables);
         drop_all_guarded(classes);

@@ -204,6 +204,7 @@ fn limits(settings: &Settings, plan: &Plan) -> Limits {
         ask_timeout: settings.ask_timeout,
         tasks: settings.tasks,
         timers: settings.timers,
+        watches: settings.watches,
         activation_messages: u32::try_from(settings.activation_messages).unwrap_or(u32::MAX),
         turn_messages: settings.turn_messages as u64,
         turn_time: settings.turn_time,
@@ -462,6 +463,7 @@ mod tests {
             activation_messages: 15,
             turn_messages: 16,
             timers: 17,
+            watches: 18,
             ..Settings::default()
         };
         let plan = settings.plan(&Machine::uniform(4)).unwrap();

@@ -158,6 +158,7 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::IngressFull => "IngressFull",
         Rejection::TooManyAsks => "TooManyAsks",
         Rejection::TooManyTimers => "TooManyTimers",
+        Rejection::TooManyWatches => "TooManyWatches",
         Rejection::NoSuchActor => "NoSuchActor",
         Rejection::OldIncarnation => "OldIncarnation",
         Rejection::Stopped => "Stopped",

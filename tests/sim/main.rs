@@ -22,4 +22,5 @@ mod shutdown;
 mod strangers;
 mod supervision;
 mod timers;
+mod watch;
 mod workload;
