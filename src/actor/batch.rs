@@ -2,6 +2,7 @@
 
 use super::asks::Failure;
 use super::entity_id::EntityId;
+use super::entity_watch::EntitySignal;
 use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
@@ -94,6 +95,8 @@ pub(crate) enum Note {
     Stop(CellRef),
     /// Before the message at this place: nothing more comes from this core for a moving shard.
     Last(Last),
+    /// Before the message at this place: somebody watches an entity, or does not any more.
+    Signal(EntitySignal, Box<dyn FnOnce(&mut Local) + Send>),
 }
 
 /// Notes by the place of the message that they belong to or precede.
@@ -130,7 +133,7 @@ impl<M: Message> Batch for ActorBatch<M> {
     fn stops(&self) -> Vec<CellRef> {
         let stop = |(_, note): &(u32, Note)| match note {
             Note::Stop(cell) => Some(*cell),
-            Note::Acknowledge(_) | Note::Last(_) => None,
+            Note::Acknowledge(_) | Note::Last(_) | Note::Signal(..) => None,
         };
         self.notes.iter().filter_map(stop).collect()
     }
@@ -200,7 +203,7 @@ impl<M: Message> ActorBatch<M> {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                     Note::Stop(cell) => local.stop_in_order::<M>(cell),
-                    Note::Last(_) => {}
+                    Note::Last(_) | Note::Signal(..) => {}
                 }
             }
             local.accept(to, message, extra);
@@ -318,6 +321,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                     match note {
                         Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                         Note::Last(last) => local.lasts.push(last),
+                        Note::Signal(_, arrive) => arrive(local),
                         Note::Stop(_) => {}
                     }
                 }
@@ -327,8 +331,14 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
             local.region_fault(region, &panic);
         }
         for (_, note) in notes {
-            if let Note::Last(last) = note {
-                local.lasts.push(last);
+            match note {
+                Note::Last(last) => local.lasts.push(last),
+                Note::Signal(_, arrive) => {
+                    if let Err(panic) = guarded(|| arrive(local)) {
+                        local.region_fault(region, &panic);
+                    }
+                }
+                Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }
     }
@@ -336,8 +346,13 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
 
 fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
     for (_, note) in notes.drain(..) {
-        if let Note::Acknowledge(stored) = note {
-            local.fail_ask(stored.disarm(), why.into());
+        match note {
+            Note::Acknowledge(stored) => local.fail_ask(stored.disarm(), why.into()),
+            Note::Signal(signal, arrive) => {
+                local.signal_lost(signal);
+                drop_guarded(arrive);
+            }
+            Note::Stop(_) | Note::Last(_) => {}
         }
     }
 }

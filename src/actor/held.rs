@@ -2,6 +2,7 @@
 
 use super::delivery::refuse;
 use super::entity_id::EntityId;
+use super::entity_watch::EntitySignal;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
 use super::mutant::Mutant;
@@ -9,6 +10,12 @@ use super::refusal::{Refused, Rejection};
 use super::region::Sender;
 use crate::base::ids::ShardId;
 use crate::wire::message::Message;
+
+/// Something for an entity whose shard is moving.
+pub(super) enum Held<I, M> {
+    Message(I, M, Option<Extra>),
+    Signal(I, EntitySignal),
+}
 
 impl Local {
     #[cold]
@@ -30,7 +37,7 @@ impl Local {
         if held.len() >= limit && sender == Sender::Call {
             return Err(refuse(Rejection::Moving, message, extra));
         }
-        held.push_back((id, message, extra));
+        held.push_back(Held::Message(id, message, extra));
         Ok(())
     }
 
@@ -65,7 +72,14 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     let mut held = held.into_iter().flatten();
     // As in a batch: a panic of an id takes one message down.
     while let Err(panic) = guarded(|| {
-        for (id, message, extra) in held.by_ref() {
+        for held in held.by_ref() {
+            let (id, message, extra) = match held {
+                Held::Message(id, message, extra) => (id, message, extra),
+                Held::Signal(id, signal) => {
+                    local.signal_entity::<I, M>(number, shard, id, signal);
+                    continue;
+                }
+            };
             let envelope = Extra::envelope(&extra);
             let sent = local.route_to_entity::<I, M>(
                 number,
@@ -88,14 +102,18 @@ pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u1
     let held = local
         .region_mut::<I, M>(number)
         .map(|region| std::mem::take(&mut region.held));
-    for (id, message, extra) in held
-        .into_iter()
-        .flatten()
-        .flat_map(|(_, messages)| messages)
-    {
-        let envelope = Extra::envelope(&extra);
-        let refused = refuse(why, message, extra);
-        local.dead_letter(why, envelope, refused.message);
-        drop_guarded(id);
+    for held in held.into_iter().flatten().flat_map(|(_, held)| held) {
+        match held {
+            Held::Message(id, message, extra) => {
+                let envelope = Extra::envelope(&extra);
+                let refused = refuse(why, message, extra);
+                local.dead_letter(why, envelope, refused.message);
+                drop_guarded(id);
+            }
+            Held::Signal(id, signal) => {
+                local.signal_lost(signal);
+                drop_guarded(id);
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod ending;
 pub mod entity;
 pub mod entity_id;
+mod entity_watch;
 pub mod family;
 pub mod guard;
 pub mod handle;

@@ -8,6 +8,7 @@ use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
 use super::guard::{drop_guarded, guarded, shown};
+use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::mailbox::Mailbox;
 use super::outbox::OpenBatch;
@@ -36,7 +37,7 @@ pub(crate) struct RegionTable<I, M> {
     /// The active entities of each shard.
     shards: Vec<HashTable<Entry<I>>>,
     /// Messages for shards that are moving, in order.
-    pub(super) held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
+    pub(super) held: BTreeMap<ShardId, VecDeque<Held<I, M>>>,
     /// Entities of sealed shards that have yet to be shipped.
     pub(super) leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
@@ -127,6 +128,18 @@ impl<I: EntityId, M: Message> RegionTable<I, M> {
     #[inline]
     pub(super) fn table_hash(&self, key: &I::Key) -> u64 {
         spread(self.hasher.hash_one(key) as u32)
+    }
+
+    /// Where messages for a shard go.
+    pub(super) fn route(&self, shard: ShardId) -> Option<Route> {
+        self.routes.get(shard.index()).copied()
+    }
+
+    /// The cell of an entity, if it is active here.
+    pub(super) fn slot_of(&self, shard: ShardId, key: &I::Key) -> Option<u32> {
+        self.shards[shard.index()]
+            .find(self.table_hash(key), |entry| entry.id.is(key))
+            .map(|entry| entry.slot)
     }
 
     fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {

@@ -16,9 +16,11 @@ use super::refusal::Rejection;
 use super::region::Shipment;
 use super::reply::Envelope;
 use super::watch::NewWatch;
+use super::watches::WatchId;
 use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
+use std::collections::BTreeSet;
 
 /// An entity under way: its id, its state, its mailbox in order, and its timers.
 struct Passenger<I, M> {
@@ -27,6 +29,7 @@ struct Passenger<I, M> {
     mailbox: Vec<(Mail<M>, Envelope)>,
     timers: Vec<NamedTimer>,
     watches: Vec<NewWatch>,
+    followers: BTreeSet<WatchId>,
 }
 
 struct ShardCargo<I, M> {
@@ -96,6 +99,11 @@ impl Local {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
             None => Packed::Nothing,
         };
+        // If its life ends here, they hear of it now.
+        let followers = match state {
+            Packed::Nothing => BTreeSet::new(),
+            _ => self.watches.take_followers(at),
+        };
         self.release(at, StopCause::Wanted);
         let region = &mut self.region_states[usize::from(number)];
         region.active -= 1;
@@ -117,6 +125,7 @@ impl Local {
             mailbox,
             timers,
             watches,
+            followers,
         })
     }
 
@@ -189,7 +198,11 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
                 mailbox,
                 timers,
                 watches,
+                followers,
             } = passenger;
+            for by in followers {
+                local.tell_terminated(by, None);
+            }
             drop_guarded((id, state));
             drop_all_guarded(timers);
             drop_all_guarded(watches);
@@ -215,6 +228,7 @@ impl Local {
             mailbox,
             timers,
             watches,
+            followers,
         } = passenger;
         let started = match state {
             Packed::Nothing => None,
@@ -260,6 +274,12 @@ impl Local {
                 }
             }
             None => drop_all_guarded(watches),
+        }
+        for by in followers {
+            match started {
+                Some(at) => self.watches.add_follower(at, by),
+                None => self.tell_terminated(by, Some(StopCause::Failed)),
+            }
         }
     }
 

@@ -5,13 +5,14 @@
 
 use super::context::Context;
 use super::ending::StopCause;
+use super::entity_watch::EntitySignal;
 use super::guard::{drop_guarded, guarded};
 use super::local::Local;
 use super::model::{Actor, Fault};
 use super::reference::{AnyActorRef, CellRef};
 use super::refusal::Rejection;
 use super::signals::Signal;
-use super::watches::{WatchId, Watching};
+use super::watches::{Target, WatchId, Watching};
 use crate::base::ids::CoreId;
 use crate::wire::message::Message;
 use std::any::Any;
@@ -78,7 +79,7 @@ impl<A: Actor> Context<'_, A> {
         let then: Then<A::Msg> = Box::new(then);
         let watching = NewWatch {
             watcher: self.at,
-            target: target.into(),
+            target: Target::Actor(target.into()),
             then: Box::new(then),
             bring: bring::<A::Msg>,
         };
@@ -98,7 +99,7 @@ impl<A: Actor> Context<'_, A> {
 /// A watch that is about to begin.
 pub(super) struct NewWatch {
     pub(super) watcher: CellRef,
-    pub(super) target: AnyActorRef,
+    pub(super) target: Target,
     pub(super) then: Box<dyn Any + Send>,
     pub(super) bring: super::watches::Bring,
 }
@@ -108,12 +109,13 @@ fn bring<M: Message>(
     local: &mut Local,
     watcher: CellRef,
     then: Box<dyn Any + Send>,
-    news: Terminated,
+    actor: Option<AnyActorRef>,
+    cause: Option<StopCause>,
 ) {
-    let Ok(then) = then.downcast::<Then<M>>() else {
+    let (Ok(then), Some(actor)) = (then.downcast::<Then<M>>(), actor) else {
         return;
     };
-    match guarded(|| then(news)) {
+    match guarded(|| then(Terminated { actor, cause })) {
         Ok(message) => local.accept_reserved(watcher, message, None),
         Err(panic) => local.fault_later(watcher, Fault::panicked(panic)),
     }
@@ -121,11 +123,15 @@ fn bring<M: Message>(
 
 impl Local {
     pub(super) fn watch(&mut self, new: NewWatch) -> Result<(), Rejection> {
-        if let Some(known) = self.watches.number(new.watcher, new.target) {
+        let known = new
+            .target
+            .address()
+            .and_then(|actor| self.watches.number(new.watcher, actor));
+        if let Some(known) = known {
             self.end_watch(known);
         } else if self.watches.len() >= self.limits.watches {
             self.counters.count_refusal(Rejection::TooManyWatches);
-            drop_guarded(new.then);
+            drop_guarded(new);
             return Err(Rejection::TooManyWatches);
         }
         self.begin_watch(new);
@@ -140,25 +146,38 @@ impl Local {
             then,
             bring,
         } = new;
-        let number = self.watches.add(watcher, target, then, bring);
+        let number = self.watches.next_number();
         let by = WatchId {
             core: self.core,
             number,
         };
-        if target.home != self.home || target.core.index() >= self.port.cores() {
-            self.terminated(number, None);
-        } else if target.core == self.core {
-            self.accept_watch(target.cell, by);
-        } else {
-            let target_cell = target.cell;
-            self.signal(
-                target.core,
-                Signal::Watch {
-                    target: target_cell,
-                    by,
-                },
-            );
+        let announcement = match &target {
+            Target::Actor(_) => None,
+            // The id is the user's; made now, since an entity that is not active ends the watch at once.
+            Target::Entity(entity) => Some(guarded(|| entity.prepare(EntitySignal::Watch(by)))),
+        };
+        let address = target.address();
+        self.watches.add(number, watcher, target, then, bring);
+        match (address, announcement) {
+            (Some(actor), _) if !self.is_within(actor) => self.terminated(number, None),
+            (Some(actor), _) if actor.core == self.core => self.accept_watch(actor.cell, by),
+            (Some(actor), _) => {
+                let target = actor.cell;
+                self.signal(actor.core, Signal::Watch { target, by });
+            }
+            (None, Some(Ok(announce))) => {
+                if let Err(panic) = guarded(|| announce(self)) {
+                    tracing::error!(core = %self.core, panic, "the id of an entity that is watched panicked");
+                    self.terminated(number, None);
+                }
+            }
+            (None, _) => self.terminated(number, None),
         }
+    }
+
+    /// Whether an address is one of this runtime.
+    fn is_within(&self, actor: AnyActorRef) -> bool {
+        actor.home == self.home && actor.core.index() < self.port.cores()
     }
 
     /// Somebody wants to hear of the end of an actor of this core.
@@ -171,31 +190,32 @@ impl Local {
     }
 
     /// Ends a watch before its time.
-    fn end_watch(&mut self, number: u64) {
+    pub(super) fn end_watch(&mut self, number: u64) {
         drop_guarded(self.take_watch(number));
     }
 
     /// Takes a watch out before its time.
     fn take_watch(&mut self, number: u64) -> Option<Watching> {
         let watching = self.watches.remove(number)?;
-        let (target, by) = (
-            watching.target,
-            WatchId {
-                core: self.core,
-                number,
-            },
-        );
-        if target.core == self.core {
-            self.watches.remove_watcher(target.cell, by);
-        } else if target.home == self.home {
-            let target_cell = target.cell;
-            self.signal(
-                target.core,
-                Signal::Unwatch {
-                    target: target_cell,
-                    by,
-                },
-            );
+        let by = WatchId {
+            core: self.core,
+            number,
+        };
+        match &watching.target {
+            Target::Actor(actor) if actor.core == self.core => {
+                self.watches.remove_watcher(actor.cell, by);
+            }
+            Target::Actor(actor) if self.is_within(*actor) => {
+                let target = actor.cell;
+                self.signal(actor.core, Signal::Unwatch { target, by });
+            }
+            Target::Actor(_) => {}
+            Target::Entity(entity) => {
+                let unwatched = guarded(|| entity.prepare(EntitySignal::Unwatch(by))(self));
+                if let Err(panic) = unwatched {
+                    tracing::error!(core = %self.core, panic, "the id of an entity that was watched panicked");
+                }
+            }
         }
         Some(watching)
     }
@@ -221,16 +241,13 @@ impl Local {
             ..
         }) = self.watches.remove(number)
         {
-            let news = Terminated {
-                actor: target,
-                cause,
-            };
             if self.stopping {
                 // The watcher is about to stop as well.
                 drop_guarded(then);
             } else {
-                bring(self, watcher, then, news);
+                bring(self, watcher, then, target.address(), cause);
             }
+            drop_guarded(target);
         }
     }
 
@@ -255,10 +272,9 @@ impl Local {
         while let Some(number) = self.watches.latest_of(of)
             && let Some(watching) = self.take_watch(number)
         {
-            let target = watching.target;
             taken.push(NewWatch {
                 watcher: watching.watcher,
-                target,
+                target: watching.target,
                 then: watching.then,
                 bring: watching.bring,
             });

@@ -163,17 +163,17 @@ impl Actor for Puppet {
     }
 }
 
-/// A root that is restarted without a wait, and whose children are supervised so.
-fn root(sim: &mut Simulation, log: &Log, of_children: Supervision) -> ActorRef<Msg> {
+/// A boss that is restarted without a wait, and whose children are supervised so.
+fn boss(sim: &mut Simulation, log: &Log, of_children: Supervision) -> ActorRef<Msg> {
     let log = log.clone();
     let factory = move || Puppet {
         supervision: of_children.clone(),
-        ..Puppet::new("root", &log)
+        ..Puppet::new("boss", &log)
     };
     let at_once = Supervision::default().backoff(Backoff::NONE);
     sim.spawn_supervised(
         CORE,
-        SpawnOptions::from("root").supervised(at_once),
+        SpawnOptions::from("boss").supervised(at_once),
         factory,
     )
     .unwrap()
@@ -192,11 +192,11 @@ fn with_family(
     check_seeds(20, |builder: SimulationBuilder| {
         let mut sim = builder.cores(2).start();
         let log = Log::default();
-        let root = root(&mut sim, &log, of_children.clone());
-        let children = ["a", "b", "c"].map(|name| child(&mut sim, root, name));
+        let boss = boss(&mut sim, &log, of_children.clone());
+        let children = ["a", "b", "c"].map(|name| child(&mut sim, boss, name));
         sim.run_until_idle();
-        log.expect("root starts, a starts, b starts, c starts");
-        test(&mut sim, &log, root, children);
+        log.expect("boss starts, a starts, b starts, c starts");
+        test(&mut sim, &log, boss, children);
         sim
     });
 }
@@ -207,7 +207,7 @@ fn at_once() -> Supervision {
 
 #[test]
 fn a_restart_runs_the_hooks_in_order_and_keeps_the_mailbox() {
-    with_family(&at_once(), |sim, log, root, [a, ..]| {
+    with_family(&at_once(), |sim, log, boss, [a, ..]| {
         let grandchild = child(sim, a, "grandchild");
         sim.tell(a, Msg::StartTimer);
         sim.run_until_idle();
@@ -229,7 +229,7 @@ fn a_restart_runs_the_hooks_in_order_and_keeps_the_mailbox() {
             Err(AskError::Rejected(Rejection::NoSuchActor))
         );
         assert_eq!(
-            sim.ask(root, Msg::Names),
+            sim.ask(boss, Msg::Names),
             Ok(vec!["a".into(), "b".into(), "c".into()])
         );
         assert_eq!(sim.stats().cores[1].restarts, 1);
@@ -264,11 +264,11 @@ fn whoever_shares_the_fate_of_one_that_fails() {
         assert!(log.iter().all(|line| !line.starts_with('a')), "{log:?}");
     });
     let stop = Supervision::always(Directive::Stop).strategy(Strategy::RestForOne);
-    with_family(&stop, |sim, log, root, [_, b, _]| {
+    with_family(&stop, |sim, log, boss, [_, b, _]| {
         sim.tell(b, Msg::Fail("x"));
         sim.run_until_idle();
         log.expect("c stops, b stops");
-        assert_eq!(sim.ask(root, Msg::Names), Ok(vec!["a".into()]));
+        assert_eq!(sim.ask(boss, Msg::Names), Ok(vec!["a".into()]));
     });
 }
 
@@ -282,7 +282,7 @@ fn each_fault_has_its_directive() {
         _ => Directive::Restart,
     })
     .backoff(Backoff::NONE);
-    with_family(&decided, |sim, log, root, [a, b, c]| {
+    with_family(&decided, |sim, log, boss, [a, b, c]| {
         sim.tell(a, Msg::Fail("resume"));
         sim.tell(a, Msg::Panic);
         assert_eq!(sim.ask(a, Msg::Count), Ok(3), "its state is as it was");
@@ -292,13 +292,13 @@ fn each_fault_has_its_directive() {
         sim.tell(b, Msg::Fail("stop"));
         sim.run_until_idle();
         log.expect("b stops");
-        // It is the root's fault then, and the root is restarted by its own supervision.
+        // It is the boss's fault then, and the boss is restarted by its own supervision.
         sim.tell(c, Msg::Fail("escalate"));
         sim.run_until_idle();
         log.expect(
-            "c stops, a stops, root goes down by escalate, root comes back after escalate, root starts",
+            "c stops, a stops, boss goes down by escalate, boss comes back after escalate, boss starts",
         );
-        assert_eq!(sim.ask(root, Msg::Names), Ok(vec![]));
+        assert_eq!(sim.ask(boss, Msg::Names), Ok(vec![]));
     });
     // A fixed directive does not resume what has panicked, and the actor itself is asked first.
     let resume = Supervision::always(Directive::Resume).backoff(Backoff::NONE);
@@ -446,27 +446,27 @@ fn a_future_that_suspended_an_earlier_life_does_not_touch_the_next() {
 
 #[test]
 fn names_are_taken_once_and_lead_to_their_actors() {
-    with_family(&at_once(), |sim, _, root, [a, b, _]| {
+    with_family(&at_once(), |sim, _, boss, [a, b, _]| {
         let taken = |path: &str| Ok(Err(SpawnError::NameTaken { path: path.into() }));
-        let again = sim.ask(root, |reply_to| Msg::SpawnAs("a", None, reply_to));
-        assert_eq!(again, taken("root/a"));
+        let again = sim.ask(boss, |reply_to| Msg::SpawnAs("a", None, reply_to));
+        assert_eq!(again, taken("boss/a"));
         let log = Log::default();
-        let root_again = sim.spawn_supervised(CoreId(0), "root", move || Puppet::new("r", &log));
-        assert_eq!(Ok(root_again), taken("root"));
+        let root_again = sim.spawn_supervised(CoreId(0), "boss", move || Puppet::new("r", &log));
+        assert_eq!(Ok(root_again), taken("boss"));
         for bad in ["", "x/y", "$1"] {
-            let refused = sim.ask(root, move |reply_to| Msg::SpawnAs(bad, None, reply_to));
+            let refused = sim.ask(boss, move |reply_to| Msg::SpawnAs(bad, None, reply_to));
             assert!(
                 matches!(refused, Ok(Err(SpawnError::BadName { .. }))),
                 "{refused:?}"
             );
         }
         let nested = child(sim, b, "a");
-        assert_eq!(sim.ask(nested, Msg::Path), Ok("root/b/a".into()));
+        assert_eq!(sim.ask(nested, Msg::Path), Ok("boss/b/a".into()));
         let handle = sim.handle();
-        assert_eq!(handle.lookup("root/b/a"), Ok(Some(nested)));
-        assert_eq!(handle.lookup("/root/a"), Ok(Some(a)));
-        assert_eq!(handle.lookup::<Msg>("root/x"), Ok(None));
-        let wrong: Result<Option<ActorRef<String>>, WrongMessageType> = handle.lookup("root");
+        assert_eq!(handle.lookup("boss/b/a"), Ok(Some(nested)));
+        assert_eq!(handle.lookup("/boss/a"), Ok(Some(a)));
+        assert_eq!(handle.lookup::<Msg>("boss/x"), Ok(None));
+        let wrong: Result<Option<ActorRef<String>>, WrongMessageType> = handle.lookup("boss");
         assert!(
             wrong
                 .unwrap_err()
@@ -476,18 +476,18 @@ fn names_are_taken_once_and_lead_to_their_actors() {
         // A restart keeps the name, an end gives it back.
         sim.tell(a, Msg::Fail("x"));
         sim.run_until_idle();
-        assert_eq!(handle.lookup("root/a"), Ok(Some(a)));
-        sim.tell(root, Msg::StopChild("a"));
+        assert_eq!(handle.lookup("boss/a"), Ok(Some(a)));
+        sim.tell(boss, Msg::StopChild("a"));
         sim.run_until_idle();
-        assert_eq!(handle.lookup::<Msg>("root/a"), Ok(None));
-        let next = child(sim, root, "a");
+        assert_eq!(handle.lookup::<Msg>("boss/a"), Ok(None));
+        let next = child(sim, boss, "a");
         assert_ne!(next, a);
-        assert_eq!(handle.lookup("root/a"), Ok(Some(next)));
+        assert_eq!(handle.lookup("boss/a"), Ok(Some(next)));
         let names = ["b", "c", "a"].map(String::from).to_vec();
-        assert_eq!(sim.ask(root, Msg::Names), Ok(names), "the eldest first");
-        sim.tell(root, Msg::Stop);
+        assert_eq!(sim.ask(boss, Msg::Names), Ok(names), "the eldest first");
+        sim.tell(boss, Msg::Stop);
         sim.run_until_idle();
-        for path in ["root", "root/b/a", "root/a"] {
+        for path in ["boss", "boss/b/a", "boss/a"] {
             assert_eq!(handle.lookup::<Msg>(path), Ok(None), "{path}");
         }
     });
@@ -496,11 +496,11 @@ fn names_are_taken_once_and_lead_to_their_actors() {
 #[test]
 fn a_line_of_descendants_as_long_as_you_like_stops_with_its_eldest() {
     let mut sim = Simulation::builder(1).cores(2).start();
-    let root = root(&mut sim, &Log::default(), at_once());
-    sim.tell(root, Msg::Line(100_000));
+    let boss = boss(&mut sim, &Log::default(), at_once());
+    sim.tell(boss, Msg::Line(100_000));
     sim.run_until_idle();
     assert_eq!(sim.stats().cores[1].actors, 100_001);
-    sim.tell(root, Msg::Stop);
+    sim.tell(boss, Msg::Stop);
     sim.run_until_idle();
     assert_eq!(sim.stats().cores[1].actors, 0);
 }

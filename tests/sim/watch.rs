@@ -6,8 +6,8 @@ use corecast::base::ids::CoreId;
 use corecast::base::rng::seeded;
 use corecast::sim::{Bounds, Simulation, check_seeds};
 use corecast::{
-    Actor, ActorRef, AnyActorRef, Capture, Context, EntityType, Fault, Next, Rejection, ReplyTo,
-    StopCause, Terminated,
+    Actor, ActorRef, AnyActorRef, Capture, Context, EntityType, Fault, Next, Region, Rejection,
+    ReplyTo, StopCause, Terminated,
 };
 use rand::RngExt;
 use std::time::Duration;
@@ -220,7 +220,7 @@ fn a_watch_moves_with_its_entity_and_ends_with_its_life() {
         // Some end while it moves, the others afterwards.
         for (n, target) in targets.iter().enumerate() {
             if n == 3 {
-                sim.run_for(Duration::from_millis(u64::from(seed % 7)));
+                sim.run_for(Duration::from_millis(seed % 7));
             }
             sim.tell(*target, Msg::End(vec![], None));
         }
@@ -235,6 +235,119 @@ fn a_watch_moves_with_its_entity_and_ends_with_its_life() {
         }
         sim
     });
+}
+
+/// Watches entities, and writes down what it hears of them.
+struct Warden {
+    people: Region<u64, Msg>,
+    heard: Vec<(u64, Option<StopCause>)>,
+}
+
+#[derive(Debug)]
+enum WardenMsg {
+    /// Start it with a message, and watch it.
+    Guard(u64),
+    Watch(u64),
+    Unwatch(u64, ReplyTo<usize>),
+    Gone(u64, Option<StopCause>),
+    Report(ReplyTo<Vec<(u64, Option<StopCause>)>>),
+}
+
+impl Actor for Warden {
+    type Msg = WardenMsg;
+
+    fn receive(&mut self, msg: WardenMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let people = self.people;
+        match msg {
+            WardenMsg::Guard(id) => {
+                let me = AnyActorRef::from(ctx.me());
+                ctx.tell(people.entity(&id), Msg::Word(me));
+                ctx.watch_entity(people.entity(&id), move |why| WardenMsg::Gone(id, why))?;
+            }
+            WardenMsg::Watch(id) => {
+                ctx.watch_entity(people.entity(&id), move |why| WardenMsg::Gone(id, why))?;
+            }
+            WardenMsg::Unwatch(id, reply_to) => {
+                let ended = ctx.unwatch_entity(people.entity(&id));
+                ctx.reply(reply_to, ended);
+            }
+            WardenMsg::Gone(id, why) => self.heard.push((id, why)),
+            WardenMsg::Report(reply_to) => ctx.reply(reply_to, self.heard.clone()),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn the_end_of_an_entitys_life_is_heard_of_wherever_it_lives() {
+    check_seeds(60, |mut builder| {
+        let ephemeral = builder.seed().is_multiple_of(3);
+        let kind = if ephemeral {
+            EntityType::ephemeral("person", |_: &u64| Person::default())
+        } else {
+            EntityType::send("person", |_: &u64| Person::default())
+        };
+        let people = builder.entities(kind.num_shards(1));
+        let mut sim = builder.cores(3).start();
+        let warden = move || Warden {
+            people,
+            heard: vec![],
+        };
+        let shard = people.shard_of(&1);
+        let owner = sim.owner_of(shard).unwrap().0;
+        let near = sim.spawn(CoreId(owner), warden).unwrap();
+        let far = sim.spawn(CoreId((owner + 1) % 3), warden).unwrap();
+        let wardens = [near, far];
+        let report = |sim: &mut Simulation| {
+            sim.run_until_idle();
+            wardens.map(|warden| sim.ask(warden, WardenMsg::Report).unwrap())
+        };
+        // Nobody is there.
+        for warden in wardens {
+            sim.tell(warden, WardenMsg::Watch(9));
+        }
+        let nobody = vec![(9, None)];
+        assert_eq!(report(&mut sim), [nobody.clone(), nobody.clone()]);
+        // Started and watched, also while their shard moves.
+        let moved = sim.start_move(shard, CoreId((owner + 2) % 3));
+        sim.run_for(Duration::from_nanos(moment_of(sim.seed())));
+        for id in 1..=4 {
+            for warden in wardens {
+                sim.tell(warden, WardenMsg::Guard(id));
+            }
+        }
+        assert_eq!(sim.run_until(moved).unwrap(), Ok(()));
+        sim.run_until_idle();
+        if !ephemeral {
+            // Nobody has ended by the move.
+            assert_eq!(report(&mut sim), [nobody.clone(), nobody.clone()]);
+            sim.move_shard(shard, CoreId((owner + 1) % 3)).unwrap();
+            let unwatch = |id| move |reply_to| WardenMsg::Unwatch(id, reply_to);
+            assert_eq!(sim.ask(far, unwatch(4)), Ok(1));
+            assert_eq!(sim.ask(far, unwatch(4)), Ok(0));
+            sim.tell(people.entity(&2), Msg::End(vec![], None));
+            sim.tell(people.entity(&4), Msg::End(vec![], None));
+            let wanted = Some(StopCause::Wanted);
+            let [mut by_near, by_far] = report(&mut sim);
+            by_near.sort_unstable();
+            assert_eq!(by_near, [(2, wanted), (4, wanted), (9, None)]);
+            assert_eq!(by_far, [(9, None), (2, wanted)]);
+        } else {
+            // It ends the lives of those who had started before.
+            sim.move_shard(shard, CoreId((owner + 1) % 3)).unwrap();
+            for mut by in report(&mut sim) {
+                by.sort_unstable();
+                let ids: Vec<_> = by.iter().map(|(id, _)| *id).collect();
+                assert_eq!(ids, [1, 2, 3, 4, 9], "{by:?}");
+            }
+        }
+        sim
+    });
+}
+
+/// A moment at which a move has come more or less far.
+fn moment_of(seed: u64) -> u64 {
+    (seed % 40) * 150
 }
 
 /// Random people on three cores watch each other, say things and end, with bounds that hardly let anything through.
