@@ -322,6 +322,7 @@ impl Local {
         );
         // So that `pre_start` runs even if nobody ever sends anything.
         self.schedule(at);
+        self.has_started(at, None);
         Ok(ActorRef::new(self.home, self.core, at))
     }
 

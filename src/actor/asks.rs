@@ -7,7 +7,7 @@ use super::batch::{Batch, Outgoing, ReplyBatch};
 use super::guard::guarded;
 use super::local::{Extra, Local, TimerEvent};
 use super::outbox::OpenBatch;
-use super::reference::Destination;
+use super::reference::{Destination, Receiver};
 use super::refusal::{AskError, Rejection, Uncertainty};
 use super::reply::{self, Envelope, ReplyAddress, ReplyTo, discard, discard_message};
 use super::typed::{AsAny, TypedBox};
@@ -203,6 +203,7 @@ impl Local {
         if address.runtime() != self.runtime {
             // An ask of another runtime of this process: it cannot be answered from here, only ended.
             super::reply::send_home((address, Uncertainty::RuntimeGone.into()));
+            self.dead_letter(Rejection::OldIncarnation, Envelope::Plain, reply);
             return;
         }
         if address.core() == self.core {
@@ -241,7 +242,7 @@ impl Local {
                 self.settle(|local| sink(local, outcome));
             }
             None => {
-                self.counters.late_replies += 1;
+                self.count_dead_letter::<R>(Receiver::Unknown, Rejection::LateReply);
                 discard(Uncertainty::DroppedUnanswered.into(), outcome);
             }
         }

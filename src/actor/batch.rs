@@ -6,10 +6,10 @@ use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
 use super::mailbox::Stored;
-use super::reference::CellRef;
+use super::reference::{CellRef, Receiver};
 use super::refusal::{AskError, Rejection};
 use super::reply::{Envelope, ReplyTo, discard};
-use crate::base::ids::{CoreId, ShardId};
+use crate::base::ids::{CoreId, EntityTypeId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
 use crate::wire::message::Message;
@@ -293,7 +293,8 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
     fn reject(&mut self, local: &mut Local, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
         for (address, id, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
+            let receiver = Receiver::Entity(EntityTypeId(self.region), &id);
+            local.dead_letter_to(receiver, why, address.off().1, message);
             drop_guarded(id);
         }
     }
@@ -372,8 +373,9 @@ impl<R: Message> Batch for ReplyBatch<R> {
         local.ask_table_mut::<R>().1.outgoing.reuse(self);
     }
 
-    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+    fn reject(&mut self, local: &mut Local, why: Rejection) {
         for (_, reply) in self.items.drain() {
+            local.count_dead_letter::<R>(Receiver::Unknown, why);
             discard(
                 AskError::Unknown(super::refusal::Uncertainty::RuntimeGone),
                 reply,

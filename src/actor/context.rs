@@ -25,7 +25,7 @@ use std::time::Duration;
 pub struct Context<'a, A: Actor> {
     pub(crate) local: &'a mut Local,
     pub(super) at: CellRef,
-    place: Option<EntityPlace>,
+    pub(super) place: Option<EntityPlace>,
     recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
     suspension: Suspension,
     actor: PhantomData<fn(A)>,
@@ -56,7 +56,12 @@ impl<M: Message> Recipient<M> {
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
-                    local.dead_letter(refused.why, Envelope::Plain, refused.message);
+                    local.dead_letter_to(
+                        actor.receiver(),
+                        refused.why,
+                        Envelope::Plain,
+                        refused.message,
+                    );
                 }
             }
             Recipient::Entity(bring) => bring(local, message),

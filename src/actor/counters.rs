@@ -12,10 +12,12 @@ pub(crate) struct Counters {
     pub(crate) batches_sent: u64,
     pub(crate) batches_received: u64,
     pub(crate) asks: u64,
-    pub(crate) late_replies: u64,
     pub(crate) faults: u64,
     pub(crate) stalls: u64,
     pub(crate) passivations: u64,
+    pub(crate) unhandled: u64,
+    pub(crate) events_dropped: u64,
+    pub(crate) subscriber_panics: u64,
     pub(crate) dead_letters: [u64; Rejection::ALL.len()],
     pub(crate) refusals: [u64; Rejection::ALL.len()],
 }

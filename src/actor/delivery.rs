@@ -9,7 +9,7 @@ use super::cell::Cell;
 use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
 use super::mailbox::{Mail, MailPool, Policy, Queue, Stored, Waiting};
 use super::outbox::OpenBatch;
-use super::reference::{ActorRef, CellRef};
+use super::reference::{ActorRef, CellRef, Receiver};
 use super::refusal::{Refused, Rejection};
 use super::reply::{Envelope, discard, discard_message};
 use super::trace::{TraceEvent, digest};
@@ -51,17 +51,38 @@ impl Local {
         envelope: Envelope,
         message: M,
     ) {
+        self.dead_letter_to(Receiver::Unknown, why, envelope, message);
+    }
+
+    /// The same, where it is known whom the message was for.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn dead_letter_to<M: Message>(
+        &mut self,
+        receiver: Receiver<'_>,
+        why: Rejection,
+        envelope: Envelope,
+        message: M,
+    ) {
+        self.count_dead_letter::<M>(receiver, why);
+        discard_message(why, envelope, message);
+    }
+
+    pub(crate) fn count_dead_letter<M>(&mut self, receiver: Receiver<'_>, why: Rejection) {
+        let message = std::any::type_name::<M>();
         self.counters.dead_letters[why as usize] += 1;
         self.trace(TraceEvent::DeadLetter { why });
-        tracing::debug!(core = %self.core, %why, message = std::any::type_name::<M>(), "dead letter");
-        discard_message(why, envelope, message);
+        tracing::debug!(core = %self.core, %why, message, "dead letter");
+        if self.events.dead_letters.is_wanted() {
+            self.publish_dead_letter(receiver, why, message);
+        }
     }
 
     /// Sends, and makes a refused message a dead letter.
     #[inline(always)]
     pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
         if let Err(refused) = to.deliver(self, message, None) {
-            self.dead_letter(refused.why, Envelope::Plain, refused.message);
+            self.dead_letter_to(to.receiver(), refused.why, Envelope::Plain, refused.message);
         }
     }
 
@@ -87,7 +108,8 @@ impl Local {
     pub(crate) fn accept<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
         let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::FromLane) {
-            self.dead_letter(refused.why, envelope, refused.message);
+            let receiver = Receiver::Actor(self.home, self.core, to);
+            self.dead_letter_to(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -149,7 +171,8 @@ impl Local {
                     return Err(refuse(Rejection::Stopped, message, extra));
                 }
                 if let Some((Mail::User(oldest), envelope)) = self.next_sealed::<M>(to) {
-                    self.dead_letter(Rejection::Evicted, envelope, oldest);
+                    let receiver = Receiver::Actor(self.home, self.core, to);
+                    self.dead_letter_to(receiver, Rejection::Evicted, envelope, oldest);
                 }
                 self.store(to, message, extra, Room::Reserved)
             }
@@ -294,7 +317,8 @@ impl Local {
     ) {
         let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
-            self.dead_letter(refused.why, envelope, refused.message);
+            let receiver = Receiver::Actor(self.home, self.core, to);
+            self.dead_letter_to(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -445,7 +469,12 @@ impl Local {
             }
         }
         for (envelope, message) in rejected {
-            self.dead_letter(why, envelope, message);
+            self.dead_letter_to(
+                Receiver::Actor(self.home, self.core, at),
+                why,
+                envelope,
+                message,
+            );
         }
     }
 }

@@ -2,7 +2,8 @@
 //! waits begins its next life.
 
 use super::cell::{Body, EntityPlace};
-use super::guard::{drop_guarded, guarded, shown};
+use super::events::ActorStopped;
+use super::guard::{drop_all_guarded, drop_guarded, guarded, shown};
 use super::local::Local;
 use super::model::Fault;
 use super::reference::CellRef;
@@ -10,9 +11,11 @@ use super::refusal::Rejection;
 use super::reply;
 
 /// Why an actor stops.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopCause {
-    /// It said so, or was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopCause {
+    /// It said so, or was told to; an entity also when it was idle, or one too many, or had to leave its core without its
+    /// state.
     Wanted,
     /// It failed.
     Failed,
@@ -67,8 +70,10 @@ impl Local {
     /// Stops an actor.
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
         self.end_timers(at);
+        drop_all_guarded(self.take_subscriptions(at));
+        let stopped = self.is_stopping(at, body.entity(), cause);
         match body.entity() {
-            Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place),
+            Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place, stopped),
             place => {
                 if let Some(place) = place {
                     self.leave_region(at, place);
@@ -77,6 +82,7 @@ impl Local {
                 self.discard_mail(at, Rejection::Stopped);
                 drop_guarded(body);
                 self.cells.release(at);
+                self.has_stopped(stopped);
             }
         }
         if reply::has_orphans() {
@@ -86,9 +92,16 @@ impl Local {
 
     /// Ends one life of an entity that stops of its own accord. A reference to an entity is not bound to a life, so what
     /// waits for it, awaited sends included, is for its next one, which begins when this one has ended.
-    fn end_life(&mut self, at: CellRef, mut body: Box<dyn Body>, place: EntityPlace) {
+    fn end_life(
+        &mut self,
+        at: CellRef,
+        mut body: Box<dyn Body>,
+        place: EntityPlace,
+        stopped: Option<Box<ActorStopped>>,
+    ) {
         self.run_post_stop(at, &mut *body);
         drop_guarded(body);
+        self.has_stopped(stopped);
         if let Some(ops) = self.mailbox_ops(at) {
             (ops.withdraw_stop)(self, at);
         }
@@ -128,6 +141,7 @@ impl Local {
         }
         self.let_waiting_in(next);
         self.schedule(next);
+        self.has_started(next, Some(place));
         Ok(())
     }
 

@@ -1,16 +1,17 @@
 //! The runtime as seen from threads outside of its cores.
 
 use super::guard::drop_guarded;
-use super::ingress::{Ingress, JobQueue, ingress};
+use super::ingress::{Ingress, JobQueue, Lost, ingress};
 use super::local::Local;
 use super::mailbox::{Mailbox, Stored};
 use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
-use super::reference::{ActorRef, Destination};
+use super::reference::{ActorRef, Destination, Receiver};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
 use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
 use super::scope::Scope;
 use super::task::{CatchPanic, Detached};
+use super::topics::Topics;
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
@@ -28,6 +29,10 @@ pub(crate) trait CoreWork: Any + Send {
     fn run(self: Box<Self>, local: &mut Local);
     /// It could not be handed over; whoever waits for it is told.
     fn reject(self: Box<Self>, why: Rejection);
+    /// Whether it is a message of which nobody is told when it is refused, and which has to be counted then.
+    fn is_message(&self) -> bool {
+        false
+    }
     /// The core that took it has stopped: like `reject`, and a message becomes a counted dead letter.
     fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
         let _ = local;
@@ -56,6 +61,9 @@ struct Tell<D: Destination> {
     message: D::Msg,
 }
 
+/// A message that did not get in, with its reason.
+type RefusedTell<D> = (Rejection, Box<Tell<<D as Destination>::Owned>>);
+
 impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
     fn run(self: Box<Self>, local: &mut Local) {
         local.tell(self.to, self.message);
@@ -67,10 +75,42 @@ impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
         drop_guarded(to);
     }
 
+    fn is_message(&self) -> bool {
+        true
+    }
+
     fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
         let Tell { to, message } = *self;
-        local.dead_letter(why, Envelope::Plain, message);
+        local.dead_letter_to(to.receiver(), why, Envelope::Plain, message);
         drop_guarded(to);
+    }
+}
+
+/// A reply on its way in.
+struct Reply<R> {
+    to: ReplyTo<R>,
+    reply: R,
+}
+
+impl<R: Message> CoreWork for Reply<R> {
+    fn run(self: Box<Self>, local: &mut Local) {
+        local.reply(self.to, self.reply);
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        let Reply { to, reply } = *self;
+        drop(to);
+        discard_message(why, Envelope::Plain, reply);
+    }
+
+    fn is_message(&self) -> bool {
+        true
+    }
+
+    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
+        let Reply { to, reply } = *self;
+        drop(to);
+        local.dead_letter(why, Envelope::Plain, reply);
     }
 }
 
@@ -113,6 +153,8 @@ pub(crate) struct Gate {
     next: AtomicUsize,
     closed: AtomicBool,
     refused: AtomicU64,
+    lost: Arc<Lost>,
+    topics: Arc<Topics>,
     ask_timeout: Duration,
     clock: OutsideClock,
 }
@@ -126,9 +168,11 @@ impl Gate {
         ask_timeout: Duration,
         clock: OutsideClock,
     ) -> (Arc<Gate>, Vec<JobQueue>) {
+        let topics = Arc::new(Topics::new(doorbells.len()));
+        let lost = Arc::new(Lost::default());
         let (entries, queues) = doorbells
             .into_iter()
-            .map(|doorbell| ingress(doorbell, depth))
+            .map(|doorbell| ingress(doorbell, depth, lost.clone()))
             .unzip();
         let gate = Gate {
             entries,
@@ -136,6 +180,8 @@ impl Gate {
             next: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            lost,
+            topics,
             ask_timeout,
             clock,
         };
@@ -152,6 +198,16 @@ impl Gate {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Messages of which nobody was told that they could not get in, by reason.
+    pub(crate) fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// Who is interested in which events.
+    pub(crate) fn topics(&self) -> &Arc<Topics> {
+        &self.topics
+    }
+
     /// Gives a job to a core, even while the gate is closed.
     pub(crate) fn submit_always(
         &self,
@@ -165,11 +221,11 @@ impl Gate {
     }
 
     /// Gives a core what is owed to it, however full its queue is and even while the gate is closed.
-    fn submit_owed(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
-        if let Some(entry) = self.entries.get(core.index()) {
-            // A core that is gone has ended its asks.
-            let _ = entry.submit_owed(call(work), self.why_gone());
-        }
+    fn submit_owed(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+        let Some(entry) = self.entries.get(core.index()) else {
+            return Err((Rejection::NoSuchActor, job));
+        };
+        entry.submit_owed(job, self.why_gone())
     }
 
     /// Tells every core to stop at the end of its turn, without draining.
@@ -199,7 +255,11 @@ impl Gate {
 
 impl Exit for Gate {
     fn leave(&self, (address, why): Orphan) {
-        self.submit_owed(address.core(), move |local| local.fail_ask(address, why));
+        // A core that is gone has ended its asks.
+        let _ = self.submit_owed(
+            address.core(),
+            call(move |local| local.fail_ask(address, why)),
+        );
     }
 }
 
@@ -210,7 +270,7 @@ impl Exit for Gate {
 /// over the cores. A message waits in a bounded queue until its core takes it; when that is full it is refused.
 pub struct Handle {
     gate: Arc<Gate>,
-    entry: CoreId,
+    pub(super) entry: CoreId,
 }
 
 impl Clone for Handle {
@@ -260,9 +320,10 @@ impl Handle {
 
     /// Sends a message; if it is refused, here or further on, it becomes a counted dead letter.
     pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
-        if let Err(refused) = self.try_tell(to, message) {
+        if let Err((why, tell)) = self.submit_tell(to, message) {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
-            discard_message(refused.why, Envelope::Plain, refused.message);
+            self.dead_letter::<D::Msg>(tell.to.receiver(), why);
+            tell.reject(why);
         }
     }
 
@@ -272,6 +333,14 @@ impl Handle {
     /// # Errors
     /// The message and the reason; nothing has changed.
     pub fn try_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
+        self.submit_tell(to, message)
+            .map_err(|(why, tell)| Refused {
+                message: tell.message,
+                why,
+            })
+    }
+
+    fn submit_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), RefusedTell<D>> {
         let tell = Tell {
             to: to.into_owned(),
             message,
@@ -279,11 +348,8 @@ impl Handle {
         let Err((why, job)) = self.gate.submit(self.entry, Box::new(tell)) else {
             return Ok(());
         };
-        match (job as Box<dyn Any>).downcast::<Tell<D::Owned>>() {
-            Ok(tell) => Err(Refused {
-                message: tell.message,
-                why,
-            }),
+        match (job as Box<dyn Any>).downcast() {
+            Ok(tell) => Err((why, tell)),
             Err(_) => unreachable!("what comes back is what was submitted"),
         }
     }
@@ -334,8 +400,11 @@ impl Handle {
 
     /// Answers an ask. It needs no room in the queue into the core: replies are never refused because that is full.
     pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
-        self.gate
-            .submit_owed(to.core(), move |local| local.reply(to, reply));
+        let reply = Reply { to, reply };
+        if let Err((why, reply)) = self.gate.submit_owed(reply.to.core(), Box::new(reply)) {
+            self.dead_letter::<R>(Receiver::Unknown, why);
+            reply.reject(why);
+        }
     }
 
     /// Starts an actor on this handle's core.

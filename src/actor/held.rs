@@ -5,9 +5,10 @@ use super::entity_id::EntityId;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
 use super::mutant::Mutant;
+use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use crate::base::ids::ShardId;
+use crate::base::ids::{EntityTypeId, ShardId};
 use crate::wire::message::Message;
 
 impl Local {
@@ -76,7 +77,8 @@ pub(super) fn release_held<I: EntityId, M: Message>(
                 Sender::Accepted,
             );
             if let Err(refused) = sent {
-                local.dead_letter(refused.why, envelope, refused.message);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                local.dead_letter_to(receiver, refused.why, envelope, refused.message);
             }
         }
     }) {
@@ -95,7 +97,8 @@ pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u1
     {
         let envelope = Extra::envelope(&extra);
         let refused = refuse(why, message, extra);
-        local.dead_letter(why, envelope, refused.message);
+        let receiver = Receiver::Entity(EntityTypeId(number), &id);
+        local.dead_letter_to(receiver, why, envelope, refused.message);
         drop_guarded(id);
     }
 }

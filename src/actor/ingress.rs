@@ -16,7 +16,7 @@ use super::refusal::Rejection;
 use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// The way into one core.
 pub(crate) struct Ingress {
@@ -41,15 +41,36 @@ pub(crate) struct JobQueue {
 struct Ways {
     jobs: Receiver<CoreJob>,
     owed: Receiver<CoreJob>,
+    lost: Arc<Lost>,
+}
+
+/// Messages from threads outside that got into no core, by reason: dead letters for which no core can count.
+#[derive(Default)]
+pub(crate) struct Lost([AtomicU64; Rejection::ALL.len()]);
+
+impl Lost {
+    pub(crate) fn count(&self, why: Rejection) {
+        self.0[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many for each reason, in the order of [`Rejection::ALL`].
+    pub(crate) fn by_reason(&self) -> [u64; Rejection::ALL.len()] {
+        std::array::from_fn(|why| self.0[why].load(Ordering::Relaxed))
+    }
 }
 
 /// The way into a core with this bell, for at most `depth` jobs at once.
-pub(crate) fn ingress(doorbell: Arc<Doorbell>, depth: usize) -> (Ingress, JobQueue) {
+pub(crate) fn ingress(
+    doorbell: Arc<Doorbell>,
+    depth: usize,
+    lost: Arc<Lost>,
+) -> (Ingress, JobQueue) {
     let (jobs, jobs_out) = bounded(depth);
     let (owed, owed_out) = unbounded();
     let ways = Ways {
         jobs: jobs_out,
         owed: owed_out,
+        lost,
     };
     let (gone, stop) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
     let queue = JobQueue {
@@ -161,6 +182,9 @@ impl Ways {
     #[cold]
     fn refuse_all(&self, why: Rejection) {
         for job in self.owed.try_iter().chain(self.jobs.try_iter()) {
+            if job.is_message() {
+                self.lost.count(why);
+            }
             job.reject(why);
         }
     }
@@ -189,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_left_and_what_comes_is_refused() {
-        let (ingress, queue) = ingress(Arc::default(), 2);
+        let (ingress, queue) = ingress(Arc::default(), 2, Arc::default());
         let (completer, told) = pending(None);
         let submit = |job| {
             ingress
@@ -212,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_owed_gets_in_where_jobs_do_not() {
-        let (ingress, queue) = ingress(Arc::default(), 1);
+        let (ingress, queue) = ingress(Arc::default(), 1, Arc::default());
         let job = || Box::new(Tells(pending(None).0));
         let why = |refused: Result<(), (Rejection, CoreJob)>| refused.map_err(|(why, _)| why);
         let gone = Rejection::CoreDied;
@@ -234,7 +258,7 @@ mod tests {
     #[test]
     fn nothing_is_left_lying() {
         for round in 0..500 {
-            let (ingress, queue) = ingress(Arc::default(), 1_000);
+            let (ingress, queue) = ingress(Arc::default(), 1_000, Arc::default());
             let end = thread::spawn(move || drop(queue));
             let mut accepted = Vec::new();
             loop {

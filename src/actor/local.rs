@@ -16,6 +16,7 @@ use super::reference::{CellRef, Home};
 use super::region::{AnyRegion, RegionState};
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
 use super::sleep::Sleeps;
+use super::subscriptions::Subscriptions;
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
@@ -239,6 +240,7 @@ pub struct Local {
     pub(crate) arrivals: u64,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
+    pub(crate) events: Subscriptions,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
     /// A planted bug; only looked at while shards move, after calls from other threads, and at the end.
@@ -301,6 +303,7 @@ impl Local {
             timers: TimerWheel::default(),
             sleeps: Sleeps::default(),
             named_timers: NamedTimers::default(),
+            events: Subscriptions::new(core, cores, setup.handle.gate().topics().clone()),
             handle: setup.handle,
             blocking: setup.blocking,
             me,

@@ -19,6 +19,7 @@ pub(crate) enum OpenBatch {
     Region(u16),
     Asks(u16),
     Failures,
+    Events,
 }
 
 /// What waits for one core.
@@ -150,6 +151,7 @@ impl Local {
             OpenBatch::Region(region) => self.regions[usize::from(region)].seal(to),
             OpenBatch::Asks(table) => self.ask_tables[usize::from(table)].seal(to),
             OpenBatch::Failures => self.failures.seal(to).map(|batch| batch as Box<dyn Batch>),
+            OpenBatch::Events => self.events.seal(to),
         };
         if let Some(batch) = batch {
             let target = &mut self.outbox[to.index()];

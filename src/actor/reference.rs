@@ -269,6 +269,18 @@ impl<I: fmt::Debug, M> fmt::Debug for EntityRef<I, M> {
     }
 }
 
+/// Whom a message was for, as far as that is known where it is dropped.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Receiver<'a> {
+    /// An actor.
+    Actor(Home, CoreId, CellRef),
+    /// An entity, and its id or the borrowed form of that.
+    Entity(EntityTypeId, &'a dyn fmt::Debug),
+    /// Nothing is known.
+    Unknown,
+}
+
 /// Where a message can be sent: an [`ActorRef`], an [`EntityRef`], or an entity by a borrowed id ([`EntityAt`]).
 pub trait Destination: Sized {
     /// What is sent there.
@@ -280,8 +292,11 @@ pub trait Destination: Sized {
     fn into_owned(self) -> Self::Owned;
 
     #[doc(hidden)]
+    fn receiver(&self) -> Receiver<'_>;
+
+    #[doc(hidden)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: Self::Msg,
         extra: Option<Extra>,
@@ -297,13 +312,18 @@ impl<M: Message> Destination for ActorRef<M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Actor(self.home, self.core, self.cell)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
-        local.deliver_to_actor(self, message, extra)
+        local.deliver_to_actor(*self, message, extra)
     }
 }
 
@@ -316,8 +336,13 @@ impl<I: EntityId, M: Message> Destination for EntityAt<'_, I, M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Entity(self.region.id, &self.key)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,
@@ -335,8 +360,13 @@ impl<I: EntityId, M: Message> Destination for EntityRef<I, M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Entity(self.region.id, &self.id)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,
@@ -354,8 +384,13 @@ impl<I: EntityId, M: Message> Destination for &EntityRef<I, M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Entity(self.region.id, &self.id)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,

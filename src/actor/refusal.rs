@@ -49,11 +49,14 @@ pub enum Rejection {
     /// other cores go on.
     #[error("the receiver's core has died")]
     CoreDied,
+    /// A reply came when its ask had ended, by its time limit for instance.
+    #[error("the reply came too late: its ask had ended")]
+    LateReply,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 14] = [
+    pub const ALL: [Rejection; 15] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -68,6 +71,7 @@ impl Rejection {
         Rejection::Moving,
         Rejection::ShuttingDown,
         Rejection::CoreDied,
+        Rejection::LateReply,
     ];
 }
 

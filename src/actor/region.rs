@@ -12,7 +12,7 @@ use super::local::{Extra, Local, Room, TimerEvent};
 use super::mailbox::Mailbox;
 use super::outbox::OpenBatch;
 use super::recency::Recency;
-use super::reference::{CellRef, Region, shard_of};
+use super::reference::{CellRef, Receiver, Region, shard_of};
 use super::refusal::{Refused, Rejection};
 use super::reply::Envelope;
 use super::typed::{AsAny, TypedBox};
@@ -306,7 +306,10 @@ impl Local {
         });
         match sent {
             Ok(Ok(())) => {}
-            Ok(Err(refused)) => self.dead_letter(refused.why, Envelope::Plain, refused.message),
+            Ok(Err(refused)) => {
+                let receiver = Receiver::Entity(region.id, &key);
+                self.dead_letter_to(receiver, refused.why, Envelope::Plain, refused.message);
+            }
             Err(panic) => self.region_fault(region.id.0, &panic),
         }
     }
@@ -380,7 +383,8 @@ impl Local {
             )
         };
         if let Err(refused) = stored {
-            self.dead_letter(refused.why, envelope, refused.message);
+            let receiver = Receiver::Entity(EntityTypeId(number), &id);
+            self.dead_letter_to(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -431,7 +435,9 @@ impl Local {
         };
         let id = I::from_key(key);
         match region.host.start(&id, place) {
-            Ok(body) => self.place_entity::<I, M>(place, id, body),
+            Ok(body) => self
+                .place_entity::<I, M>(place, id, body)
+                .inspect(|at| self.has_started(*at, Some(place))),
             Err(panic) => {
                 let kind = region.kind;
                 self.count_fault(kind);

@@ -3,6 +3,7 @@
 
 use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
+use super::ending::StopCause;
 use super::entity::Packed;
 use super::entity_id::EntityId;
 use super::guard::{drop_all_guarded, drop_guarded, guarded, shown};
@@ -10,18 +11,20 @@ use super::local::{Extra, Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
 use super::named_timers::NamedTimer;
-use super::reference::CellRef;
+use super::reference::{CellRef, Receiver};
 use super::refusal::Rejection;
 use super::region::Shipment;
 use super::reply::Envelope;
+use super::subscriptions::Leaving;
 use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
 
-/// An entity under way: its id, its state, its mailbox in order, and its timers.
+/// An entity under way: its id, its state, its subscriptions, its mailbox in order, and its timers.
 struct Passenger<I, M> {
     id: I,
     state: Packed,
+    subscriptions: Vec<Box<dyn Leaving>>,
     mailbox: Vec<(Mail<M>, Envelope)>,
     timers: Vec<NamedTimer>,
 }
@@ -86,6 +89,7 @@ impl Local {
             mailbox.clear();
         }
         let mut timers = self.take_timers(at);
+        let mut subscriptions = self.take_subscriptions(at);
         let body = self.cells.get(at)?.body.take();
         let state = match body {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
@@ -100,6 +104,7 @@ impl Local {
         if matches!(state, Packed::Nothing) {
             // Its life has ended here.
             drop_all_guarded(std::mem::take(&mut timers));
+            drop_all_guarded(std::mem::take(&mut subscriptions));
             if mailbox.is_empty() {
                 drop_guarded(id);
                 return None;
@@ -110,6 +115,7 @@ impl Local {
             state,
             mailbox,
             timers,
+            subscriptions,
         })
     }
 
@@ -124,10 +130,12 @@ impl Local {
             return Packed::Nothing;
         };
         if region.host.is_ephemeral() {
+            let stopped = self.is_lost(at, number, id, StopCause::Wanted);
             self.run_post_stop(at, &mut *body);
             // What it has sent to itself meanwhile.
             self.discard_mailbox::<M>(at, Rejection::Stopped);
             drop_guarded(body);
+            self.has_stopped(stopped);
             return Packed::Nothing;
         }
         match region.host.pack(body) {
@@ -141,6 +149,8 @@ impl Local {
                 );
                 tracing::error!(core = %self.core, entity, fault = said, "an entity could not be captured for its move: its state is lost");
                 drop_guarded(fault);
+                let stopped = self.is_lost(at, number, id, StopCause::Failed);
+                self.has_stopped(stopped);
                 Packed::Nothing
             }
         }
@@ -175,20 +185,25 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
     }
 
     fn reject(self: Box<Self>, local: &mut Local, why: Rejection) {
+        let entity_type = self.shipment.id.shard.entity_type;
         for passenger in self.passengers {
             let Passenger {
                 id,
                 state,
+                subscriptions,
                 mailbox,
                 timers,
             } = passenger;
-            drop_guarded((id, state));
+            drop_guarded(state);
+            drop_all_guarded(subscriptions);
             drop_all_guarded(timers);
             for (mail, envelope) in mailbox {
                 if let Mail::User(message) = mail {
-                    local.dead_letter(why, envelope, message);
+                    let receiver = Receiver::Entity(entity_type, &id);
+                    local.dead_letter_to(receiver, why, envelope, message);
                 }
             }
+            drop_guarded(id);
         }
     }
 }
@@ -205,6 +220,7 @@ impl Local {
             state,
             mailbox,
             timers,
+            subscriptions,
         } = passenger;
         let started = match state {
             Packed::Nothing => None,
@@ -212,10 +228,18 @@ impl Local {
         };
         match started {
             // They were let in when they were started, so no limit refuses them here.
-            Some(at) => timers.into_iter().for_each(|timer| {
-                self.named_timers.start(&mut self.timers, at, timer);
-            }),
-            None => drop_all_guarded(timers),
+            Some(at) => {
+                for timer in timers {
+                    self.named_timers.start(&mut self.timers, at, timer);
+                }
+                for subscription in subscriptions {
+                    subscription.arrive(self, at);
+                }
+            }
+            None => {
+                drop_all_guarded(timers);
+                drop_all_guarded(subscriptions);
+            }
         }
         for (mail, envelope) in mailbox {
             let extra = Extra::of(envelope);
@@ -237,7 +261,8 @@ impl Local {
                 (Mail::Stop, None) => Ok(()),
             };
             if let Err(refused) = stored {
-                self.dead_letter(refused.why, envelope, refused.message);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                self.dead_letter_to(receiver, refused.why, envelope, refused.message);
             }
         }
     }
