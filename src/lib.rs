@@ -300,13 +300,13 @@
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
 //! | subscriptions of actors and closures on a core | 65,536 | [`SubscribeError::TooMany`] |
-//! | threads that listen to one type of event | 1,024, each with the room that it asks for | [`SubscribeError::TooManyOutside`]; without room the event is missed, and counted |
-//! | events towards one core | half of its outbox, [`Settings::outbox_messages`] | the event is missed, and counted |
+//! | threads that listen to one type of event | 1,024, each with the room that it asks for, 1,048,576 events at most | [`SubscribeError::TooManyOutside`]; without room the event is missed, and counted |
+//! | events towards one core | half of its outbox, [`Settings::outbox_messages`]; from other threads half of its queue, [`Settings::ingress_jobs`] | the event is missed, and counted |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
 //!
 //! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter, and so is a reply
-//! that comes too late; [`Handle::stats`] counts refusals and dead letters by reason, and each is published as a
-//! [`DeadLetter`].
+//! that comes too late, and the message of a timer for which there is no room; [`Handle::stats`] counts refusals and dead
+//! letters by reason, and each dead letter is published as a [`DeadLetter`].
 //!
 //! # Determinism
 //!

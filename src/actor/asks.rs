@@ -6,6 +6,8 @@
 use super::batch::{Batch, Outgoing, ReplyBatch};
 use super::guard::guarded;
 use super::local::{Extra, Local, TimerEvent};
+use super::lost::take_unwound;
+use super::mailbox::Stored;
 use super::outbox::OpenBatch;
 use super::reference::{Destination, Receiver};
 use super::refusal::{AskError, Rejection, Uncertainty};
@@ -15,7 +17,7 @@ use crate::base::ids::CoreId;
 use crate::base::paged::Paged;
 use crate::base::timer_wheel::TimerKey;
 use crate::wire::message::Message;
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::time::Duration;
 
 /// What to do with the outcome of an ask.
@@ -203,7 +205,8 @@ impl Local {
         if address.runtime() != self.runtime {
             // An ask of another runtime of this process: it cannot be answered from here, only ended.
             super::reply::send_home((address, Uncertainty::RuntimeGone.into()));
-            self.dead_letter(Rejection::OldIncarnation, Envelope::Plain, reply);
+            self.lose_reply::<R>(Rejection::OldIncarnation);
+            discard_message(Rejection::OldIncarnation, Envelope::Plain, reply);
             return;
         }
         if address.core() == self.core {
@@ -242,9 +245,18 @@ impl Local {
                 self.settle(|local| sink(local, outcome));
             }
             None => {
-                self.count_dead_letter::<R>(Receiver::Unknown, Rejection::LateReply);
+                self.lose_reply::<R>(Rejection::LateReply);
                 discard(Uncertainty::DroppedUnanswered.into(), outcome);
             }
+        }
+    }
+
+    /// A reply that nobody takes is a dead letter; a receipt is no message.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn lose_reply<R: Message>(&mut self, why: Rejection) {
+        if TypeId::of::<R>() != TypeId::of::<Stored>() {
+            self.note_dead_letter(Receiver::Unknown, why, type_name::<R>());
         }
     }
 
@@ -283,7 +295,8 @@ impl Local {
         }
     }
 
-    /// Ends the asks whose reply addresses have been dropped on this thread. `failed` says that the last handler failed,
+    /// Ends the asks whose reply addresses have been dropped on this thread, and makes dead letters of the messages that
+    /// panics of their receivers' ids have taken down. `failed` says that the last handler failed,
     /// or its actor, and with it what they dropped.
     #[cold]
     pub(crate) fn settle_orphans(&mut self, failed: bool) {
@@ -291,6 +304,9 @@ impl Local {
         while reply::has_orphans() {
             for (address, why) in reply::take_orphans(failed) {
                 self.fail_ask(address, why);
+            }
+            for message in take_unwound() {
+                self.note_dead_letter(Receiver::Unknown, Rejection::StartFailed, message);
             }
         }
     }

@@ -56,7 +56,7 @@ impl<M: Message> Recipient<M> {
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
-                    local.dead_letter_to(
+                    local.dead_letter(
                         actor.receiver(),
                         refused.why,
                         Envelope::Plain,

@@ -42,34 +42,29 @@ impl<M> WaitingMail<'_, M> {
 }
 
 impl Local {
-    /// Counts and logs a message that nobody will handle, and drops it.
+    /// Drops a message that nobody will handle: it is a dead letter.
     #[cold]
     #[inline(never)]
     pub(crate) fn dead_letter<M: Message>(
-        &mut self,
-        why: Rejection,
-        envelope: Envelope,
-        message: M,
-    ) {
-        self.dead_letter_to(Receiver::Unknown, why, envelope, message);
-    }
-
-    /// The same, where it is known whom the message was for.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn dead_letter_to<M: Message>(
         &mut self,
         receiver: Receiver<'_>,
         why: Rejection,
         envelope: Envelope,
         message: M,
     ) {
-        self.count_dead_letter::<M>(receiver, why);
+        self.note_dead_letter(receiver, why, std::any::type_name::<M>());
         discard_message(why, envelope, message);
     }
 
-    pub(crate) fn count_dead_letter<M>(&mut self, receiver: Receiver<'_>, why: Rejection) {
-        let message = std::any::type_name::<M>();
+    /// Counts, logs and publishes that a message of this type will be handled by nobody.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_dead_letter(
+        &mut self,
+        receiver: Receiver<'_>,
+        why: Rejection,
+        message: &'static str,
+    ) {
         self.counters.dead_letters[why as usize] += 1;
         self.trace(TraceEvent::DeadLetter { why });
         tracing::debug!(core = %self.core, %why, message, "dead letter");
@@ -82,7 +77,7 @@ impl Local {
     #[inline(always)]
     pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
         if let Err(refused) = to.deliver(self, message, None) {
-            self.dead_letter_to(to.receiver(), refused.why, Envelope::Plain, refused.message);
+            self.dead_letter(to.receiver(), refused.why, Envelope::Plain, refused.message);
         }
     }
 
@@ -109,7 +104,7 @@ impl Local {
         let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::FromLane) {
             let receiver = Receiver::Actor(self.home, self.core, to);
-            self.dead_letter_to(receiver, refused.why, envelope, refused.message);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -172,7 +167,7 @@ impl Local {
                 }
                 if let Some((Mail::User(oldest), envelope)) = self.next_sealed::<M>(to) {
                     let receiver = Receiver::Actor(self.home, self.core, to);
-                    self.dead_letter_to(receiver, Rejection::Evicted, envelope, oldest);
+                    self.dead_letter(receiver, Rejection::Evicted, envelope, oldest);
                 }
                 self.store(to, message, extra, Room::Reserved)
             }
@@ -318,7 +313,7 @@ impl Local {
         let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
             let receiver = Receiver::Actor(self.home, self.core, to);
-            self.dead_letter_to(receiver, refused.why, envelope, refused.message);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -469,7 +464,7 @@ impl Local {
             }
         }
         for (envelope, message) in rejected {
-            self.dead_letter_to(
+            self.dead_letter(
                 Receiver::Actor(self.home, self.core, at),
                 why,
                 envelope,

@@ -3,7 +3,7 @@
 
 use super::cell::{Body, EntityPlace};
 use super::events::ActorStopped;
-use super::guard::{drop_all_guarded, drop_guarded, guarded, shown};
+use super::guard::{drop_guarded, guarded, shown};
 use super::local::Local;
 use super::model::Fault;
 use super::reference::CellRef;
@@ -70,7 +70,7 @@ impl Local {
     /// Stops an actor.
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
         self.end_timers(at);
-        drop_all_guarded(self.take_subscriptions(at));
+        self.end_subscriptions(at);
         let stopped = self.is_stopping(at, body.entity(), cause);
         match body.entity() {
             Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place, stopped),

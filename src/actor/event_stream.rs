@@ -1,24 +1,27 @@
 //! The event stream as actors, futures on a core, and threads outside use it.
 
 use super::context::Context;
-use super::events::{DeadLetter, Event};
-use super::guard::shown;
-use super::handle::{Handle, call};
+use super::events::Event;
+use super::guard::drop_guarded;
+use super::handle::{Gate, Handle, call};
+use super::local::Local;
 use super::model::Actor;
 use super::pending::{Pending, pending};
-use super::published::address;
-use super::reference::Receiver;
 use super::refusal::Rejection;
 use super::reply;
 use super::scope::Scope;
 use super::subscriptions::{MAX_SUBSCRIPTIONS, TooMany};
 use super::topics::{MAX_OUTLETS, Topic};
+use crate::base::ids::CoreId;
 use crate::wire::message::Message;
 use crossbeam_channel::{Receiver as Channel, bounded};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+/// The most events that may wait for one thread.
+const MAX_WAITING: usize = 1 << 20;
 
 /// Why there is no subscription; nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -36,8 +39,8 @@ pub enum SubscribeError {
         MAX_OUTLETS
     )]
     TooManyOutside,
-    /// The request did not reach the core.
-    #[error("the request did not reach the core: {0}")]
+    /// The request did not reach the core, or the actor has come to its end.
+    #[error("there is nobody to subscribe: {0}")]
     Rejected(#[from] Rejection),
 }
 
@@ -94,7 +97,8 @@ impl<A: Actor> Context<'_, A> {
     /// for it. If `to_message` panics, this actor fails.
     ///
     /// # Errors
-    /// If the core has as many subscriptions as it may (65,536); nothing has changed.
+    /// If the core has as many subscriptions as it may (65,536), and in [`post_stop`](Actor::post_stop)
+    /// ([`Rejection::Stopped`]); nothing has changed.
     ///
     /// ```
     /// use corecast::{Actor, ActorStopped, Context, Fault, Next};
@@ -120,15 +124,17 @@ impl<A: Actor> Context<'_, A> {
         &mut self,
         to_message: impl FnMut(E) -> A::Msg + Send + 'static,
     ) -> Result<(), SubscribeError> {
-        let at = self.me().cell;
-        Ok(self.local.subscribe_actor(at, to_message)?)
+        if self.has_ended() {
+            drop_guarded(to_message);
+            return Err(Rejection::Stopped.into());
+        }
+        Ok(self.local.subscribe_actor(self.at, to_message)?)
     }
 
     /// Ends this actor's subscription to a type of events. Returns whether it had one. Events that have come before may
     /// still lie in its mailbox.
     pub fn unsubscribe<E: Event>(&mut self) -> bool {
-        let at = self.me().cell;
-        self.local.unsubscribe_actor::<E>(at)
+        self.local.unsubscribe_actor::<E>(self.at)
     }
 
     /// Says that this actor has no use for a message: it is counted ([`CoreStats::unhandled`](crate::CoreStats::unhandled)),
@@ -156,8 +162,7 @@ impl<A: Actor> Context<'_, A> {
     /// }
     /// ```
     pub fn unhandled<M: Message>(&mut self, message: &M) {
-        let at = self.me().cell;
-        self.local.unhandled(at, self.place, message);
+        self.local.unhandled(self.at, self.place, message);
     }
 }
 
@@ -170,8 +175,8 @@ impl Scope {
 
 impl Handle {
     /// As [`Context::publish`](super::context::Context::publish), in the order of this clone's calls. Subscribers on the
-    /// cores get it by way of this handle's core; if the queue into that is full, or the runtime has ended, they miss it,
-    /// which is counted ([`Stats::events_dropped_outside`](crate::Stats::events_dropped_outside)).
+    /// cores get it by way of this handle's core; if half of the queue into that is taken, or the runtime is about to end,
+    /// they miss it, which is counted ([`Stats::events_dropped_outside`](crate::Stats::events_dropped_outside)).
     pub fn publish<E: Event>(&self, event: E) {
         let topics = self.gate().topics();
         let topic = topics.topic::<E>();
@@ -181,7 +186,7 @@ impl Handle {
         let mut dropped = topic.put_out(&event);
         if topic.is_wanted_on_any() {
             let job = call(move |local| local.publish_to_cores(event));
-            dropped += u64::from(self.gate().submit(self.entry, job).is_err());
+            dropped += u64::from(!self.gate().submit_event(self.entry, job));
         }
         topics.count_dropped(dropped);
     }
@@ -189,8 +194,8 @@ impl Handle {
     /// Has a closure called with every event of a type that is published once the result is there, until the
     /// [`Subscription`] is ended. Dropping that does not end it.
     ///
-    /// It runs on this handle's core, between the actors there, so it has to be short; what takes longer listens to
-    /// [`events`](Handle::events) on a thread of its own. If it panics, its subscription ends, which is logged and counted
+    /// It runs on this handle's core, for what is published there within the publisher's call, so it has to be short; what
+    /// takes longer listens to [`events`](Handle::events) on a thread of its own. If it panics, its subscription ends, which is logged and counted
     /// ([`CoreStats::subscriber_panics`](crate::CoreStats::subscriber_panics)). What other cores publish while they stop
     /// does not come here any more.
     ///
@@ -220,6 +225,9 @@ impl Handle {
         let ended = Arc::new(AtomicBool::new(false));
         let subscription = Subscription {
             ended: ended.clone(),
+            gate: self.gate().clone(),
+            core: self.entry,
+            prune: Local::prune_listeners::<E>,
         };
         let (completer, subscribed) = pending(Err(Rejection::ShuttingDown.into()));
         let job = call(move |local| {
@@ -233,7 +241,8 @@ impl Handle {
     }
 
     /// The events of a type from now on, for a thread outside of the cores: at most `bound` of them wait there (at least
-    /// one), and those that come when it is full are missed, and counted ([`Events::dropped`]).
+    /// one, at most 1,048,576; the room for them is taken at once), and those that come when it is full are missed, and
+    /// counted ([`Events::dropped`]).
     ///
     /// Who publishes puts them there itself, on whichever core or thread, so nothing is missed of what is published while
     /// cores stop.
@@ -261,7 +270,7 @@ impl Handle {
     /// ```
     pub fn events<E: Event>(&self, bound: usize) -> Result<Events<E>, SubscribeError> {
         let topic = self.gate().topics().topic::<E>();
-        let (sender, channel) = bounded(bound.max(1));
+        let (sender, channel) = bounded(bound.clamp(1, MAX_WAITING));
         let dropped = Arc::new(AtomicU64::new(0));
         if !topic.open_outlet(sender, dropped.clone()) {
             return Err(SubscribeError::TooManyOutside);
@@ -272,52 +281,23 @@ impl Handle {
             topic,
         })
     }
-
-    /// A message that could not even enter a core is a dead letter as well. A core that still has room tells the subscribers
-    /// on the cores.
-    pub(super) fn dead_letter<M>(&self, receiver: Receiver<'_>, reason: Rejection) {
-        self.gate().lost().count(reason);
-        let topics = self.gate().topics();
-        let topic = topics.topic::<DeadLetter>();
-        if !topic.is_wanted() {
-            return;
-        }
-        let letter = DeadLetter {
-            reason,
-            message: std::any::type_name::<M>(),
-            receiver: match receiver {
-                Receiver::Actor(home, core, at) => Some(address(home, core, at)),
-                Receiver::Entity(entity_type, id) => {
-                    Some(shown(format_args!("{entity_type}/{id:?}")))
-                }
-                Receiver::Unknown => None,
-            },
-            core: None,
-        };
-        let mut dropped = topic.put_out(&letter);
-        if topic.is_wanted_on_any() {
-            let entered = (0..self.cores() as u16).any(|core| {
-                let letter = letter.clone();
-                let publish = move |local: &mut super::local::Local| local.publish_to_cores(letter);
-                self.submit_call(crate::base::ids::CoreId(core), publish)
-                    .is_ok()
-            });
-            dropped += u64::from(!entered);
-        }
-        topics.count_dropped(dropped);
-    }
 }
 
 /// A closure's subscription to a type of events ([`Handle::subscribe`]). Dropped, it goes on.
 pub struct Subscription {
     ended: Arc<AtomicBool>,
+    gate: Arc<Gate>,
+    core: CoreId,
+    prune: fn(&mut Local),
 }
 
 impl Subscription {
-    /// Ends it: the closure is not called any more, but for a call that is under way. It is dropped with the next event, or
-    /// with its core.
+    /// Ends it: the closure is not called any more, but for a call that is under way. Its core drops it soon; if the queue
+    /// into that is full, with the next event.
     pub fn end(self) {
         self.ended.store(true, Ordering::Relaxed);
+        // Refused, the next event finds it.
+        let _ = self.gate.submit_always(self.core, call(self.prune));
     }
 
     /// Whether it goes on: its closure has not panicked, and its core is there.

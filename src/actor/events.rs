@@ -5,6 +5,9 @@ use super::refusal::Rejection;
 use crate::base::ids::CoreId;
 use std::fmt;
 
+/// Texts made of users' values are cut off here.
+pub(super) const MAX_TEXT: usize = 256;
+
 /// Whatever may be published: each subscriber, and each core with subscribers, gets a clone of its own.
 ///
 /// Every such type is an event, there is nothing to implement; it is its type by which it finds its subscribers. Give
@@ -37,7 +40,7 @@ pub struct ActorInfo {
 pub struct EntityInfo {
     /// The name of its [`EntityType`](super::entity::EntityType).
     pub entity_type: &'static str,
-    /// The `Debug` rendering of its id.
+    /// The `Debug` rendering of its id, of which no more than 256 bytes.
     pub id: String,
 }
 
@@ -80,6 +83,13 @@ pub struct ActorStopped {
 ///
 /// What an actor's core drops of what was meant for it is only counted and logged if the actor itself listens to dead
 /// letters: it may have been such an event, and events about those could go on for ever.
+///
+/// What was never sent is none: a message that was handed back, one that an ask or an awaited send could not bring on its
+/// way (its caller is told), and what a timer was to send that was cancelled or has ended with its actor or the runtime.
+/// When the runtime has ended, what threads still send is counted
+/// ([`Stats::dead_letters_outside`](crate::Stats::dead_letters_outside)), but nobody listens any more. What a core drops at
+/// its own end comes to threads ([`Handle::events`](super::handle::Handle::events)) and to closures on that core, and no
+/// more to actors and other cores.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct DeadLetter {
@@ -87,9 +97,10 @@ pub struct DeadLetter {
     pub reason: Rejection,
     /// The name of its type.
     pub message: &'static str,
-    /// Whom it was for, where that is known: an actor's address, or an entity's type and id.
+    /// Whom it was for, where that is known: an actor's address, or an entity's type (its number, if no core dropped it)
+    /// and the beginning of its id. It is not known of replies, nor where the id's own code has panicked.
     pub receiver: Option<String>,
-    /// The core that dropped it; `None` if it never reached one.
+    /// The core that dropped it; `None` if it was dropped outside, or in the queue of a core that is gone.
     pub core: Option<CoreId>,
 }
 
@@ -102,11 +113,6 @@ pub struct UnhandledMessage {
     pub actor: ActorInfo,
     /// The name of the message's type.
     pub message: &'static str,
-    /// The beginning of its `Debug` rendering: at most [`MAX_TEXT`](UnhandledMessage::MAX_TEXT) bytes.
+    /// Its `Debug` rendering, of which no more than 256 bytes.
     pub text: String,
-}
-
-impl UnhandledMessage {
-    /// Longer renderings are cut off.
-    pub const MAX_TEXT: usize = 256;
 }

@@ -1,8 +1,9 @@
 //! The runtime as seen from threads outside of its cores.
 
 use super::guard::drop_guarded;
-use super::ingress::{Ingress, JobQueue, Lost, ingress};
+use super::ingress::{Ingress, JobQueue, ingress};
 use super::local::Local;
+use super::lost::Lost;
 use super::mailbox::{Mailbox, Stored};
 use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
@@ -16,7 +17,7 @@ use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -29,13 +30,15 @@ pub(crate) trait CoreWork: Any + Send {
     fn run(self: Box<Self>, local: &mut Local);
     /// It could not be handed over; whoever waits for it is told.
     fn reject(self: Box<Self>, why: Rejection);
-    /// Whether it is a message of which nobody is told when it is refused, and which has to be counted then.
-    fn is_message(&self) -> bool {
-        false
+    /// Whom it is for and the name of its type, if it is a message, which is a dead letter when it is refused.
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        None
     }
-    /// The core that took it has stopped: like `reject`, and a message becomes a counted dead letter.
+    /// The core that took it has stopped: like `reject`, and a message becomes a dead letter of that core.
     fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let _ = local;
+        if let Some((receiver, message)) = self.dead_letter() {
+            local.note_dead_letter(receiver, why, message);
+        }
         self.reject(why);
     }
 }
@@ -75,14 +78,8 @@ impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
         drop_guarded(to);
     }
 
-    fn is_message(&self) -> bool {
-        true
-    }
-
-    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let Tell { to, message } = *self;
-        local.dead_letter_to(to.receiver(), why, Envelope::Plain, message);
-        drop_guarded(to);
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        Some((self.to.receiver(), type_name::<D::Msg>()))
     }
 }
 
@@ -103,14 +100,8 @@ impl<R: Message> CoreWork for Reply<R> {
         discard_message(why, Envelope::Plain, reply);
     }
 
-    fn is_message(&self) -> bool {
-        true
-    }
-
-    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let Reply { to, reply } = *self;
-        drop(to);
-        local.dead_letter(why, Envelope::Plain, reply);
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        Some((Receiver::Unknown, type_name::<R>()))
     }
 }
 
@@ -153,7 +144,7 @@ pub(crate) struct Gate {
     next: AtomicUsize,
     closed: AtomicBool,
     refused: AtomicU64,
-    lost: Arc<Lost>,
+    lost: Lost,
     topics: Arc<Topics>,
     ask_timeout: Duration,
     clock: OutsideClock,
@@ -169,23 +160,25 @@ impl Gate {
         clock: OutsideClock,
     ) -> (Arc<Gate>, Vec<JobQueue>) {
         let topics = Arc::new(Topics::new(doorbells.len()));
-        let lost = Arc::new(Lost::default());
-        let (entries, queues) = doorbells
-            .into_iter()
-            .map(|doorbell| ingress(doorbell, depth, lost.clone()))
-            .unzip();
-        let gate = Gate {
-            entries,
-            data_cores,
-            next: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
-            lost,
-            topics,
-            ask_timeout,
-            clock,
-        };
-        (Arc::new(gate), queues)
+        let mut queues = Vec::new();
+        let gate = Arc::new_cyclic(|gate| {
+            let ways = doorbells.into_iter();
+            let ways = ways.map(|doorbell| ingress(doorbell, depth, gate.clone()));
+            let entries;
+            (entries, queues) = ways.unzip();
+            Gate {
+                entries,
+                data_cores,
+                next: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                refused: AtomicU64::new(0),
+                lost: Lost::default(),
+                topics,
+                ask_timeout,
+                clock,
+            }
+        });
+        (gate, queues)
     }
 
     /// From now on nothing is let in.
@@ -198,7 +191,7 @@ impl Gate {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Messages of which nobody was told that they could not get in, by reason.
+    /// Messages that got into no core, by reason.
     pub(crate) fn lost(&self) -> &Lost {
         &self.lost
     }
@@ -218,6 +211,18 @@ impl Gate {
             return Err((Rejection::NoSuchActor, job));
         };
         entry.submit(job, self.why_gone())
+    }
+
+    /// Gives a core an event for its subscribers, unless half of the queue into it is taken: the rest is for what is wanted
+    /// of it. Returns whether it has got in.
+    pub(super) fn submit_event(&self, core: CoreId, job: CoreJob) -> bool {
+        let entry = self.entries.get(core.index());
+        entry.is_some_and(Ingress::is_half_free) && self.submit(core, job).is_ok()
+    }
+
+    /// How many cores run actors.
+    pub(super) fn data_cores(&self) -> usize {
+        self.data_cores
     }
 
     /// Gives a core what is owed to it, however full its queue is and even while the gate is closed.
@@ -322,8 +327,7 @@ impl Handle {
     pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
         if let Err((why, tell)) = self.submit_tell(to, message) {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
-            self.dead_letter::<D::Msg>(tell.to.receiver(), why);
-            tell.reject(why);
+            self.gate.lose(tell, why);
         }
     }
 
@@ -402,8 +406,7 @@ impl Handle {
     pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
         let reply = Reply { to, reply };
         if let Err((why, reply)) = self.gate.submit_owed(reply.to.core(), Box::new(reply)) {
-            self.dead_letter::<R>(Receiver::Unknown, why);
-            reply.reject(why);
+            self.gate.lose(reply, why);
         }
     }
 

@@ -4,6 +4,7 @@ use super::delivery::refuse;
 use super::entity_id::EntityId;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
+use super::lost::on_the_way_of;
 use super::mutant::Mutant;
 use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
@@ -23,7 +24,7 @@ impl Local {
         sender: Sender,
     ) -> Result<(), Refused<M>> {
         let limit = self.limits.held_messages;
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         let Some(region) = self.region_mut::<I, M>(number) else {
             unreachable!("the caller found the region")
         };
@@ -78,7 +79,7 @@ pub(super) fn release_held<I: EntityId, M: Message>(
             );
             if let Err(refused) = sent {
                 let receiver = Receiver::Entity(EntityTypeId(number), &id);
-                local.dead_letter_to(receiver, refused.why, envelope, refused.message);
+                local.dead_letter(receiver, refused.why, envelope, refused.message);
             }
         }
     }) {
@@ -98,7 +99,7 @@ pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u1
         let envelope = Extra::envelope(&extra);
         let refused = refuse(why, message, extra);
         let receiver = Receiver::Entity(EntityTypeId(number), &id);
-        local.dead_letter_to(receiver, why, envelope, refused.message);
+        local.dead_letter(receiver, why, envelope, refused.message);
         drop_guarded(id);
     }
 }

@@ -11,12 +11,12 @@
 //! most so many open asks; an address whose ask has ended by its deadline lay in a bounded queue before, or with a user,
 //! and leaves that place as it comes here.
 
-use super::handle::CoreJob;
+use super::handle::{CoreJob, Gate};
 use super::refusal::Rejection;
 use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Weak};
 
 /// The way into one core.
 pub(crate) struct Ingress {
@@ -41,36 +41,22 @@ pub(crate) struct JobQueue {
 struct Ways {
     jobs: Receiver<CoreJob>,
     owed: Receiver<CoreJob>,
-    lost: Arc<Lost>,
-}
-
-/// Messages from threads outside that got into no core, by reason: dead letters for which no core can count.
-#[derive(Default)]
-pub(crate) struct Lost([AtomicU64; Rejection::ALL.len()]);
-
-impl Lost {
-    pub(crate) fn count(&self, why: Rejection) {
-        self.0[why as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many for each reason, in the order of [`Rejection::ALL`].
-    pub(crate) fn by_reason(&self) -> [u64; Rejection::ALL.len()] {
-        std::array::from_fn(|why| self.0[why].load(Ordering::Relaxed))
-    }
+    /// Sees to what is refused.
+    gate: Weak<Gate>,
 }
 
 /// The way into a core with this bell, for at most `depth` jobs at once.
 pub(crate) fn ingress(
     doorbell: Arc<Doorbell>,
     depth: usize,
-    lost: Arc<Lost>,
+    gate: Weak<Gate>,
 ) -> (Ingress, JobQueue) {
     let (jobs, jobs_out) = bounded(depth);
     let (owed, owed_out) = unbounded();
     let ways = Ways {
         jobs: jobs_out,
         owed: owed_out,
-        lost,
+        gate,
     };
     let (gone, stop) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
     let queue = JobQueue {
@@ -96,6 +82,12 @@ impl Ingress {
     /// The job, if the queue is full or the core is gone.
     pub(crate) fn submit(&self, job: CoreJob, gone: Rejection) -> Result<(), (Rejection, CoreJob)> {
         self.put(&self.jobs, job, gone)
+    }
+
+    /// Whether half of the queue is free.
+    pub(crate) fn is_half_free(&self) -> bool {
+        let capacity = self.jobs.capacity().unwrap_or(usize::MAX);
+        self.jobs.len() < capacity.div_ceil(2)
     }
 
     /// Gives the core what is owed to it: a job that uses up a reply address of this core.
@@ -182,10 +174,10 @@ impl Ways {
     #[cold]
     fn refuse_all(&self, why: Rejection) {
         for job in self.owed.try_iter().chain(self.jobs.try_iter()) {
-            if job.is_message() {
-                self.lost.count(why);
+            match self.gate.upgrade() {
+                Some(gate) => gate.lose(job, why),
+                None => job.reject(why),
             }
-            job.reject(why);
         }
     }
 }
@@ -213,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_left_and_what_comes_is_refused() {
-        let (ingress, queue) = ingress(Arc::default(), 2, Arc::default());
+        let (ingress, queue) = ingress(Arc::default(), 2, Weak::new());
         let (completer, told) = pending(None);
         let submit = |job| {
             ingress
@@ -236,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_owed_gets_in_where_jobs_do_not() {
-        let (ingress, queue) = ingress(Arc::default(), 1, Arc::default());
+        let (ingress, queue) = ingress(Arc::default(), 1, Weak::new());
         let job = || Box::new(Tells(pending(None).0));
         let why = |refused: Result<(), (Rejection, CoreJob)>| refused.map_err(|(why, _)| why);
         let gone = Rejection::CoreDied;
@@ -258,7 +250,7 @@ mod tests {
     #[test]
     fn nothing_is_left_lying() {
         for round in 0..500 {
-            let (ingress, queue) = ingress(Arc::default(), 1_000, Arc::default());
+            let (ingress, queue) = ingress(Arc::default(), 1_000, Weak::new());
             let end = thread::spawn(move || drop(queue));
             let mut accepted = Vec::new();
             loop {

@@ -21,6 +21,7 @@ mod held;
 pub mod ingress;
 mod items;
 pub mod local;
+mod lost;
 pub mod mailbox;
 pub mod model;
 pub mod mutant;

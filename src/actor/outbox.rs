@@ -4,6 +4,7 @@
 //! A full lane leaves it here, in order, and once as much waits here as may, further sends are refused at the call.
 
 use super::batch::Batch;
+use super::control::Control;
 use super::local::Local;
 use super::reference::CellRef;
 use super::refusal::Rejection;
@@ -133,7 +134,12 @@ impl Local {
     fn take_back(&mut self, to: CoreId) {
         let why = self.why_gone();
         while let Some(mut batch) = self.port.take_back(to) {
-            batch.reject(self, why);
+            batch.reject(self, to, why);
+        }
+        while let Some(message) = self.port.take_back_control(to) {
+            if let Control::Cargo(cargo) = message {
+                cargo.reject(self, why);
+            }
         }
     }
 
@@ -204,7 +210,7 @@ impl Local {
             target.has_left(batch.len(), &stops);
         }
         let why = self.why_gone();
-        batch.reject(self, why);
+        batch.reject(self, to, why);
     }
 
     /// Makes dead letters of the requests that wait for others; for the end. Replies and failed asks stay, for those who
@@ -219,7 +225,7 @@ impl Local {
             target.messages = 0;
             target.stops.clear();
             for mut batch in std::mem::take(&mut target.requests) {
-                batch.reject(self, why);
+                batch.reject(self, to, why);
             }
         }
     }
@@ -234,7 +240,7 @@ impl Local {
                 self.take_open(to, open);
             }
             for mut batch in std::mem::take(&mut self.outbox[index].replies) {
-                batch.reject(self, why);
+                batch.reject(self, to, why);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::cell::EntityPlace;
 use super::ending::StopCause;
 use super::events::{
-    ActorInfo, ActorStarted, ActorStopped, DeadLetter, EntityInfo, UnhandledMessage,
+    ActorInfo, ActorStarted, ActorStopped, DeadLetter, EntityInfo, MAX_TEXT, UnhandledMessage,
 };
 use super::guard::shown;
 use super::local::Local;
@@ -68,7 +68,7 @@ impl Local {
         }
         let entity = EntityInfo {
             entity_type: self.region_states[usize::from(region)].name,
-            id: shown(format_args!("{id:?}")),
+            id: beginning_of(&id),
         };
         let actor = ActorInfo {
             entity: Some(entity),
@@ -97,12 +97,10 @@ impl Local {
         // One that listens to these may have got such an event, and would answer each with the next.
         if self.events.unhandled.is_wanted() && !self.events.has::<UnhandledMessage>(at) {
             let actor = self.actor_info(at, place);
-            let mut text = shown(format_args!("{message:?}"));
-            text.truncate(text.floor_char_boundary(UnhandledMessage::MAX_TEXT));
             self.publish_wanted(UnhandledMessage {
                 actor,
                 message: name,
-                text,
+                text: beginning_of(message),
             });
         }
     }
@@ -115,20 +113,16 @@ impl Local {
         reason: Rejection,
         message: &'static str,
     ) {
-        let receiver = match receiver {
-            Receiver::Actor(home, core, at)
-                if (home, core) == (self.home, self.core) && self.events.mourns(at) =>
-            {
-                return;
-            }
-            Receiver::Actor(home, core, at) => Some(address(home, core, at)),
-            Receiver::Entity(EntityTypeId(region), id) => {
-                let name = self.region_states.get(usize::from(region));
-                let name = name.map_or("an unknown entity type", |state| state.name);
-                Some(shown(format_args!("{name}/{id:?}")))
-            }
-            Receiver::Unknown => None,
-        };
+        if let Receiver::Actor(home, core, at) = receiver
+            && (home, core) == (self.home, self.core)
+            && self.events.mourns(at)
+        {
+            return;
+        }
+        let receiver = shown_receiver(receiver, |EntityTypeId(region)| {
+            let state = self.region_states.get(usize::from(region));
+            state.map_or("an unknown entity type", |state| state.name)
+        });
         let core = Some(self.core);
         self.publish_wanted(DeadLetter {
             reason,
@@ -145,7 +139,7 @@ impl Local {
             let region = usize::from(place.region);
             EntityInfo {
                 entity_type: self.region_states[region].name,
-                id: self.regions[region].describe(place, at.slot()),
+                id: cut_off(self.regions[region].describe(place, at.slot())),
             }
         });
         ActorInfo {
@@ -158,6 +152,30 @@ impl Local {
 }
 
 /// How the address of an actor is shown.
-pub(super) fn address(home: Home, core: CoreId, at: CellRef) -> String {
+fn address(home: Home, core: CoreId, at: CellRef) -> String {
     format!("{:?}", ActorRef::<()>::new(home, core, at))
+}
+
+/// How events show whom a message was for, if that is known.
+pub(super) fn shown_receiver<N: fmt::Display>(
+    receiver: Receiver<'_>,
+    name: impl FnOnce(EntityTypeId) -> N,
+) -> Option<String> {
+    match receiver {
+        Receiver::Actor(home, core, at) => Some(address(home, core, at)),
+        Receiver::Entity(number, id) => Some(format!("{}/{}", name(number), beginning_of(&id))),
+        Receiver::Unknown => None,
+    }
+}
+
+/// The beginning of a user's value as a text.
+fn beginning_of(value: &dyn fmt::Debug) -> String {
+    cut_off(shown(format_args!("{value:?}")))
+}
+
+/// An event that waits somewhere takes little room.
+fn cut_off(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text.shrink_to_fit();
+    text
 }

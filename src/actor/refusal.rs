@@ -36,7 +36,7 @@ pub enum Rejection {
     /// The receiver stopped before the message had its turn.
     #[error("the receiver stopped before the message had its turn")]
     Stopped,
-    /// The entity could not be started: its factory failed.
+    /// The entity could not be found or started: its factory panicked, or code of its id (`Hash`, `Eq`, `Clone`).
     #[error("the entity could not be started")]
     StartFailed,
     /// The shard is moving, and the room for messages that wait for it is used up.

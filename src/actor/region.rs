@@ -9,6 +9,7 @@ use super::entity::Host;
 use super::entity_id::EntityId;
 use super::guard::{drop_guarded, guarded, shown};
 use super::local::{Extra, Local, Room, TimerEvent};
+use super::lost::on_the_way_of;
 use super::mailbox::Mailbox;
 use super::outbox::OpenBatch;
 use super::recency::Recency;
@@ -289,7 +290,8 @@ impl Local {
         if region.runtime != self.runtime {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         }
-        let shard = shard_of(I::stable_hash(key), region.num_shards);
+        let hash = on_the_way_of::<M, _>(|| I::stable_hash(key));
+        let shard = shard_of(hash, region.num_shards);
         self.route_to_entity::<I, M>(region.id.0, shard, key, message, extra, Sender::Call)
     }
 
@@ -301,14 +303,15 @@ impl Local {
         message: M,
     ) {
         let sent = guarded(|| {
-            let shard = shard_of(I::stable_hash(key), region.num_shards);
+            let hash = on_the_way_of::<M, _>(|| I::stable_hash(key));
+            let shard = shard_of(hash, region.num_shards);
             self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted)
         });
         match sent {
             Ok(Ok(())) => {}
             Ok(Err(refused)) => {
                 let receiver = Receiver::Entity(region.id, &key);
-                self.dead_letter_to(receiver, refused.why, Envelope::Plain, refused.message);
+                self.dead_letter(receiver, refused.why, Envelope::Plain, refused.message);
             }
             Err(panic) => self.region_fault(region.id.0, &panic),
         }
@@ -384,7 +387,7 @@ impl Local {
         };
         if let Err(refused) = stored {
             let receiver = Receiver::Entity(EntityTypeId(number), &id);
-            self.dead_letter_to(receiver, refused.why, envelope, refused.message);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -401,10 +404,11 @@ impl Local {
         let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         };
-        let hash = region.table_hash(key);
-        let slot = region.shards[shard.index()]
-            .find(hash, |entry| entry.id.is(key))
-            .map(|entry| entry.slot);
+        let (hash, slot) = on_the_way_of::<M, _>(|| {
+            let hash = region.table_hash(key);
+            let found = region.shards[shard.index()].find(hash, |entry| entry.id.is(key));
+            (hash, found.map(|entry| entry.slot))
+        });
         let started = match slot {
             Some(slot) => self.cells.tenant(slot),
             None if room == Room::Bounded && !self.has_room() => {
@@ -433,7 +437,7 @@ impl Local {
             shard: shard.0,
             table_hash,
         };
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         match region.host.start(&id, place) {
             Ok(body) => self
                 .place_entity::<I, M>(place, id, body)
@@ -449,7 +453,8 @@ impl Local {
     }
 
     /// Counts and logs that code of an entity type's ids panicked; what it was called for is gone, and nothing else. Asks
-    /// that were dropped on the way out are noted as failed, and end with whatever is going on.
+    /// that were dropped on the way out are noted as failed, and end with whatever is going on; so are messages, which
+    /// are dead letters then.
     #[cold]
     pub(super) fn region_fault(&mut self, number: u16, panic: &str) {
         let region = &self.region_states[usize::from(number)];
@@ -514,7 +519,7 @@ impl Local {
             return Err(refuse(Rejection::OutboxFull, message, extra));
         }
         // The user's code, so before anything changes.
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         target.messages += 1;
         let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
             unreachable!("the caller found the region")

@@ -176,11 +176,7 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             shard,
         } = self.shipment.id.shard;
         for passenger in self.passengers {
-            // A panic of its id takes this entity down; the others arrive.
-            let installed = guarded(|| local.install_entity(number, shard, passenger));
-            if let Err(panic) = installed {
-                local.region_fault(number, &panic);
-            }
+            local.install_entity(number, shard, passenger);
         }
     }
 
@@ -200,7 +196,7 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             for (mail, envelope) in mailbox {
                 if let Mail::User(message) = mail {
                     let receiver = Receiver::Entity(entity_type, &id);
-                    local.dead_letter_to(receiver, why, envelope, message);
+                    local.dead_letter(receiver, why, envelope, message);
                 }
             }
             drop_guarded(id);
@@ -218,13 +214,18 @@ impl Local {
         let Passenger {
             id,
             state,
+            subscriptions,
             mailbox,
             timers,
-            subscriptions,
         } = passenger;
         let started = match state {
             Packed::Nothing => None,
-            state => self.unpack_entity::<I, M>(number, shard, id.clone(), state),
+            // A panic of its id takes this life down.
+            state => guarded(|| self.unpack_entity::<I, M>(number, shard, id.clone(), state))
+                .unwrap_or_else(|panic| {
+                    self.region_fault(number, &panic);
+                    None
+                }),
         };
         match started {
             // They were let in when they were started, so no limit refuses them here.
@@ -245,14 +246,14 @@ impl Local {
             let extra = Extra::of(envelope);
             let stored = match (mail, started) {
                 (Mail::User(message), Some(at)) => self.store(at, message, extra, Room::Reserved),
-                (Mail::User(message), None) => self.store_for_entity::<I, M>(
-                    number,
-                    shard,
-                    id.as_key(),
-                    message,
-                    extra,
-                    Room::Reserved,
-                ),
+                (Mail::User(message), None) => guarded(|| {
+                    let (to, room) = (id.as_key(), Room::Reserved);
+                    self.store_for_entity::<I, M>(number, shard, to, message, extra, room)
+                })
+                .unwrap_or_else(|panic| {
+                    self.region_fault(number, &panic);
+                    Ok(())
+                }),
                 (Mail::Stop, Some(at)) => {
                     self.stop_in_order::<M>(at);
                     Ok(())
@@ -262,9 +263,10 @@ impl Local {
             };
             if let Err(refused) = stored {
                 let receiver = Receiver::Entity(EntityTypeId(number), &id);
-                self.dead_letter_to(receiver, refused.why, envelope, refused.message);
+                self.dead_letter(receiver, refused.why, envelope, refused.message);
             }
         }
+        drop_guarded(id);
     }
 
     fn unpack_entity<I: EntityId, M: Message>(

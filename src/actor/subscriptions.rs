@@ -11,6 +11,7 @@ use super::local::Local;
 use super::model::Fault;
 use super::outbox::OpenBatch;
 use super::reference::CellRef;
+use super::refusal::Rejection;
 use super::topics::{Topic, Topics, copy_of};
 use super::typed::{AsAny, TypedBox};
 use crate::base::ids::CoreId;
@@ -276,18 +277,19 @@ impl Local {
         had_one
     }
 
-    /// Takes all subscriptions of an actor out: it ends, or it leaves the core.
+    /// Ends all subscriptions of an actor.
     #[inline(always)]
-    pub(crate) fn take_subscriptions(&mut self, at: CellRef) -> Vec<Box<dyn Leaving>> {
-        if self.events.by_actor.is_empty() {
-            return Vec::new();
+    pub(crate) fn end_subscriptions(&mut self, at: CellRef) {
+        // Every actor that ends comes here, and mostly none has any.
+        if !self.events.by_actor.is_empty() {
+            drop_all_guarded(self.take_subscriptions(at));
         }
-        self.take_subscriptions_of(at)
     }
 
+    /// Takes all subscriptions of an actor out: it ends, or it leaves the core.
     #[cold]
     #[inline(never)]
-    fn take_subscriptions_of(&mut self, at: CellRef) -> Vec<Box<dyn Leaving>> {
+    pub(crate) fn take_subscriptions(&mut self, at: CellRef) -> Vec<Box<dyn Leaving>> {
         let events = &mut self.events;
         if events.has::<DeadLetter>(at) {
             events.last_mourner = Some(at);
@@ -319,17 +321,17 @@ impl Local {
         Ok(())
     }
 
+    /// Drops the closures whose subscriptions to a type have ended.
+    pub(super) fn prune_listeners<E: Event>(&mut self) {
+        let number = self.events.number::<E>();
+        self.events.count -= self.events.tables[usize::from(number)].prune();
+    }
+
     /// Whether there is room for one more subscription; if not, those go that have ended without it having been noticed.
     fn has_room_for_subscription(&mut self) -> bool {
         if self.events.count >= MAX_SUBSCRIPTIONS {
             let tables = self.events.tables.iter_mut();
             self.events.count -= tables.map(|table| table.prune()).sum::<usize>();
-            let actors: Vec<_> = self.events.by_actor.keys().copied().collect();
-            for at in actors {
-                if self.cells.get(at).is_none() {
-                    drop_all_guarded(self.take_subscriptions(at));
-                }
-            }
         }
         self.events.count < MAX_SUBSCRIPTIONS
     }
@@ -390,12 +392,7 @@ impl Local {
             // Nobody can subscribe meanwhile: what runs here of the users' cannot reach the core.
             let mut actors = std::mem::take(&mut table.actors);
             let mut listeners = std::mem::take(&mut table.listeners);
-            let mut gone = Vec::new();
             for (at, subscriber) in &mut actors {
-                if self.cells.get(*at).is_none() {
-                    gone.push(*at);
-                    continue;
-                }
                 let copy = self.has_room_for_event(*at).then(|| copy_of(&event));
                 match copy.flatten() {
                     Some(copy) => subscriber.receive(self, *at, copy),
@@ -411,10 +408,6 @@ impl Local {
             table.listeners = listeners;
             table.tell_others();
             drop_all_guarded(ended);
-            // Subscribed in their last hooks.
-            for at in gone {
-                drop_all_guarded(self.take_subscriptions(at));
-            }
         }
         drop_guarded(event);
     }
@@ -479,6 +472,8 @@ impl Batch for EventBatch {
     }
 
     fn deliver(&mut self, local: &mut Local, _from: CoreId) {
+        // Closures take their time from the turn, as handlers of what arrives do.
+        local.arrivals = local.arrivals.saturating_sub(self.items.len() as u64);
         for event in self.items.drain(..) {
             event.deliver(local);
         }
@@ -489,7 +484,7 @@ impl Batch for EventBatch {
     }
 
     /// An event that is dropped is counted, and no dead letter.
-    fn reject(&mut self, local: &mut Local, _why: super::refusal::Rejection) {
+    fn reject(&mut self, local: &mut Local, _to: CoreId, _why: Rejection) {
         local.counters.events_dropped += self.items.len() as u64;
         drop_all_guarded(self.items.drain(..));
     }

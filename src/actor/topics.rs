@@ -6,7 +6,7 @@
 //! Threads outside of the cores listen at outlets, which lie here too: whoever publishes puts the event in.
 
 use super::events::Event;
-use super::guard::{drop_all_guarded, drop_guarded, guarded};
+use super::guard::{drop_guarded, guarded};
 use crossbeam_channel::{Sender, TrySendError};
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -87,8 +87,9 @@ pub(crate) struct Topic<E> {
     outlets: RwLock<Outlets<E>>,
 }
 
+/// Whoever publishes takes the list along, so that no code of an event runs under the lock.
 struct Outlets<E> {
-    open: Vec<Outlet<E>>,
+    open: Arc<[Outlet<E>]>,
     closed: bool,
 }
 
@@ -98,13 +99,22 @@ struct Outlet<E> {
     dropped: Arc<AtomicU64>,
 }
 
+impl<E> Clone for Outlet<E> {
+    fn clone(&self) -> Self {
+        Outlet {
+            events: self.events.clone(),
+            dropped: self.dropped.clone(),
+        }
+    }
+}
+
 impl<E: Event> Topic<E> {
     fn new(cores: usize, closed: bool) -> Topic<E> {
         Topic {
             wanted: AtomicUsize::new(0),
             cores: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             outlets: RwLock::new(Outlets {
-                open: Vec::new(),
+                open: Arc::new([]),
                 closed,
             }),
         }
@@ -118,14 +128,15 @@ impl<E: Event> Topic<E> {
 
     /// Says whether a core is interested; only that core does.
     pub(crate) fn set_core(&self, core: usize, interested: bool) {
-        match (
-            self.cores[core].swap(interested, Ordering::Relaxed),
-            interested,
-        ) {
-            (false, true) => self.wanted.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.wanted.fetch_sub(1, Ordering::Relaxed),
-            _ => return,
-        };
+        if self.is_wanted_on(core) == interested {
+            return;
+        }
+        self.cores[core].store(interested, Ordering::Relaxed);
+        if interested {
+            self.wanted.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.wanted.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn is_wanted_on(&self, core: usize) -> bool {
@@ -143,7 +154,8 @@ impl<E: Event> Topic<E> {
             return false;
         }
         if !outlets.closed {
-            outlets.open.push(Outlet { events, dropped });
+            let one_more = Outlet { events, dropped };
+            outlets.open = outlets.open.iter().cloned().chain([one_more]).collect();
             self.wanted.fetch_add(1, Ordering::Relaxed);
         }
         true
@@ -152,19 +164,19 @@ impl<E: Event> Topic<E> {
     /// Closes the outlet that counts there what it drops.
     pub(crate) fn close_outlet(&self, dropped: &Arc<AtomicU64>) {
         let mut outlets = write(&self.outlets);
-        let open = outlets.open.len();
-        outlets
-            .open
-            .retain(|outlet| !Arc::ptr_eq(&outlet.dropped, dropped));
-        self.wanted
-            .fetch_sub(open - outlets.open.len(), Ordering::Relaxed);
+        let others = outlets.open.iter();
+        let others = others.filter(|outlet| !Arc::ptr_eq(&outlet.dropped, dropped));
+        let others: Arc<[_]> = others.cloned().collect();
+        let closed = outlets.open.len() - others.len();
+        outlets.open = others;
+        self.wanted.fetch_sub(closed, Ordering::Relaxed);
     }
 
     /// Puts an event into every outlet. Returns for how many there was no room.
     pub(crate) fn put_out(&self, event: &E) -> u64 {
-        let outlets = read(&self.outlets);
+        let open = read(&self.outlets).open.clone();
         let mut dropped = 0;
-        for outlet in &outlets.open {
+        for outlet in &*open {
             let Some(copy) = copy_of(event) else {
                 dropped += 1;
                 continue;
@@ -176,6 +188,8 @@ impl<E: Event> Topic<E> {
                 drop_guarded(copy);
             }
         }
+        // Whoever listened may have gone meanwhile.
+        drop_guarded(open);
         dropped
     }
 }
@@ -185,10 +199,10 @@ impl<E: Event> AnyTopic for Topic<E> {
         let open = {
             let mut outlets = write(&self.outlets);
             outlets.closed = true;
-            std::mem::take(&mut outlets.open)
+            std::mem::replace(&mut outlets.open, Arc::new([]))
         };
         self.wanted.fetch_sub(open.len(), Ordering::Relaxed);
-        drop_all_guarded(open);
+        drop_guarded(open);
     }
 }
 

@@ -71,11 +71,15 @@ fn every_dead_letter_is_published_with_its_reason() {
         let bad = builder.entities(EntityType::send("bad", |_: &u64| -> Ear {
             panic!("on purpose")
         }));
+        let moving =
+            builder.entities(EntityType::send("moving", |_: &u64| Ear::default()).num_shards(1));
         let bounds = Bounds {
             queued_messages: 200,
             outbox_messages: 64,
             lane_batches: 1,
             ingress_jobs: 300,
+            held_messages: 2,
+            timers: 1,
             ..Bounds::default()
         };
         let mut sim = builder.cores(2).bounds(bounds).start();
@@ -98,13 +102,23 @@ fn every_dead_letter_is_published_with_its_reason() {
             assert_eq!(letter.core, Some(CoreId(0)));
         }
         let strange = Simulation::builder(1).start().spawn(CoreId(0), || Laggard);
-        let reply = sim.ask(strange.unwrap(), Late);
+        let strange = strange.unwrap();
+        let reply = sim.ask(strange, Late);
         assert_eq!(reply, Err(Rejection::OldIncarnation.into()));
         assert_eq!(
             letters.find(Rejection::OldIncarnation),
             None,
             "the asker was told"
         );
+        let stranger = Simulation::builder(2)
+            .start()
+            .spawn(CoreId(0), Ear::default);
+        let stranger = stranger.unwrap();
+        handle.tell(stranger, Msg::Idle);
+        settle(&mut sim);
+        let letter = letters.find(Rejection::OldIncarnation).unwrap();
+        assert_eq!(letter.receiver, Some(format!("{stranger:?}")));
+        assert_eq!(letter.message, std::any::type_name::<Msg>());
 
         // A full mailbox, and one that lets the oldest go.
         for policy in [Policy::DropNew, Policy::DropOldest] {
@@ -135,6 +149,31 @@ fn every_dead_letter_is_published_with_its_reason() {
         settle(&mut sim);
         let late = letters.find(Rejection::LateReply).unwrap();
         assert_eq!(late.message, "u64");
+
+        // To a shard that moves, where more waits already than may.
+        let shard = moving.shard_of(&7);
+        sim.tell(moving.entity(&7), Msg::Nap(Duration::from_millis(20)));
+        assert!(sim.run_until_idle());
+        let target = CoreId(1 - sim.owner_of(shard).unwrap().0);
+        let moved = sim.start_move(shard, target);
+        sim.run_for(Duration::from_millis(5));
+        for _ in 0..5 {
+            handle.tell(moving.entity(&7), Msg::Heard(Heard::Tick(0, 0)));
+        }
+        settle(&mut sim);
+        assert_eq!(sim.run_until(moved).unwrap(), Ok(()));
+        let refused = letters.find(Rejection::Moving).unwrap();
+        assert_eq!(refused.receiver, Some("moving/7".to_owned()));
+
+        // Timers for which there is no room.
+        let late = Duration::from_secs(1_000);
+        for name in 0..10 {
+            drop(handle.schedule(name, late, gone, Msg::Idle));
+        }
+        settle(&mut sim);
+        let refused = letters.find(Rejection::TooManyTimers).unwrap();
+        assert_eq!(refused.receiver, Some(format!("{gone:?}")));
+        assert_eq!(refused.message, std::any::type_name::<Msg>());
 
         // The core's budget, the outbox towards it, and the queue into it.
         let (napping, _) = ear_with(&mut sim, 0, Mailbox::unbounded());
@@ -188,6 +227,39 @@ fn every_dead_letter_is_published_with_its_reason() {
                 .any(|letter| letter.reason == *why)
         }));
         assert_eq!(letters.0.recv(), None, "the end");
+        sim
+    });
+}
+
+/// A thread that floods one core does not fill the queues of the others with the news of it.
+#[test]
+fn dead_letters_from_outside_leave_room_in_the_queues() {
+    check_seeds(10, |builder| {
+        let bounds = Bounds {
+            ingress_jobs: 10,
+            ..Bounds::default()
+        };
+        let mut sim = builder.cores(2).bounds(bounds).start();
+        let (listener, log) = ear(&mut sim, 1, "d");
+        let flooded = sim.handle().through(CoreId(0)).unwrap();
+        let other = sim.handle().through(CoreId(1)).unwrap();
+        for _ in 0..110 {
+            flooded.tell(listener, Msg::Heard(Heard::Tick(0, 0)));
+        }
+        for _ in 0..5 {
+            assert!(
+                other
+                    .try_tell(listener, Msg::Heard(Heard::Tick(1, 1)))
+                    .is_ok()
+            );
+        }
+        settle(&mut sim);
+        let log = log.lock().unwrap();
+        let letters = log.iter().filter(|heard| matches!(heard, Heard::Letter(_)));
+        let stats = sim.stats();
+        assert_eq!(letters.count() as u64 + stats.events_dropped_outside, 100);
+        assert_eq!(stats.dead_letters_outside, [(Rejection::IngressFull, 100)]);
+        drop(log);
         sim
     });
 }
