@@ -296,8 +296,8 @@ impl Local {
     }
 
     /// Ends the asks whose reply addresses have been dropped on this thread, and makes dead letters of the messages that
-    /// panics of their receivers' ids have taken down. `failed` says that the last handler failed,
-    /// or its actor, and with it what they dropped.
+    /// panics of their receivers' ids have taken down. `failed` says that the last handler failed, or its actor, and with
+    /// it what they dropped.
     #[cold]
     pub(crate) fn settle_orphans(&mut self, failed: bool) {
         // Ending an ask may drop further addresses.

@@ -9,10 +9,11 @@ use super::cell::Cell;
 use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
 use super::mailbox::{Mail, MailPool, Policy, Queue, Stored, Waiting};
 use super::outbox::OpenBatch;
-use super::reference::{ActorRef, CellRef, Receiver};
+use super::reference::{ActorRef, CellRef, Destination, Receiver};
 use super::refusal::{Refused, Rejection};
 use super::reply::{Envelope, discard, discard_message};
 use super::trace::{TraceEvent, digest};
+use crate::base::ids::CoreId;
 use crate::wire::message::Message;
 
 /// A mailbox in which something waits.
@@ -75,10 +76,37 @@ impl Local {
 
     /// Sends, and makes a refused message a dead letter.
     #[inline(always)]
-    pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
-        if let Err(refused) = to.deliver(self, message, None) {
-            self.dead_letter(to.receiver(), refused.why, Envelope::Plain, refused.message);
+    pub(crate) fn tell<D: Destination>(&mut self, to: D, message: D::Msg) {
+        to.tell(self, message);
+    }
+
+    /// Sends to an actor. Of the address no more is kept at hand for the case that the message is refused than where it is
+    /// refused, since every message would pay for it.
+    #[inline(always)]
+    pub(crate) fn tell_actor<M: Message>(&mut self, to: ActorRef<M>, message: M) {
+        if to.home != self.home {
+            return self.dead_letter(
+                to.receiver(),
+                Rejection::OldIncarnation,
+                Envelope::Plain,
+                message,
+            );
         }
+        if to.core == self.core {
+            if let Err(refused) = self.store(to.cell, message, None, Room::Bounded) {
+                self.undelivered(self.core, to.cell, refused);
+            }
+        } else if let Err(refused) = self.post(to, message, None) {
+            self.undelivered(to.core, to.cell, refused);
+        }
+    }
+
+    /// Drops a refused message to an actor of this runtime.
+    #[cold]
+    #[inline(never)]
+    fn undelivered<M: Message>(&mut self, core: CoreId, cell: CellRef, refused: Refused<M>) {
+        let receiver = Receiver::Actor(self.home, core, cell);
+        self.dead_letter(receiver, refused.why, Envelope::Plain, refused.message);
     }
 
     #[inline(always)]

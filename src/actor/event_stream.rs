@@ -195,9 +195,9 @@ impl Handle {
     /// [`Subscription`] is ended. Dropping that does not end it.
     ///
     /// It runs on this handle's core, for what is published there within the publisher's call, so it has to be short; what
-    /// takes longer listens to [`events`](Handle::events) on a thread of its own. If it panics, its subscription ends, which is logged and counted
-    /// ([`CoreStats::subscriber_panics`](crate::CoreStats::subscriber_panics)). What other cores publish while they stop
-    /// does not come here any more.
+    /// takes longer listens to [`events`](Handle::events) on a thread of its own. If it panics, its subscription ends,
+    /// which is logged and counted ([`CoreStats::subscriber_panics`](crate::CoreStats::subscriber_panics)). What other
+    /// cores publish while they stop does not come here any more.
     ///
     /// The errors: the core has as many subscriptions as it may (65,536), or the request did not reach it; nothing has
     /// changed.

@@ -301,6 +301,20 @@ pub trait Destination: Sized {
         message: Self::Msg,
         extra: Option<Extra>,
     ) -> Result<(), Refused<Self::Msg>>;
+
+    /// Sends, and makes a refused message a dead letter.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn tell(&self, local: &mut Local, message: Self::Msg) {
+        if let Err(refused) = self.deliver(local, message, None) {
+            local.dead_letter(
+                self.receiver(),
+                refused.why,
+                Envelope::Plain,
+                refused.message,
+            );
+        }
+    }
 }
 
 impl<M: Message> Destination for ActorRef<M> {
@@ -324,6 +338,11 @@ impl<M: Message> Destination for ActorRef<M> {
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
         local.deliver_to_actor(*self, message, extra)
+    }
+
+    #[inline(always)]
+    fn tell(&self, local: &mut Local, message: M) {
+        local.tell_actor(*self, message);
     }
 }
 
