@@ -71,7 +71,7 @@ impl Local {
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
         self.end_timers(at);
         self.end_subscriptions(at);
-        let stopped = self.is_stopping(at, body.entity(), cause);
+        let stopped = self.is_stopping(at, &*body, cause);
         match body.entity() {
             Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place, stopped),
             place => {

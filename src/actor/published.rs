@@ -1,6 +1,6 @@
 //! What the runtime publishes itself, and builds only while somebody wants it.
 
-use super::cell::EntityPlace;
+use super::cell::{Body, EntityPlace};
 use super::ending::StopCause;
 use super::events::{
     ActorInfo, ActorStarted, ActorStopped, DeadLetter, EntityInfo, MAX_TEXT, UnhandledMessage,
@@ -34,13 +34,13 @@ impl Local {
     pub(crate) fn is_stopping(
         &mut self,
         at: CellRef,
-        place: Option<EntityPlace>,
+        body: &dyn Body,
         cause: StopCause,
     ) -> Option<Box<ActorStopped>> {
         if !self.events.stopped.is_wanted() {
             return None;
         }
-        self.describe_stop(at, place, cause)
+        self.describe_stop(at, body.entity(), cause)
     }
 
     #[cold]
