@@ -246,6 +246,41 @@
 //!
 //! A runtime that was built with `panic = "abort"` could contain nothing, so it refuses to start.
 //!
+//! # Events
+//!
+//! Whatever is `Clone`, `Send` and `'static` can be published ([`Context::publish`], [`Scope::publish`],
+//! [`Handle::publish`]), and comes to all that have subscribed to its type, on every core: to actors as messages of their
+//! own ([`Context::subscribe`]), to closures on a core ([`Handle::subscribe`]), and to threads outside
+//! ([`Handle::events`]). The runtime itself publishes [`ActorStarted`], [`ActorStopped`], [`ActorRestarted`], [`DeadLetter`] and
+//! [`UnhandledMessage`], and makes none of them while nobody has subscribed.
+//!
+//! ```
+//! use corecast::{Actor, Context, DeadLetter, Fault, Next, Rejection, Runtime};
+//!
+//! struct Brief;
+//!
+//! impl Actor for Brief {
+//!     type Msg = &'static str;
+//!     fn receive(&mut self, _: &'static str, _: &mut Context<'_, Self>) -> Result<Next, Fault> { Ok(Next::Stop) }
+//! }
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let letters = handle.events::<DeadLetter>(1_000)?;
+//! let brief = handle.spawn(|| Brief).wait()?;
+//! handle.tell(brief, "the last that it hears");
+//! handle.tell(brief, "too late");
+//! let letter = letters.recv().expect("the runtime goes on");
+//! assert!(matches!(letter.reason, Rejection::Stopped | Rejection::NoSuchActor));
+//! assert_eq!(letter.message, "&str");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A subscriber gets what one publisher publishes in order, each event once at most. One that does not keep up misses
+//! events, which is counted, and holds nobody up. An event that is missed is no dead letter; and what a core drops that
+//! was meant for an actor of its own that listens to dead letters is counted, but not published, so that there are no
+//! dead letters about dead letters.
+//!
 //! # Limits
 //!
 //! Every queue is bounded, and no core waits for a full one.
@@ -265,10 +300,14 @@
 //! | watches of a core's actors | [`Settings::watches`] | [`Rejection::TooManyWatches`]; those that move here with their entities are let in |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
+//! | subscriptions of actors and closures on a core | 65,536 | [`SubscribeError::TooMany`] |
+//! | threads that listen to one type of event | 1,024, each with the room that it asks for, 1,048,576 events at most | [`SubscribeError::TooManyOutside`]; without room the event is missed, and counted |
+//! | events towards one core | half of its outbox, [`Settings::outbox_messages`]; from other threads half of its queue, [`Settings::ingress_jobs`] | the event is missed, and counted |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
 //!
-//! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter;
-//! [`Handle::stats`] counts refusals and dead letters by reason.
+//! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter, and so is a reply
+//! that comes too late, and the message of a timer for which there is no room; [`Handle::stats`] counts refusals and dead
+//! letters by reason, and each dead letter is published as a [`DeadLetter`].
 //!
 //! # Determinism
 //!
@@ -300,6 +339,11 @@ pub use actor::directory::WrongMessageType;
 pub use actor::ending::StopCause;
 pub use actor::entity::{Capture, EntityType};
 pub use actor::entity_id::{EntityId, InlineKey, KeyTooLong};
+pub use actor::event_stream::{Events, SubscribeError, Subscription};
+pub use actor::events::{
+    ActorInfo, ActorRestarted, ActorStarted, ActorStopped, DeadLetter, EntityInfo, Event,
+    UnhandledMessage,
+};
 pub use actor::family::Child;
 pub use actor::handle::Handle;
 pub use actor::mailbox::{Mailbox, Policy};

@@ -1,8 +1,8 @@
 //! The runtime on real cores: starting, sending, asking, stopping.
 
 use corecast::{
-    Actor, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next, Rejection,
-    ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Uncertainty,
+    Actor, ActorStopped, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next,
+    Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Uncertainty,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -502,4 +502,36 @@ fn replies_from_other_threads_enter_a_core_whose_queue_is_full() {
     assert_eq!(outcome(dropped.0), unanswered);
     assert_eq!(outcome(dropped_elsewhere.0), unanswered);
     assert!(runtime.shutdown().drained);
+}
+
+/// What other cores, other threads and the end of the runtime bring to a thread that listens.
+#[test]
+fn a_thread_listens_to_events() {
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let stopped = handle.events::<ActorStopped>(100).unwrap();
+    let numbers = handle.events::<u64>(1_000).unwrap();
+    let few = handle.events::<u64>(1).unwrap();
+    let listener = thread::spawn(move || numbers.collect::<Vec<u64>>());
+    for core in [CoreId(0), CoreId(1)] {
+        let published = handle.run_on(core, move |scope| async move {
+            for n in 0..100 {
+                scope.publish(1_000 * u64::from(core.0) + n);
+            }
+        });
+        assert_eq!(published.wait(), Ok(()));
+        handle.spawn_on(core, Counter::default).wait().unwrap();
+    }
+    handle.publish(7_u64);
+    assert_eq!((few.recv(), few.dropped()), (Some(0), 200));
+    assert!(runtime.shutdown().drained);
+    let mut heard = listener.join().unwrap();
+    heard.sort_unstable();
+    let expected = (0..100).chain([7]).chain(1_000..1_100);
+    let mut expected: Vec<u64> = expected.collect();
+    expected.sort_unstable();
+    assert_eq!(heard, expected);
+    let mut cores: Vec<_> = stopped.map(|stopped| stopped.actor.core.0).collect();
+    cores.sort_unstable();
+    assert_eq!(cores, [0, 1]);
 }

@@ -7,10 +7,10 @@ use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
 use super::mailbox::Stored;
-use super::reference::CellRef;
+use super::reference::{CellRef, Receiver};
 use super::refusal::{AskError, Rejection};
 use super::reply::{Envelope, ReplyTo, discard};
-use crate::base::ids::{CoreId, ShardId};
+use crate::base::ids::{CoreId, EntityTypeId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
 use crate::wire::message::Message;
@@ -40,8 +40,8 @@ pub(crate) trait Batch: Any + Send {
         false
     }
 
-    /// Drops everything in it as dead letters.
-    fn reject(&mut self, local: &mut Local, why: Rejection);
+    /// Drops everything in it, which was for that core, as dead letters.
+    fn reject(&mut self, local: &mut Local, to: CoreId, why: Rejection);
 }
 
 /// The batches of one type: the open one for each core, and empty ones for the next.
@@ -158,10 +158,12 @@ impl<M: Message> Batch for ActorBatch<M> {
         local.class_mut::<M>().outgoing.reuse(self);
     }
 
-    fn reject(&mut self, local: &mut Local, why: Rejection) {
+    fn reject(&mut self, local: &mut Local, to: CoreId, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
         for (address, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
+            let (cell, envelope) = address.off();
+            let receiver = Receiver::Actor(local.home, to, cell);
+            local.dead_letter(receiver, why, envelope, message);
         }
     }
 }
@@ -298,10 +300,11 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
         }
     }
 
-    fn reject(&mut self, local: &mut Local, why: Rejection) {
+    fn reject(&mut self, local: &mut Local, _to: CoreId, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
         for (address, id, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
+            let receiver = Receiver::Entity(EntityTypeId(self.region), &id);
+            local.dead_letter(receiver, why, address.off().1, message);
             drop_guarded(id);
         }
     }
@@ -392,8 +395,9 @@ impl<R: Message> Batch for ReplyBatch<R> {
         local.ask_table_mut::<R>().1.outgoing.reuse(self);
     }
 
-    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+    fn reject(&mut self, local: &mut Local, _to: CoreId, why: Rejection) {
         for (_, reply) in self.items.drain() {
+            local.lose_reply::<R>(why);
             discard(
                 AskError::Unknown(super::refusal::Uncertainty::RuntimeGone),
                 reply,
@@ -428,7 +432,7 @@ impl Batch for FailureBatch {
         local.failures.reuse(self);
     }
 
-    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+    fn reject(&mut self, _local: &mut Local, _to: CoreId, _why: Rejection) {
         self.items.clear();
     }
 }

@@ -57,7 +57,12 @@ impl<M: Message> Recipient<M> {
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
-                    local.dead_letter(refused.why, Envelope::Plain, refused.message);
+                    local.dead_letter(
+                        actor.receiver(),
+                        refused.why,
+                        Envelope::Plain,
+                        refused.message,
+                    );
                 }
             }
             Recipient::Entity(bring) => bring(local, message),

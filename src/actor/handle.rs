@@ -4,21 +4,23 @@ use super::directory::{Directory, WrongMessageType};
 use super::guard::drop_guarded;
 use super::ingress::{Ingress, JobQueue, ingress};
 use super::local::Local;
+use super::lost::Lost;
 use super::mailbox::Stored;
 use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
-use super::reference::{ActorRef, Destination};
+use super::reference::{ActorRef, Destination, Receiver};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
 use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
 use super::scope::Scope;
 use super::spawn::SpawnOptions;
 use super::supervision::Supervision;
 use super::task::{CatchPanic, Detached};
+use super::topics::Topics;
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -31,9 +33,15 @@ pub(crate) trait CoreWork: Any + Send {
     fn run(self: Box<Self>, local: &mut Local);
     /// It could not be handed over; whoever waits for it is told.
     fn reject(self: Box<Self>, why: Rejection);
-    /// The core that took it has stopped: like `reject`, and a message becomes a counted dead letter.
+    /// Whom it is for and the name of its type, if it is a message, which is a dead letter when it is refused.
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        None
+    }
+    /// The core that took it has stopped: like `reject`, and a message becomes a dead letter of that core.
     fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let _ = local;
+        if let Some((receiver, message)) = self.dead_letter() {
+            local.note_dead_letter(receiver, why, message);
+        }
         self.reject(why);
     }
 }
@@ -59,6 +67,9 @@ struct Tell<D: Destination> {
     message: D::Msg,
 }
 
+/// A message that did not get in, with its reason.
+type RefusedTell<D> = (Rejection, Box<Tell<<D as Destination>::Owned>>);
+
 impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
     fn run(self: Box<Self>, local: &mut Local) {
         local.tell(self.to, self.message);
@@ -70,10 +81,30 @@ impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
         drop_guarded(to);
     }
 
-    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let Tell { to, message } = *self;
-        local.dead_letter(why, Envelope::Plain, message);
-        drop_guarded(to);
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        Some((self.to.receiver(), type_name::<D::Msg>()))
+    }
+}
+
+/// A reply on its way in.
+struct Reply<R> {
+    to: ReplyTo<R>,
+    reply: R,
+}
+
+impl<R: Message> CoreWork for Reply<R> {
+    fn run(self: Box<Self>, local: &mut Local) {
+        local.reply(self.to, self.reply);
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        let Reply { to, reply } = *self;
+        drop(to);
+        discard_message(why, Envelope::Plain, reply);
+    }
+
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        Some((Receiver::Unknown, type_name::<R>()))
     }
 }
 
@@ -116,6 +147,8 @@ pub(crate) struct Gate {
     next: AtomicUsize,
     closed: AtomicBool,
     refused: AtomicU64,
+    lost: Lost,
+    topics: Arc<Topics>,
     ask_timeout: Duration,
     clock: OutsideClock,
     pub(super) directory: Directory,
@@ -130,21 +163,27 @@ impl Gate {
         ask_timeout: Duration,
         clock: OutsideClock,
     ) -> (Arc<Gate>, Vec<JobQueue>) {
-        let (entries, queues) = doorbells
-            .into_iter()
-            .map(|doorbell| ingress(doorbell, depth))
-            .unzip();
-        let gate = Gate {
-            entries,
-            data_cores,
-            next: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
-            ask_timeout,
-            clock,
-            directory: Directory::default(),
-        };
-        (Arc::new(gate), queues)
+        let topics = Arc::new(Topics::new(doorbells.len()));
+        let mut queues = Vec::new();
+        let gate = Arc::new_cyclic(|gate| {
+            let ways = doorbells.into_iter();
+            let ways = ways.map(|doorbell| ingress(doorbell, depth, gate.clone()));
+            let entries;
+            (entries, queues) = ways.unzip();
+            Gate {
+                entries,
+                data_cores,
+                next: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                refused: AtomicU64::new(0),
+                lost: Lost::default(),
+                topics,
+                ask_timeout,
+                clock,
+                directory: Directory::default(),
+            }
+        });
+        (gate, queues)
     }
 
     /// From now on nothing is let in.
@@ -155,6 +194,16 @@ impl Gate {
     /// Messages that threads could not get in.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Messages that got into no core, by reason.
+    pub(crate) fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// Who is interested in which events.
+    pub(crate) fn topics(&self) -> &Arc<Topics> {
+        &self.topics
     }
 
     /// Gives a job to a core, even while the gate is closed.
@@ -169,12 +218,24 @@ impl Gate {
         entry.submit(job, self.why_gone())
     }
 
+    /// Gives a core an event for its subscribers, unless half of the queue into it is taken: the rest is for what is wanted
+    /// of it. Returns whether it has got in.
+    pub(super) fn submit_event(&self, core: CoreId, job: CoreJob) -> bool {
+        let entry = self.entries.get(core.index());
+        entry.is_some_and(Ingress::is_half_free) && self.submit(core, job).is_ok()
+    }
+
+    /// How many cores run actors.
+    pub(super) fn data_cores(&self) -> usize {
+        self.data_cores
+    }
+
     /// Gives a core what is owed to it, however full its queue is and even while the gate is closed.
-    fn submit_owed(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
-        if let Some(entry) = self.entries.get(core.index()) {
-            // A core that is gone has ended its asks.
-            let _ = entry.submit_owed(call(work), self.why_gone());
-        }
+    fn submit_owed(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+        let Some(entry) = self.entries.get(core.index()) else {
+            return Err((Rejection::NoSuchActor, job));
+        };
+        entry.submit_owed(job, self.why_gone())
     }
 
     /// Tells every core to stop at the end of its turn, without draining.
@@ -204,7 +265,11 @@ impl Gate {
 
 impl Exit for Gate {
     fn leave(&self, (address, why): Orphan) {
-        self.submit_owed(address.core(), move |local| local.fail_ask(address, why));
+        // A core that is gone has ended its asks.
+        let _ = self.submit_owed(
+            address.core(),
+            call(move |local| local.fail_ask(address, why)),
+        );
     }
 }
 
@@ -215,7 +280,7 @@ impl Exit for Gate {
 /// over the cores. A message waits in a bounded queue until its core takes it; when that is full it is refused.
 pub struct Handle {
     gate: Arc<Gate>,
-    entry: CoreId,
+    pub(super) entry: CoreId,
 }
 
 impl Clone for Handle {
@@ -265,9 +330,9 @@ impl Handle {
 
     /// Sends a message; if it is refused, here or further on, it becomes a counted dead letter.
     pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
-        if let Err(refused) = self.try_tell(to, message) {
+        if let Err((why, tell)) = self.submit_tell(to, message) {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
-            discard_message(refused.why, Envelope::Plain, refused.message);
+            self.gate.lose(tell, why);
         }
     }
 
@@ -277,6 +342,14 @@ impl Handle {
     /// # Errors
     /// The message and the reason; nothing has changed.
     pub fn try_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
+        self.submit_tell(to, message)
+            .map_err(|(why, tell)| Refused {
+                message: tell.message,
+                why,
+            })
+    }
+
+    fn submit_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), RefusedTell<D>> {
         let tell = Tell {
             to: to.into_owned(),
             message,
@@ -284,11 +357,8 @@ impl Handle {
         let Err((why, job)) = self.gate.submit(self.entry, Box::new(tell)) else {
             return Ok(());
         };
-        match (job as Box<dyn Any>).downcast::<Tell<D::Owned>>() {
-            Ok(tell) => Err(Refused {
-                message: tell.message,
-                why,
-            }),
+        match (job as Box<dyn Any>).downcast() {
+            Ok(tell) => Err((why, tell)),
             Err(_) => unreachable!("what comes back is what was submitted"),
         }
     }
@@ -339,8 +409,10 @@ impl Handle {
 
     /// Answers an ask. It needs no room in the queue into the core: replies are never refused because that is full.
     pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
-        self.gate
-            .submit_owed(to.core(), move |local| local.reply(to, reply));
+        let reply = Reply { to, reply };
+        if let Err((why, reply)) = self.gate.submit_owed(reply.to.core(), Box::new(reply)) {
+            self.gate.lose(reply, why);
+        }
     }
 
     /// Starts an actor on this handle's core. It has no parent, and stops when it fails; see

@@ -5,10 +5,12 @@ use super::entity_id::EntityId;
 use super::entity_watch::EntitySignal;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
+use super::lost::on_the_way_of;
 use super::mutant::Mutant;
+use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use crate::base::ids::ShardId;
+use crate::base::ids::{EntityTypeId, ShardId};
 use crate::wire::message::Message;
 
 /// Something for an entity whose shard is moving.
@@ -29,7 +31,7 @@ impl Local {
         sender: Sender,
     ) -> Result<(), Refused<M>> {
         let limit = self.limits.held_messages;
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         let Some(region) = self.region_mut::<I, M>(number) else {
             unreachable!("the caller found the region")
         };
@@ -90,7 +92,8 @@ pub(super) fn release_held<I: EntityId, M: Message>(
                 Sender::Accepted,
             );
             if let Err(refused) = sent {
-                local.dead_letter(refused.why, envelope, refused.message);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                local.dead_letter(receiver, refused.why, envelope, refused.message);
             }
         }
     }) {
@@ -107,7 +110,8 @@ pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u1
             Held::Message(id, message, extra) => {
                 let envelope = Extra::envelope(&extra);
                 let refused = refuse(why, message, extra);
-                local.dead_letter(why, envelope, refused.message);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                local.dead_letter(receiver, why, envelope, refused.message);
                 drop_guarded(id);
             }
             Held::Signal(id, signal) => {

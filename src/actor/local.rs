@@ -14,10 +14,12 @@ use super::pending::Completer;
 use super::profiles::Profiles;
 use super::ready::Ready;
 use super::reference::{CellRef, Home};
-use super::region::{AnyRegion, RegionState};
+use super::region::AnyRegion;
+use super::region_state::RegionState;
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
 use super::signals::SignalBatch;
 use super::sleep::Sleeps;
+use super::subscriptions::Subscriptions;
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
@@ -252,6 +254,7 @@ pub struct Local {
     pub(crate) arrivals: u64,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
+    pub(crate) events: Subscriptions,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
     /// A planted bug; only looked at while shards move, after calls from other threads, and at the end.
@@ -317,6 +320,7 @@ impl Local {
             named_timers: NamedTimers::default(),
             profiles: Profiles::default(),
             watches: Watches::default(),
+            events: Subscriptions::new(core, cores, setup.handle.gate().topics().clone()),
             handle: setup.handle,
             blocking: setup.blocking,
             me,

@@ -4,6 +4,7 @@
 //! A full lane leaves it here, in order, and once as much waits here as may, further sends are refused at the call.
 
 use super::batch::Batch;
+use super::control::Control;
 use super::local::Local;
 use super::reference::CellRef;
 use super::refusal::Rejection;
@@ -20,6 +21,7 @@ pub(crate) enum OpenBatch {
     Asks(u16),
     Failures,
     Signals,
+    Events,
 }
 
 /// What waits for one core.
@@ -148,7 +150,12 @@ impl Local {
     fn take_back(&mut self, to: CoreId) {
         let why = self.why_gone();
         while let Some(mut batch) = self.port.take_back(to) {
-            batch.reject(self, why);
+            batch.reject(self, to, why);
+        }
+        while let Some(message) = self.port.take_back_control(to) {
+            if let Control::Cargo(cargo) = message {
+                cargo.reject(self, why);
+            }
         }
         self.end_watches_on(to);
     }
@@ -168,6 +175,7 @@ impl Local {
             OpenBatch::Asks(table) => self.ask_tables[usize::from(table)].seal(to),
             OpenBatch::Failures => self.failures.seal(to).map(|batch| batch as Box<dyn Batch>),
             OpenBatch::Signals => self.signals.seal(to).map(|batch| batch as Box<dyn Batch>),
+            OpenBatch::Events => self.events.seal(to),
         };
         if let Some(batch) = batch {
             let target = &mut self.outbox[to.index()];
@@ -220,7 +228,7 @@ impl Local {
             target.has_left(batch.len(), &stops);
         }
         let why = self.why_gone();
-        batch.reject(self, why);
+        batch.reject(self, to, why);
         self.end_watches_on(to);
     }
 
@@ -242,7 +250,7 @@ impl Local {
             target.requests = news;
             target.stops.clear();
             for mut batch in rejected {
-                batch.reject(self, why);
+                batch.reject(self, to, why);
             }
         }
     }
@@ -261,7 +269,7 @@ impl Local {
             let rest = std::mem::take(&mut target.replies);
             let news = std::mem::take(&mut target.requests);
             for mut batch in rest.into_iter().chain(news) {
-                batch.reject(self, why);
+                batch.reject(self, to, why);
             }
         }
     }

@@ -39,7 +39,7 @@ pub enum Rejection {
     /// The receiver stopped before the message had its turn.
     #[error("the receiver stopped before the message had its turn")]
     Stopped,
-    /// The entity could not be started: its factory failed.
+    /// The entity could not be found or started: its factory panicked, or code of its id (`Hash`, `Eq`, `Clone`).
     #[error("the entity could not be started")]
     StartFailed,
     /// The shard is moving, and the room for messages that wait for it is used up.
@@ -52,11 +52,14 @@ pub enum Rejection {
     /// other cores go on.
     #[error("the receiver's core has died")]
     CoreDied,
+    /// A reply came when its ask had ended, by its time limit for instance.
+    #[error("the reply came too late: its ask had ended")]
+    LateReply,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 15] = [
+    pub const ALL: [Rejection; 16] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -72,6 +75,7 @@ impl Rejection {
         Rejection::Moving,
         Rejection::ShuttingDown,
         Rejection::CoreDied,
+        Rejection::LateReply,
     ];
 }
 

@@ -22,7 +22,8 @@ use std::time::Duration;
 ///
 /// A future gets it from [`Context::scope`](super::context::Context::scope) or
 /// [`Handle::run_on`](super::handle::Handle::run_on). Inside a handler use the context: there every call on a scope
-/// panics, since the handler holds what the scope needs.
+/// panics, since the handler holds what the scope needs. One that is kept somewhere until its core has gone does nothing
+/// any more: what it is given to send is dropped, and nobody is left to count it.
 #[derive(Clone)]
 pub struct Scope {
     local: Weak<RefCell<Local>>,

@@ -61,7 +61,7 @@ impl Batch for SignalBatch {
     }
 
     /// Whoever wants to watch an actor that is out of reach hears that it has gone.
-    fn reject(&mut self, local: &mut Local, _why: Rejection) {
+    fn reject(&mut self, local: &mut Local, _to: CoreId, _why: Rejection) {
         for signal in std::mem::take(&mut self.signals) {
             if let Signal::Watch { by, .. } = signal {
                 local.tell_terminated(by, None);

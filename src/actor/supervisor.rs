@@ -202,6 +202,7 @@ impl Local {
         let Some(mut body) = self.take_body(at) else {
             return false;
         };
+        let place = body.entity();
         let Some(seed) = body.take_seed() else {
             let path = self.path_of(at, None);
             tracing::error!(core = %self.core, path, "an actor whose factory was not kept cannot be restarted, and stops");
@@ -210,6 +211,7 @@ impl Local {
         };
         self.end_children(at);
         self.end_timers(at);
+        self.end_subscriptions(at);
         if let Err(panic) = guarded(|| body.pre_restart(self, at, fault)) {
             tracing::error!(core = %self.core, panic, "a pre_restart hook panicked");
         }
@@ -223,6 +225,8 @@ impl Local {
             cell.scheduled = true;
         }
         self.counters.restarts += 1;
+        let restarts = self.life(at);
+        self.publish_restarted(at, place, fault, restarts);
         true
     }
 
@@ -377,11 +381,18 @@ impl Local {
             if let Some(timer) = timer {
                 self.timers.cancel(timer);
             }
-            if let Seed::Entity(place) = seed {
+            let place = match seed {
+                Seed::Entity(place) => Some(place),
+                Seed::Plain(_) => None,
+            };
+            let stopped = self.is_stopping(at, || place, cause);
+            if let Some(place) = place {
                 self.leave_region(at, place);
             }
             self.discard_mail(at, Rejection::Stopped);
+            drop_guarded(seed);
             self.release(at, cause);
+            self.has_stopped(stopped);
         }
     }
 

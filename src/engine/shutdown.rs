@@ -66,7 +66,7 @@ impl Engine {
                 batch.deliver(local, peer);
             }
             while let Some(mut batch) = local.port.receive_batch(peer, LaneClass::Requests) {
-                batch.reject(local, why);
+                batch.reject(local, me, why);
             }
         }
         local.reject_requests(why);
@@ -150,7 +150,7 @@ impl Engine {
         {
             for class in [LaneClass::Replies, LaneClass::Requests] {
                 while let Some(mut batch) = local.port.receive_batch(peer, class) {
-                    batch.reject(local, why);
+                    batch.reject(local, me, why);
                 }
             }
         }

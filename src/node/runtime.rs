@@ -426,6 +426,7 @@ impl Runtime {
             .collect();
         self.watchdog = None;
         close_exit(self.id);
+        self.handle.gate().topics().close();
         // The cores held the pool; with them it has been dropped, and its threads end.
         if let Some(threads) = self.blocking_threads.take() {
             threads.join();

@@ -269,8 +269,8 @@ impl Simulation {
                 .iter()
                 .map(|core| core.engine.stats())
                 .collect(),
-            refused_outside: self.handle.gate().refused(),
             topology_version: self.topology().version(),
+            ..Stats::outside(self.handle.gate())
         }
     }
 
@@ -297,6 +297,7 @@ impl Simulation {
             core.engine.sweep();
         }
         self.closed = true;
+        self.handle.gate().topics().close();
         Closing {
             drained,
             stats: self.stats(),
@@ -334,6 +335,7 @@ impl Drop for Simulation {
         for core in self.world.cores.drain(..) {
             drop_guarded(core);
         }
+        self.handle.gate().topics().close();
     }
 }
 

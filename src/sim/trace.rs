@@ -166,6 +166,7 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::Moving => "Moving",
         Rejection::ShuttingDown => "ShuttingDown",
         Rejection::CoreDied => "CoreDied",
+        Rejection::LateReply => "LateReply",
     }
 }
 
