@@ -273,7 +273,8 @@
 //!
 //! A core is a state machine: messages, timers and the time go in; messages, wakes and published facts come out. Time
 //! and randomness are arguments, maps whose order could be seen are ordered, and only `io` touches a clock, a thread or
-//! the kernel. Take the time from [`Context::now`], and an actor behaves the same under every driver of the engine.
+//! the kernel. Take the time from [`Context::now`] and randomness from [`Context::rng`], and an actor behaves the same
+//! under every driver of the engine.
 //!
 //! # Layers
 //!
@@ -319,6 +320,9 @@ pub use node::start_error::StartError;
 pub use sharding::move_error::MoveError;
 pub use sharding::topology::{Allocation, Topology};
 pub use wire::message::{Message, WireMessage};
+
+/// The version of `rand` whose traits the generators of [`Context::rng`] and [`Scope::rng`] have.
+pub use rand;
 
 /// The program in `README.md` compiles and runs.
 #[cfg(all(doctest, target_os = "linux"))]

@@ -31,6 +31,7 @@ const POOL: u64 = 2;
 const SWARM: u64 = 3;
 const TIMES: u64 = 100;
 const CHOICES: u64 = 200;
+const ACTORS: u64 = 1 << 16;
 
 /// The settings of a [`Simulation`].
 pub struct SimulationBuilder {
@@ -209,6 +210,7 @@ impl SimulationBuilder {
                 clock: Box::new(VirtualClock(time.clone())),
                 tracer: Some(Box::new(tracer)),
                 choose: Some(Box::new(move |among| choices.random_range(0..among))),
+                rng: seeded(seed, ACTORS + number as u64),
                 blocking: Arc::new(pool.entrance()),
             });
             if let Some(mutant) = mutant {
