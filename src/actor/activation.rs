@@ -7,6 +7,7 @@ use super::ending::StopCause;
 use super::entity::{EntityBody, Stage};
 use super::entity_id::EntityId;
 use super::guard::guarded;
+use super::injection::Watched;
 use super::local::Local;
 use super::model::{Actor, Fault, Next};
 use super::reference::{ActorRef, CellRef};
@@ -67,8 +68,11 @@ impl<A: Actor> ActorBody<A> {
         while left > 0 {
             left -= 1;
             if ctx.local.tracer.is_some() {
-                ctx.local
-                    .trace_next::<A::Msg>(at, std::any::type_name::<A>());
+                match self.watch_next(&mut ctx) {
+                    Watched::Handle => {}
+                    Watched::Dropped => continue,
+                    Watched::Ended(ran) => return ran,
+                }
             }
             let Some(mail) = ctx.local.waiting_mail::<A::Msg>(at) else {
                 return Ran::Idle;
@@ -113,8 +117,11 @@ impl<A: Actor> ActorBody<A> {
         let mut left = ctx.local.arrivals;
         while batch.has_next_for(at) {
             if ctx.local.tracer.is_some() {
-                ctx.local
-                    .trace_arrival(at, std::any::type_name::<A>(), batch);
+                match self.watch_arrival(batch, &mut ctx) {
+                    Watched::Handle => {}
+                    Watched::Dropped => continue,
+                    Watched::Ended(ran) => return ran,
+                }
             }
             let message = batch.take_next();
             if let Some(ran) = self.handle(message, &mut ctx) {
@@ -421,7 +428,7 @@ impl Local {
     }
 
     #[cold]
-    fn failed(&mut self, fault: Fault) -> Ran {
+    pub(super) fn failed(&mut self, fault: Fault) -> Ran {
         self.fault = Some(fault);
         Ran::Failed
     }

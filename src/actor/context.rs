@@ -54,6 +54,9 @@ pub(crate) enum Recipient<M> {
 
 impl<M: Message> Recipient<M> {
     pub(crate) fn deliver(self, local: &mut Local, message: M) {
+        if local.tracer.is_some() {
+            local.trace_owed(&message);
+        }
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
@@ -109,6 +112,11 @@ impl<'a, A: Actor> Context<'a, A> {
     #[inline(always)]
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspension == Suspension::Wanted
+    }
+
+    /// Where this entity belongs; `None` for an actor that is none.
+    pub(super) fn place(&self) -> Option<EntityPlace> {
+        self.place
     }
 
     /// Whether the actor has come to its end, and this is its last call.

@@ -17,6 +17,7 @@ pub mod guard;
 pub mod handle;
 mod held;
 pub mod ingress;
+mod injection;
 mod items;
 pub mod local;
 pub mod mailbox;

@@ -49,11 +49,14 @@ pub enum Rejection {
     /// other cores go on.
     #[error("the receiver's core has died")]
     CoreDied,
+    /// A test has dropped it on purpose, in the simulator; see [`Injection::drop`](crate::sim::Injection::drop).
+    #[error("a test dropped it on purpose")]
+    Injected,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 14] = [
+    pub const ALL: [Rejection; 15] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -68,6 +71,7 @@ impl Rejection {
         Rejection::Moving,
         Rejection::ShuttingDown,
         Rejection::CoreDied,
+        Rejection::Injected,
     ];
 }
 

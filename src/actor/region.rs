@@ -22,6 +22,7 @@ use crate::sharding::topology::{MoveId, Route};
 use crate::wire::message::Message;
 use ahash::RandomState;
 use hashbrown::HashTable;
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -117,6 +118,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn start_leaving(&mut self, shard: ShardId, cells: &Cells);
     /// The cell slots of a shard's entities.
     fn slots(&self, shard: ShardId) -> Vec<u32>;
+    /// The entity's id.
+    fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any>;
     /// The entity's id, for the log.
     fn describe(&self, place: EntityPlace, slot: u32) -> String;
 }
@@ -182,6 +185,10 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
             .iter()
             .map(|entry| entry.slot)
             .collect()
+    }
+
+    fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any> {
+        self.id_of(place, slot).map(|id| id as &dyn Any)
     }
 
     fn describe(&self, place: EntityPlace, slot: u32) -> String {
