@@ -313,7 +313,55 @@
 //!
 //! A core is a state machine: messages, timers and the time go in; messages, wakes and published facts come out. Time
 //! and randomness are arguments, maps whose order could be seen are ordered, and only `io` touches a clock, a thread or
-//! the kernel. Take the time from [`Context::now`], and an actor behaves the same under every driver of the engine.
+//! the kernel. Take the time from [`Context::now`] and randomness from [`Context::rng`], and an actor behaves the same
+//! under every driver of the engine.
+//!
+//! # Testing
+//!
+//! One of these drivers is the simulator, [`sim`]: a whole node in one thread, in virtual time, with every choice from a
+//! seed. Tests of your own actors run in it, with probes that await messages, and faults on purpose.
+//!
+//! ```
+//! use corecast::sim::{Injection, check_seeds};
+//! use corecast::{Actor, ActorRef, Context, CoreId, Fault, Next};
+//! use std::time::Duration;
+//!
+//! /// Reminds somebody after an hour.
+//! struct Reminder(ActorRef<String>);
+//!
+//! #[derive(Debug)]
+//! enum Remind {
+//!     Of(String),
+//!     Due(String),
+//! }
+//!
+//! impl Actor for Reminder {
+//!     type Msg = Remind;
+//!
+//!     fn receive(&mut self, msg: Remind, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         match msg {
+//!             Remind::Of(what) => ctx.start_timer("due", Duration::from_secs(3_600), Remind::Due(what))?,
+//!             Remind::Due(what) => ctx.tell(self.0, what),
+//!         }
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! check_seeds(20, |builder| {
+//!     let mut sim = builder.start();
+//!     let probe = sim.probe::<String>();
+//!     let to = probe.address();
+//!     let reminder = sim.spawn(CoreId(1), move || Reminder(to)).unwrap();
+//!     sim.inject(Injection::fail().nth(2).to_actor(reminder));
+//!     sim.tell(reminder, Remind::Of("lunch".into()));
+//!     probe.expect_none_for(&mut sim, Duration::from_secs(3_599));
+//!     probe.expect_within(&mut sim, Duration::from_secs(2), |what| what == "lunch");
+//!     // The actor fails, and with it ends its timer.
+//!     sim.tell(reminder, Remind::Of("tea".into()));
+//!     probe.expect_none_for(&mut sim, Duration::from_secs(7_200));
+//!     sim
+//! });
+//! ```
 //!
 //! # Layers
 //!
@@ -370,6 +418,9 @@ pub use node::start_error::StartError;
 pub use sharding::move_error::MoveError;
 pub use sharding::topology::{Allocation, Topology};
 pub use wire::message::{Message, WireMessage};
+
+/// The version of `rand` whose traits the generators of [`Context::rng`] and [`Scope::rng`] have.
+pub use rand;
 
 /// The program in `README.md` compiles and runs.
 #[cfg(all(doctest, target_os = "linux"))]

@@ -1,9 +1,11 @@
 //! The runtime on real cores: starting, sending, asking, stopping.
 
+use corecast::rand::RngExt;
 use corecast::{
     Actor, ActorStopped, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next,
     Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Uncertainty,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -534,4 +536,37 @@ fn a_thread_listens_to_events() {
     let mut cores: Vec<_> = stopped.map(|stopped| stopped.actor.core.0).collect();
     cores.sort_unstable();
     assert_eq!(cores, [0, 1]);
+}
+
+struct Die;
+
+impl Actor for Die {
+    type Msg = ReplyTo<u64>;
+
+    fn receive(
+        &mut self,
+        reply_to: ReplyTo<u64>,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        let number = ctx.rng().random();
+        ctx.reply(reply_to, number);
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn every_core_of_every_runtime_draws_numbers_of_its_own() {
+    let mut numbers = BTreeSet::new();
+    for _ in 0..2 {
+        let builder = Runtime::builder().cores("0-1".parse().unwrap());
+        let runtime = builder.start().unwrap();
+        let handle = runtime.handle();
+        for core in [0, 1].map(CoreId) {
+            let die = handle.spawn_on(core, || Die).wait().unwrap();
+            numbers.insert(handle.ask(die, |reply_to| reply_to).wait().unwrap());
+            let drawn = handle.run_on(core, |scope| async move { scope.rng().random::<u64>() });
+            numbers.insert(drawn.wait().unwrap());
+        }
+    }
+    assert_eq!(numbers.len(), 8);
 }

@@ -12,6 +12,7 @@ use super::reply::{self, Envelope, ReplyTo};
 use super::scope::Scope;
 use super::task::{Executor, Piped, Suspending, run_elsewhere};
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::wire::message::Message;
 use std::any::Any;
@@ -54,6 +55,9 @@ pub(crate) enum Recipient<M> {
 
 impl<M: Message> Recipient<M> {
     pub(crate) fn deliver(self, local: &mut Local, message: M) {
+        if local.tracer.is_some() {
+            local.trace_owed(&message);
+        }
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
@@ -129,6 +133,11 @@ impl<'a, A: Actor> Context<'a, A> {
         self.suspension == Suspension::Wanted
     }
 
+    /// Where this entity belongs; `None` for an actor that is none.
+    pub(super) fn place(&self) -> Option<EntityPlace> {
+        self.place
+    }
+
     /// Whether the actor has come to its end, and this is its last call.
     pub(super) fn has_ended(&self) -> bool {
         self.suspension == Suspension::Refused
@@ -157,6 +166,36 @@ impl<'a, A: Actor> Context<'a, A> {
     #[must_use]
     pub fn clock(&self) -> Time {
         self.local.clock.now()
+    }
+
+    /// The randomness of this core, for everything in which an actor makes a choice by chance: in the simulator it comes
+    /// from the seed of the run, on real cores from the machine's entropy, once at the start. It is a
+    /// [`rand::Rng`], and no source of secrets.
+    ///
+    /// ```
+    /// use corecast::rand::RngExt;
+    /// use corecast::{Actor, Context, Fault, Next, ReplyTo, Runtime};
+    ///
+    /// struct Die;
+    ///
+    /// impl Actor for Die {
+    ///     type Msg = ReplyTo<u8>;
+    ///
+    ///     fn receive(&mut self, reply_to: ReplyTo<u8>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    ///         let eyes = ctx.rng().random_range(1..=6);
+    ///         ctx.reply(reply_to, eyes);
+    ///         Ok(Next::Continue)
+    ///     }
+    /// }
+    ///
+    /// let runtime = Runtime::builder().start()?;
+    /// let die = runtime.handle().spawn(|| Die).wait()?;
+    /// let eyes = runtime.handle().ask(die, |reply_to| reply_to).wait()?;
+    /// assert!((1..=6).contains(&eyes));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.local.rng
     }
 
     /// The shard of this entity; `None` for an actor that is none.

@@ -25,6 +25,7 @@ use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
 use super::watches::Watches;
 use crate::base::ids::CoreId;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerWheel;
 use crate::mesh::lane::Port;
@@ -257,6 +258,8 @@ pub struct Local {
     pub(crate) events: Subscriptions,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
+    /// The randomness of the actors and futures on this core.
+    pub(crate) rng: Rng,
     /// A planted bug; only looked at while shards move, after calls from other threads, and at the end.
     pub(crate) mutant: Option<super::mutant::Mutant>,
 }
@@ -269,6 +272,7 @@ pub(crate) struct LocalSetup {
     pub(crate) limits: Limits,
     pub(crate) tracer: Option<Box<dyn Tracer>>,
     pub(crate) choose: Option<Box<dyn FnMut(usize) -> usize>>,
+    pub(crate) rng: Rng,
     pub(crate) topology: Arc<Topology>,
     pub(crate) port: Port<Control, Box<dyn Batch>>,
     pub(crate) handle: super::handle::Handle,
@@ -331,6 +335,7 @@ impl Local {
             arrivals: 0,
             yield_wanted: false,
             requests: Vec::new(),
+            rng: setup.rng,
             mutant: None,
         }
     }

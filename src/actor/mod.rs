@@ -23,6 +23,7 @@ pub mod guard;
 pub mod handle;
 mod held;
 pub mod ingress;
+mod injection;
 mod items;
 mod lineage;
 pub mod local;

@@ -55,11 +55,14 @@ pub enum Rejection {
     /// A reply came when its ask had ended, by its time limit for instance.
     #[error("the reply came too late: its ask had ended")]
     LateReply,
+    /// A test has dropped it on purpose, in the simulator; see [`Injection::drop`](crate::sim::Injection::drop).
+    #[error("a test dropped it on purpose")]
+    Injected,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 16] = [
+    pub const ALL: [Rejection; 17] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -76,6 +79,7 @@ impl Rejection {
         Rejection::ShuttingDown,
         Rejection::CoreDied,
         Rejection::LateReply,
+        Rejection::Injected,
     ];
 }
 

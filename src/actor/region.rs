@@ -24,6 +24,7 @@ use crate::sharding::topology::Route;
 use crate::wire::message::Message;
 use ahash::RandomState;
 use hashbrown::HashTable;
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The typed half of a region on one core.
@@ -73,6 +74,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn start_leaving(&mut self, shard: ShardId, cells: &Cells);
     /// The cell slots of a shard's entities.
     fn slots(&self, shard: ShardId) -> Vec<u32>;
+    /// The entity's id.
+    fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any>;
     /// The entity's id, for the log.
     fn describe(&self, place: EntityPlace, slot: u32) -> String;
 }
@@ -150,6 +153,10 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
             .iter()
             .map(|entry| entry.slot)
             .collect()
+    }
+
+    fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any> {
+        self.id_of(place, slot).map(|id| id as &dyn Any)
     }
 
     fn describe(&self, place: EntityPlace, slot: u32) -> String {

@@ -9,8 +9,10 @@ use super::refusal::{AskError, Refused, Rejection, Uncertainty};
 use super::reply::{Envelope, ReplyTo, discard_message};
 use super::task::Detached;
 use crate::base::ids::CoreId;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::wire::message::Message;
+use rand::SeedableRng;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -54,6 +56,14 @@ impl Scope {
     #[must_use]
     pub fn clock(&self) -> Time {
         self.with(|local| local.clock.now()).unwrap_or(Time::MAX)
+    }
+
+    /// A generator that goes on from the [randomness of the core](super::context::Context::rng), for the caller to keep:
+    /// `scope.rng().random_range(1..=6)` for one number, `let mut rng = scope.rng()` for many.
+    #[must_use]
+    pub fn rng(&self) -> Rng {
+        self.with(|local| Rng::from_rng(&mut local.rng))
+            .unwrap_or_else(|| Rng::seed_from_u64(0))
     }
 
     /// A handle for threads outside of the cores; `None` when the core has gone.

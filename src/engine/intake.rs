@@ -157,6 +157,7 @@ mod tests {
     use crate::actor::model::{Actor, Fault, Next};
     use crate::actor::reply::close_exit;
     use crate::actor::task::Executor;
+    use crate::base::rng::seeded;
     use crate::base::time::Time;
     use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, assemble};
     use crate::mesh::lane::LaneDepths;
@@ -235,6 +236,7 @@ mod tests {
                 clock: Box::new(Standing),
                 tracer: None,
                 choose: None,
+                rng: seeded(0, 0),
                 blocking: Arc::new(Nobody),
             })
         };

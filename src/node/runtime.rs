@@ -107,8 +107,7 @@ impl RuntimeBuilder {
         entity: EntityType<A, I>,
     ) -> Region<I, A::Msg> {
         // The hash of the tables in memory is seeded per process, so that no one can choose ids that collide.
-        let seed = ahash::RandomState::new().hash_one(0_u64);
-        self.regions.add(entity, seed)
+        self.regions.add(entity, entropy())
     }
 
     /// Starts the runtime: pins one thread for each core, and returns when all of them run.
@@ -131,7 +130,7 @@ impl RuntimeBuilder {
         let facts = preflight::check(&machine, &demand)?;
         let (pool, blocking_threads) =
             BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
-        let shared = Arc::new(Shared::new(facts, demand, pool));
+        let shared = Arc::new(Shared::new(facts, demand, pool, entropy()));
         let mut assembly = assemble(NodeSpec {
             data_cores: plan.data_cores.len(),
             limits: limits(&self.settings, &plan),
@@ -189,6 +188,11 @@ impl fmt::Debug for RuntimeBuilder {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// A number from the machine's entropy, another with every call.
+fn entropy() -> u64 {
+    ahash::RandomState::new().hash_one(0_u64)
 }
 
 fn limits(settings: &Settings, plan: &Plan) -> Limits {
