@@ -96,7 +96,7 @@ where
     }
 }
 
-pub(super) fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
+pub(crate) fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
     Box::new(Call(work))
 }
 
@@ -189,7 +189,7 @@ impl Gate {
         }
     }
 
-    pub(super) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+    pub(crate) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
         if self.closed.load(Ordering::Relaxed) {
             return Err((Rejection::ShuttingDown, job));
         }
@@ -230,6 +230,17 @@ impl Handle {
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// The core through which it sends.
+    pub(crate) fn entry(&self) -> CoreId {
+        self.entry
+    }
+
+    /// Has something done on a core, however full its queue is: for whoever sees to it that there are only so many such
+    /// calls at once. If the core is gone, nothing happens.
+    pub(crate) fn owe(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
+        self.gate.submit_owed(core, work);
     }
 
     /// A clone that sends through this core: the nearest way to receivers that live there.
@@ -444,7 +455,7 @@ impl Handle {
         }
     }
 
-    fn check(&self, core: CoreId) -> Result<(), SpawnError> {
+    pub(crate) fn check(&self, core: CoreId) -> Result<(), SpawnError> {
         if core.index() < self.gate.data_cores {
             Ok(())
         } else {

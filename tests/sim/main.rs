@@ -20,5 +20,6 @@ mod passivation;
 mod planted;
 mod shutdown;
 mod strangers;
+mod streams;
 mod timers;
 mod workload;
