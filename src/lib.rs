@@ -237,6 +237,46 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Streams
+//!
+//! A stream brings items from one producer to its consumers as fast as these ask for them. Who opens it
+//! ([`Context::open_stream`], [`Scope::open_stream`], [`Handle::open_stream_on`]) gets its [`Source`], to push items into,
+//! and its address, a [`StreamRef`] to be stored and sent.
+//!
+//! | [`StreamSettings`] | each item goes to | a full buffer waits for |
+//! |---|---|---|
+//! | [`shared`](StreamSettings::shared) | one consumer: several share the work | any of them; without one, for the first |
+//! | [`broadcast`](StreamSettings::broadcast) | all of them | the slowest; or for nobody, and the slowest [are cut off](StreamSettings::cut_off_slow) |
+//!
+//! | who | pushes with | consumes with |
+//! |---|---|---|
+//! | an actor | [`Source::try_push`]; when that is full, it has [`Source::ready`] sent to it as a message | [`Context::consume`]: what comes are messages, as many as it [asks for](Feed::request) |
+//! | a future on a core | [`Source::push`] | [`Scope::consume`], [`Consumer::next`] |
+//! | a thread, another async runtime | [`Source::try_push`], [`Source::push`] | [`Handle::consume`], [`Consumer::wait_next`], [`Consumer::next`] |
+//!
+//! Items come in order. Behind the last one comes the end: that the stream is [complete](Source::complete), has
+//! [failed](Source::fail) or was [abandoned](StreamError::Abandoned) by a producer that stopped or panicked. The end needs no
+//! demand; without demand, nothing else comes. A consumer that is dropped, or whose actor stops, has left: of a shared
+//! stream, what it has not taken out goes to the next one. The producer knows [how many](Source::consumers) there are, and
+//! hears when [all have left](Source::deserted).
+//!
+//! ```
+//! use corecast::{CoreId, Runtime, StreamError, StreamSettings};
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let (source, stream) = handle.open_stream_on(CoreId(0), StreamSettings::shared(2)).wait()?;
+//! let mut consumer = handle.consume(stream);
+//! source.try_push("one")?;
+//! source.try_push("two")?;
+//! source.fail("there is no third");
+//! assert_eq!(consumer.wait_next(), Some(Ok("one")));
+//! assert_eq!(consumer.wait_next(), Some(Ok("two")));
+//! assert_eq!(consumer.wait_next(), Some(Err(StreamError::Failed("there is no third".into()))));
+//! assert_eq!(consumer.wait_next(), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Failure
 //!
 //! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are the same: this
@@ -298,6 +338,9 @@
 //! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
 //! | timers with names on a core | [`Settings::timers`] | [`Rejection::TooManyTimers`]; those that move here with their entities are let in |
 //! | watches of a core's actors | [`Settings::watches`] | [`Rejection::TooManyWatches`]; those that move here with their entities are let in |
+//! | items in a stream | its buffer ([`StreamSettings`]), and what its consumers have asked for, which has its room reserved where it goes | [`PushError::Full`]; [`Source::push`] waits |
+//! | consumers of a stream | [`StreamSettings::consumers`] | [`StreamError::TooManyConsumers`] |
+//! | asks of streams | three for each consumer, among [`Settings::asks`] | [`StreamError::Refused`], [`Rejection::TooManyAsks`] |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
 //! | subscriptions of actors and closures on a core | 65,536 | [`SubscribeError::TooMany`] |
@@ -366,7 +409,7 @@
 //! # Layers
 //!
 //! Modules import strictly downward, and a test keeps it so: `node` (builder, settings, handle), `io` (the only place
-//! of glommio), `engine` (the turn of one core), `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
+//! of glommio), `engine` (the turn of one core), `stream`, `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
 //! is needed day to day stands on this page.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -379,6 +422,7 @@ pub mod mesh;
 pub mod node;
 pub mod sharding;
 pub mod sim;
+pub mod stream;
 pub mod wire;
 
 pub use actor::awaiting::{AsyncActor, Awaiting};
@@ -417,6 +461,12 @@ pub use node::settings::Settings;
 pub use node::start_error::StartError;
 pub use sharding::move_error::MoveError;
 pub use sharding::topology::{Allocation, Topology};
+pub use stream::consumer::Consumer;
+pub use stream::error::{PushError, StreamError, StreamGone};
+pub use stream::feed::{Feed, StreamEvent};
+pub use stream::reference::StreamRef;
+pub use stream::settings::StreamSettings;
+pub use stream::source::Source;
 pub use wire::message::{Message, WireMessage};
 
 /// The version of `rand` whose traits the generators of [`Context::rng`] and [`Scope::rng`] have.

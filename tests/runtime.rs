@@ -3,7 +3,8 @@
 use corecast::rand::RngExt;
 use corecast::{
     Actor, ActorStopped, AskError, AsyncActor, Awaiting, Context, CoreId, EntityType, Fault, Next,
-    Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Uncertainty,
+    Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings, Source, StreamGone, StreamRef,
+    StreamSettings, TaskError, Uncertainty,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -569,4 +570,90 @@ fn every_core_of_every_runtime_draws_numbers_of_its_own() {
         }
     }
     assert_eq!(numbers.len(), 8);
+}
+
+/// Makes numbers when they are wanted.
+struct Numbers(u64, Option<Source<u64>>);
+
+#[derive(Debug)]
+enum NumbersMsg {
+    Open(ReplyTo<StreamRef<u64>>),
+    Wanted(Result<Result<usize, StreamGone>, TaskError>),
+}
+
+impl Actor for Numbers {
+    type Msg = NumbersMsg;
+
+    fn receive(&mut self, msg: NumbersMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            NumbersMsg::Open(reply_to) => {
+                let settings = StreamSettings::shared(1_000).linger(Duration::from_secs(60));
+                let (source, stream) = ctx.open_stream(settings)?;
+                self.1 = Some(source);
+                ctx.reply(reply_to, stream);
+            }
+            NumbersMsg::Wanted(wanted) => {
+                let source = self.1.take().unwrap();
+                for _ in 0..wanted?? {
+                    if self.0 == 100_000 {
+                        source.complete();
+                        return Ok(Next::Stop);
+                    }
+                    source.try_push(self.0)?;
+                    self.0 += 1;
+                }
+                self.1 = Some(source);
+            }
+        }
+        if let Some(source) = &self.1 {
+            ctx.spawn(source.wanted(), NumbersMsg::Wanted);
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn a_stream_feeds_futures_and_threads_at_once() {
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let numbers = handle.spawn_on(CoreId(0), || Numbers(0, None));
+    let stream = handle
+        .ask(numbers.wait().unwrap(), NumbersMsg::Open)
+        .wait()
+        .unwrap();
+    let on_cores = [CoreId(0), CoreId(1)].map(|core| {
+        handle.run_on(core, move |scope| async move {
+            let mut consumer = scope.consume(stream);
+            let mut got = Vec::new();
+            while let Some(number) = consumer.next().await {
+                got.push(number.unwrap());
+            }
+            got
+        })
+    });
+    let its_handle = handle.clone();
+    let on_a_thread = thread::spawn(move || {
+        let mut consumer = its_handle.consume(stream);
+        let mut got = Vec::new();
+        // It leaves early, and what it has not taken out goes to others.
+        while got.len() < 1_000
+            && let Some(number) = consumer.wait_next()
+        {
+            got.push(number.unwrap());
+        }
+        got
+    });
+    let mut all = on_a_thread.join().unwrap();
+    for got in on_cores {
+        let got = got.wait().unwrap();
+        all.extend(got);
+    }
+    // If the others had heard of the end by then, that still waits for somebody.
+    let mut last = handle.consume(stream);
+    while let Some(Ok(number)) = last.wait_next() {
+        all.push(number);
+    }
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..100_000));
+    assert!(runtime.shutdown().drained);
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 /// A handler's view of the runtime: who it is, whom it can reach, and what it can have done meanwhile.
 pub struct Context<'a, A: Actor> {
     pub(crate) local: &'a mut Local,
-    pub(super) at: CellRef,
+    pub(crate) at: CellRef,
     pub(super) place: Option<EntityPlace>,
     recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
     suspension: Suspension,
@@ -42,8 +42,8 @@ enum Suspension {
     Refused,
 }
 
-/// Brings a message to an entity, wherever it is by then.
-type Bring<M> = Box<dyn FnOnce(&mut Local, M)>;
+/// Brings messages to an entity, wherever it is by then.
+type Bring<M> = Box<dyn FnMut(&mut Local, M) + Send>;
 
 /// How a later result reaches the actor that asked for it.
 pub(crate) enum Recipient<M> {
@@ -54,7 +54,12 @@ pub(crate) enum Recipient<M> {
 }
 
 impl<M: Message> Recipient<M> {
-    pub(crate) fn deliver(self, local: &mut Local, message: M) {
+    pub(crate) fn deliver(mut self, local: &mut Local, message: M) {
+        self.bring(local, message);
+    }
+
+    /// Delivers one message of several.
+    pub(crate) fn bring(&mut self, local: &mut Local, message: M) {
         if local.tracer.is_some() {
             local.trace_owed(&message);
         }
@@ -445,7 +450,7 @@ impl<'a, A: Actor> Context<'a, A> {
         self.pipe(future, |outcome| then(outcome.and_then(|result| result)));
     }
 
-    fn recipient(&mut self) -> Recipient<A::Msg> {
+    pub(crate) fn recipient(&mut self) -> Recipient<A::Msg> {
         match self.suspension {
             // When the result comes this life is over, and the next one has not asked for it.
             Suspension::Refused => Recipient::Actor(self.me()),

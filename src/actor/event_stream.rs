@@ -3,7 +3,8 @@
 use super::context::Context;
 use super::events::Event;
 use super::guard::drop_guarded;
-use super::handle::{Gate, Handle, call};
+use super::handle::{Gate, Handle};
+use super::job::call;
 use super::local::Local;
 use super::model::Actor;
 use super::pending::{Pending, pending};

@@ -1,16 +1,16 @@
 //! The runtime as seen from threads outside of its cores.
 
 use super::directory::{Directory, WrongMessageType};
-use super::guard::drop_guarded;
 use super::ingress::{Ingress, JobQueue, ingress};
+use super::job::{Awaited, CoreJob, RefusedTell, Reply, Tell, call};
 use super::local::Local;
 use super::lost::Lost;
 use super::mailbox::Stored;
 use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
-use super::reference::{ActorRef, Destination, Receiver};
+use super::reference::{ActorRef, Destination};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
-use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
+use super::reply::{Exit, Orphan, ReplyTo};
 use super::scope::Scope;
 use super::spawn::SpawnOptions;
 use super::supervision::Supervision;
@@ -20,119 +20,13 @@ use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
 use crate::wire::message::Message;
-use std::any::{Any, type_name};
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// Work that a thread hands to a core.
-pub(crate) trait CoreWork: Any + Send {
-    fn run(self: Box<Self>, local: &mut Local);
-    /// It could not be handed over; whoever waits for it is told.
-    fn reject(self: Box<Self>, why: Rejection);
-    /// Whom it is for and the name of its type, if it is a message, which is a dead letter when it is refused.
-    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
-        None
-    }
-    /// The core that took it has stopped: like `reject`, and a message becomes a dead letter of that core.
-    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        if let Some((receiver, message)) = self.dead_letter() {
-            local.note_dead_letter(receiver, why, message);
-        }
-        self.reject(why);
-    }
-}
-
-pub(crate) type CoreJob = Box<dyn CoreWork>;
-
-/// A call for which nobody waits, or somebody who notices when it is dropped.
-struct Call<F>(F);
-
-impl<F: FnOnce(&mut Local) + Send + 'static> CoreWork for Call<F> {
-    fn run(self: Box<Self>, local: &mut Local) {
-        (self.0)(local);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        discard_message(why, Envelope::Plain, self);
-    }
-}
-
-/// A message on its way in; refused, it goes back to the caller.
-struct Tell<D: Destination> {
-    to: D,
-    message: D::Msg,
-}
-
-/// A message that did not get in, with its reason.
-type RefusedTell<D> = (Rejection, Box<Tell<<D as Destination>::Owned>>);
-
-impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
-    fn run(self: Box<Self>, local: &mut Local) {
-        local.tell(self.to, self.message);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        let Tell { to, message } = *self;
-        discard_message(why, Envelope::Plain, message);
-        drop_guarded(to);
-    }
-
-    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
-        Some((self.to.receiver(), type_name::<D::Msg>()))
-    }
-}
-
-/// A reply on its way in.
-struct Reply<R> {
-    to: ReplyTo<R>,
-    reply: R,
-}
-
-impl<R: Message> CoreWork for Reply<R> {
-    fn run(self: Box<Self>, local: &mut Local) {
-        local.reply(self.to, self.reply);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        let Reply { to, reply } = *self;
-        drop(to);
-        discard_message(why, Envelope::Plain, reply);
-    }
-
-    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
-        Some((Receiver::Unknown, type_name::<R>()))
-    }
-}
-
-/// A call whose outcome somebody waits for.
-struct Awaited<T, F> {
-    completer: Completer<Result<T, AskError>>,
-    call: F,
-}
-
-impl<T, F> CoreWork for Awaited<T, F>
-where
-    T: Send + 'static,
-    F: FnOnce(&mut Local, Completer<Result<T, AskError>>) + Send + 'static,
-{
-    fn run(self: Box<Self>, local: &mut Local) {
-        (self.call)(local, self.completer);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        let Awaited { completer, call } = *self;
-        completer.complete(Err(why.into()));
-        discard_message(why, Envelope::Plain, call);
-    }
-}
-
-pub(super) fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
-    Box::new(Call(work))
-}
 
 /// The time of a runtime as it is read outside of its cores, given by the driver. Handles may cross `catch_unwind`, so
 /// it may.
@@ -255,7 +149,7 @@ impl Gate {
         }
     }
 
-    pub(super) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+    pub(crate) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
         if self.closed.load(Ordering::Relaxed) {
             return Err((Rejection::ShuttingDown, job));
         }
@@ -300,6 +194,17 @@ impl Handle {
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// The core through which it sends.
+    pub(crate) fn entry(&self) -> CoreId {
+        self.entry
+    }
+
+    /// Has something done on a core, however full its queue is: for whoever sees to it that there are only so many such
+    /// calls at once. If the core is gone, nothing happens.
+    pub(crate) fn owe(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
+        let _ = self.gate.submit_owed(core, call(work));
     }
 
     /// A clone that sends through this core: the nearest way to receivers that live there.
@@ -562,7 +467,7 @@ impl Handle {
         }
     }
 
-    fn check(&self, core: CoreId) -> Result<(), SpawnError> {
+    pub(crate) fn check(&self, core: CoreId) -> Result<(), SpawnError> {
         if core.index() < self.gate.data_cores {
             Ok(())
         } else {

@@ -9,9 +9,10 @@
 //! has a way of its own that is never full: refused, it would be lost, for whoever lets go of a reply address cannot be told
 //! to keep it. It needs no bound of its own: each entry uses up a reply address, of which an ask makes one. A core has at
 //! most so many open asks; an address whose ask has ended by its deadline lay in a bounded queue before, or with a user,
-//! and leaves that place as it comes here.
+//! and leaves that place as it comes here. A stream and each of its consumers owe one job at most.
 
-use super::handle::{CoreJob, Gate};
+use super::handle::Gate;
+use super::job::CoreJob;
 use super::refusal::Rejection;
 use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -184,7 +185,7 @@ impl Ways {
 
 #[cfg(test)]
 mod tests {
-    use super::super::handle::CoreWork;
+    use super::super::job::CoreWork;
     use super::super::local::Local;
     use super::super::pending::{Completer, pending};
     use super::*;

@@ -2,7 +2,8 @@
 //! where code of an id panics while the message's place is sought.
 
 use super::events::DeadLetter;
-use super::handle::{CoreJob, Gate, call};
+use super::handle::Gate;
+use super::job::{CoreJob, call};
 use super::local::Local;
 use super::published::shown_receiver;
 use super::reference::Receiver;

@@ -25,6 +25,7 @@ mod held;
 pub mod ingress;
 mod injection;
 mod items;
+pub mod job;
 mod lineage;
 pub mod local;
 mod lost;

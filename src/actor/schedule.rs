@@ -6,7 +6,8 @@
 
 use super::context::Context;
 use super::guard::{drop_guarded, guarded};
-use super::handle::{CoreWork, Handle, call};
+use super::handle::Handle;
+use super::job::{CoreWork, call};
 use super::local::Local;
 use super::model::Actor;
 use super::named_timers::{NamedTimer, Purpose, Sending, Sends, TimerName, WHOLE_RUNTIME};

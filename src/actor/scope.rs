@@ -203,7 +203,7 @@ impl Scope {
         self.with(|local| local.add_job(Box::new(Detached::new(future))));
     }
 
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Local) -> T) -> Option<T> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Local) -> T) -> Option<T> {
         let local = self.local.upgrade()?;
         let Ok(mut local) = local.try_borrow_mut() else {
             panic!("a scope was used inside a handler: there, use the handler's context")

@@ -4,7 +4,7 @@ use super::core::Engine;
 use super::passivation::passivate_idle;
 use crate::actor::batch::Batch;
 use crate::actor::guard::guarded;
-use crate::actor::handle::CoreJob;
+use crate::actor::job::CoreJob;
 use crate::actor::local::{Local, TimerEvent};
 use crate::actor::mutant::Mutant;
 use crate::actor::refusal::{AskError, Uncertainty};

@@ -14,6 +14,8 @@ use crate::actor::reply::ReplyTo;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::sharding::move_error::MoveError;
 use crate::sharding::topology::Route;
+use crate::stream::error::{PushError, StreamError};
+use crate::stream::settings::StreamSettings;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -315,4 +317,41 @@ fn a_move_ends_with_the_core_that_dies() {
         let report = runtime.shutdown_within(Duration::ZERO);
         assert_eq!((report.drained, report.dead_cores), (false, vec![dies]));
     }
+}
+
+#[test]
+fn streams_hear_of_a_core_that_dies_on_both_sides() {
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let (alive, dead) = (CoreId(0), CoreId(1));
+    let open = |core| {
+        let opened = handle.open_stream_on(core, StreamSettings::<u64>::shared(4));
+        opened.wait().unwrap()
+    };
+    let (lives, its_stream) = open(alive);
+    let (dies, lost_stream) = open(dead);
+    let mut dead_consumer = handle.through(dead).unwrap().consume(its_stream);
+    let mut consumer = handle.through(alive).unwrap().consume(lost_stream);
+    lives.try_push(1).unwrap();
+    dies.try_push(2).unwrap();
+    assert_eq!(dead_consumer.wait_next(), Some(Ok(1)));
+    assert_eq!(consumer.wait_next(), Some(Ok(2)));
+    let deserted = lives.deserted();
+    let deserted = handle.run_on(alive, move |_| deserted);
+    kill(&handle, dead);
+    let (done, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let heard = (dead_consumer.wait_next(), consumer.wait_next());
+        done.send(heard)
+    });
+    let lost = || Some(Err(StreamError::Lost));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok((lost(), lost())));
+    assert!(matches!(dies.try_push(3), Err(PushError::Gone(3))));
+    let deserted = deserted.wait_for(PATIENCE).expect("it hangs");
+    assert_eq!(deserted, Ok(Ok(())));
+    // Who lives on has its stream still.
+    lives.try_push(4).unwrap();
+    let mut next = handle.through(alive).unwrap().consume(its_stream);
+    assert_eq!(next.wait_next(), Some(Ok(4)));
+    shutdown(runtime);
 }

@@ -25,6 +25,7 @@ mod passivation;
 mod planted;
 mod shutdown;
 mod strangers;
+mod streams;
 mod supervision;
 mod timers;
 mod watch;
