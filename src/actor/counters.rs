@@ -17,6 +17,7 @@ pub(crate) struct Counters {
     pub(crate) restarts: u64,
     pub(crate) stalls: u64,
     pub(crate) passivations: u64,
+    pub(crate) failed_snapshots: u64,
     pub(crate) dead_letters: [u64; Rejection::ALL.len()],
     pub(crate) refusals: [u64; Rejection::ALL.len()],
 }

@@ -61,6 +61,8 @@ pub struct CoreStats {
     pub restarts: u64,
     /// Entities stopped because they were idle or too many.
     pub passivations: u64,
+    /// Snapshots of event-sourced actors that could not be stored.
+    pub failed_snapshots: u64,
     /// Messages refused at the call, by reason.
     pub refusals: Vec<(Rejection, u64)>,
     /// Messages that nobody handled, by reason.
@@ -174,6 +176,7 @@ impl CoreStats {
             stalls: local.counters.stalls,
             restarts: local.counters.restarts,
             passivations: local.counters.passivations,
+            failed_snapshots: local.counters.failed_snapshots,
             refusals: by_reason(&local.counters.refusals),
             dead_letters: by_reason(&local.counters.dead_letters),
             types: local

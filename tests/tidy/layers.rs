@@ -5,10 +5,11 @@ use crate::files::SourceFile;
 use crate::rust_source::{NamedPath, named_paths, tokens};
 
 /// The top-level modules, from the top down. A module may name those of lower rows, and none of its own row.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["node", "data"],
     &["io", "sim"],
     &["engine"],
+    &["behavior"],
     &["actor", "persistence"],
     &[
         "membership",
