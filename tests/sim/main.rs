@@ -8,6 +8,7 @@ mod asks;
 mod balancing;
 mod clock;
 mod determinism;
+mod event_sourcing;
 mod fifo;
 mod forwarding;
 mod history;
