@@ -115,7 +115,8 @@
 //!
 //! An entity that is idle ([`EntityType::passivate_after`]) or one too many ([`EntityType::max_active_per_core`]) is
 //! stopped with its hook, and its next message starts it afresh **from its factory**: its state is lost unless
-//! [`post_stop`](Actor::post_stop) put it somewhere where the factory finds it. No message is lost by it.
+//! [`post_stop`](Actor::post_stop) put it somewhere where the factory finds it, or the entity is
+//! [event-sourced](#event-sourcing). No message is lost by it.
 //!
 //! State that is fetched first, from a store or over the network, is awaited in [`pre_start`](Actor::pre_start) with
 //! [`Context::suspend`]: messages wait until it is there.
@@ -130,6 +131,7 @@
 //! | [`EntityType::send`] | the value itself | actors that are `Send`; the fastest |
 //! | [`EntityType::captured`] | a view, archived and restored ([`Capture`]) | actors that are not, or hold what should stay behind |
 //! | [`EntityType::ephemeral`] | nothing: it stops with its hook and starts afresh | caches, sessions |
+//! | [`EntityType::event_sourced`] | nothing: it stops, and recovers from its journal | state that survives |
 //!
 //! # Asynchronous work
 //!
@@ -321,6 +323,31 @@
 //! was meant for an actor of its own that listens to dead letters is counted, but not published, so that there are no
 //! dead letters about dead letters.
 //!
+//! # Event sourcing
+//!
+//! An [`EventSourced`] actor survives its failures, passivations and moves: it keeps what has happened in a [`Journal`], and
+//! its state is what follows from that. There is a shopping cart at [`EventSourced`]. With each command, this is what happens:
+//!
+//! | step | by | if it fails |
+//! |---|---|---|
+//! | decide | [`on_command`](EventSourced::on_command), which returns an [`Effect`]; [`Effect::after`] awaits something before | nothing is stored |
+//! | store | the journal, under the next numbers; the actor's other commands wait, and nobody else | the actor fails, [`SourcingError::Write`] |
+//! | fold | [`on_event`](EventSourced::on_event), which is pure | the actor fails; so does each recovery, at that event |
+//! | take a snapshot | when it is due ([`Snapshots`]); nobody waits for it | it is counted ([`CoreStats::failed_snapshots`]) |
+//! | reply, and the rest | [`Effect::then_reply`], [`Effect::then_run`], [`Effect::then_stop`] | the actor fails; what is stored stays |
+//!
+//! A reply means that the events are stored. If they could not be, or nobody knows, the ask ends as [`AskError::Unknown`] and
+//! never as a success; the actor's next life reads its journal, and so learns what became of them. (One that is resumed
+//! instead of restarted does not know its state, and fails with each command.) Nothing that is stored is taken back, and
+//! nothing is skipped: a gap or a damaged record fails the recovery with its place.
+//!
+//! Entities are registered by [`EntityType::event_sourced`], and a plain actor is made by [`Sourced::new`] under a
+//! [`PersistenceId`] that it holds alone, among all that share the journal. Events and states are [`WireMessage`]s, so they have
+//! versions: [`EventSourced::upgrade`] reads events of older ones.
+//!
+//! [`InMemoryJournal`] keeps everything in memory, for as long as one of its clones is there. For tests in the
+//! [simulator](sim), [`FaultyJournal`](sim::FaultyJournal) takes its time and fails as storage does.
+//!
 //! # Limits
 //!
 //! Every queue is bounded, and no core waits for a full one.
@@ -346,6 +373,7 @@
 //! | subscriptions of actors and closures on a core | 65,536 | [`SubscribeError::TooMany`] |
 //! | threads that listen to one type of event | 1,024, each with the room that it asks for, 1,048,576 events at most | [`SubscribeError::TooManyOutside`]; without room the event is missed, and counted |
 //! | events towards one core | half of its outbox, [`Settings::outbox_messages`]; from other threads half of its queue, [`Settings::ingress_jobs`] | the event is missed, and counted |
+//! | an [`InMemoryJournal`] | the bytes that it is made with | [`JournalError::Full`] fails whoever writes; what is stored stays readable |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
 //!
 //! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter, and so is a reply
@@ -409,17 +437,19 @@
 //! # Layers
 //!
 //! Modules import strictly downward, and a test keeps it so: `node` (builder, settings, handle), `io` (the only place
-//! of glommio), `engine` (the turn of one core), `stream`, `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
-//! is needed day to day stands on this page.
+//! of glommio), `engine` (the turn of one core), `behavior` (ways to write actors) and `stream` (side by side), `actor` and
+//! `persistence` (side by side), `sharding`, `wire` and `mesh`, `base`. What is needed day to day stands on this page.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
 pub mod base;
+pub mod behavior;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod io;
 pub mod mesh;
 pub mod node;
+pub mod persistence;
 pub mod sharding;
 pub mod sim;
 pub mod stream;
@@ -452,6 +482,9 @@ pub use actor::task::Executor;
 pub use actor::watch::Terminated;
 pub use base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 pub use base::time::Time;
+pub use behavior::effect::Effect;
+pub use behavior::event_sourced::{EventSourced, SourcedContext};
+pub use behavior::sourced::Sourced;
 pub use engine::stats::{CoreStats, Stats};
 pub use node::pinning_args::PinningArgs;
 #[cfg(target_os = "linux")]
@@ -459,6 +492,12 @@ pub use node::runtime::{Runtime, RuntimeBuilder, ShutdownReport};
 pub use node::settings::Settings;
 #[cfg(target_os = "linux")]
 pub use node::start_error::StartError;
+pub use persistence::error::{JournalError, SourcingError};
+pub use persistence::id::PersistenceId;
+pub use persistence::journal::Journal;
+pub use persistence::memory::InMemoryJournal;
+pub use persistence::progress::Snapshots;
+pub use persistence::record::{Payload, Record, Sequence};
 pub use sharding::move_error::MoveError;
 pub use sharding::topology::{Allocation, Topology};
 pub use stream::consumer::Consumer;

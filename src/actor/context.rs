@@ -10,7 +10,7 @@ use super::reference::{ActorRef, CellRef, Destination};
 use super::refusal::{AskError, Refused, SpawnError, TaskError, Uncertainty};
 use super::reply::{self, Envelope, ReplyTo};
 use super::scope::Scope;
-use super::task::{Executor, Piped, Suspending, run_elsewhere};
+use super::task::{Executor, Piped, Suspending, handler_fault, run_elsewhere};
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -399,6 +399,16 @@ impl<'a, A: Actor> Context<'a, A> {
         future: F,
         then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
     ) {
+        self.suspend_or(future, handler_fault, then);
+    }
+
+    /// As [`suspend`](Context::suspend), with a fault of its own if the future brings no result.
+    pub(crate) fn suspend_or<F: Future + 'static>(
+        &mut self,
+        future: F,
+        or: impl FnOnce(TaskError) -> Fault + 'static,
+        then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
+    ) {
         if matches!(self.suspension, Suspension::Refused | Suspension::Hook) {
             let actor = std::any::type_name::<A>();
             let kind = self.local.kind_id::<A>();
@@ -421,7 +431,7 @@ impl<'a, A: Actor> Context<'a, A> {
         };
         let life = self.local.life(self.at);
         self.local
-            .add_suspending_job(Box::new(Suspending::new(future, resume, self.at, life)));
+            .add_job_with_deadline(Box::new(Suspending::new(future, resume, or, self.at, life)));
     }
 
     fn pipe<F: Future + 'static>(

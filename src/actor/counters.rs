@@ -19,6 +19,7 @@ pub(crate) struct Counters {
     pub(crate) unhandled: u64,
     pub(crate) events_dropped: u64,
     pub(crate) subscriber_panics: u64,
+    pub(crate) failed_snapshots: u64,
     pub(crate) dead_letters: [u64; Rejection::ALL.len()],
     pub(crate) refusals: [u64; Rejection::ALL.len()],
 }

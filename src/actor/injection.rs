@@ -12,7 +12,7 @@ use super::reference::{CellRef, Receiver};
 use super::refusal::Rejection;
 use super::region::AnyRegion;
 use super::reply::{self, Envelope};
-use super::task::{Suspending, TaskId};
+use super::task::{Suspending, TaskId, handler_fault};
 use super::trace::{TraceEvent, Tracer, Upcoming, Verdict};
 use super::typed::TypedBox;
 use crate::base::ids::EntityTypeId;
@@ -92,7 +92,13 @@ fn delayed<A: Actor>(delay: Duration, ctx: &mut Context<'_, A>) -> Watched {
     let resume =
         |()| -> Box<dyn Any> { Box::new(Resume::<A>(Box::new(|_, _| Ok(Next::Continue)))) };
     let life = local.life(ctx.at);
-    local.add_job(Box::new(Suspending::new(passed, resume, ctx.at, life)));
+    local.add_job(Box::new(Suspending::new(
+        passed,
+        resume,
+        handler_fault,
+        ctx.at,
+        life,
+    )));
     Watched::Ended(Ran::Suspended)
 }
 

@@ -75,6 +75,8 @@ pub struct CoreStats {
     pub events_dropped: u64,
     /// Closures that panicked over an event, which ended their subscriptions.
     pub subscriber_panics: u64,
+    /// Snapshots of event-sourced actors that could not be stored.
+    pub failed_snapshots: u64,
     /// Messages refused at the call, by reason.
     pub refusals: Vec<(Rejection, u64)>,
     /// Messages that nobody handled, by reason.
@@ -196,6 +198,7 @@ impl CoreStats {
             subscriptions: local.events.len(),
             events_dropped: local.counters.events_dropped,
             subscriber_panics: local.counters.subscriber_panics,
+            failed_snapshots: local.counters.failed_snapshots,
             refusals: by_reason(&local.counters.refusals),
             dead_letters: by_reason(&local.counters.dead_letters),
             types: local

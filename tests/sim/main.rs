@@ -9,6 +9,7 @@ mod balancing;
 mod clock;
 mod dead_letters;
 mod determinism;
+mod event_sourcing;
 mod events;
 mod fifo;
 mod foreign;

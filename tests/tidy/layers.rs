@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["node", "data"],
     &["io", "sim"],
     &["engine"],
-    &["stream"],
+    &["behavior", "stream"],
     &["actor", "persistence"],
     &[
         "membership",
