@@ -115,7 +115,8 @@
 //!
 //! An entity that is idle ([`EntityType::passivate_after`]) or one too many ([`EntityType::max_active_per_core`]) is
 //! stopped with its hook, and its next message starts it afresh **from its factory**: its state is lost unless
-//! [`post_stop`](Actor::post_stop) put it somewhere where the factory finds it. No message is lost by it.
+//! [`post_stop`](Actor::post_stop) put it somewhere where the factory finds it, or the entity is
+//! [event-sourced](#event-sourcing). No message is lost by it.
 //!
 //! State that is fetched first, from a store or over the network, is awaited in [`pre_start`](Actor::pre_start) with
 //! [`Context::suspend`]: messages wait until it is there.
@@ -130,6 +131,7 @@
 //! | [`EntityType::send`] | the value itself | actors that are `Send`; the fastest |
 //! | [`EntityType::captured`] | a view, archived and restored ([`Capture`]) | actors that are not, or hold what should stay behind |
 //! | [`EntityType::ephemeral`] | nothing: it stops with its hook and starts afresh | caches, sessions |
+//! | [`EntityType::event_sourced`] | nothing: it stops, and recovers from its journal | state that survives |
 //!
 //! # Asynchronous work
 //!
@@ -289,6 +291,46 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Streams
+//!
+//! A stream brings items from one producer to its consumers as fast as these ask for them. Who opens it
+//! ([`Context::open_stream`], [`Scope::open_stream`], [`Handle::open_stream_on`]) gets its [`Source`], to push items into,
+//! and its address, a [`StreamRef`] to be stored and sent.
+//!
+//! | [`StreamSettings`] | each item goes to | a full buffer waits for |
+//! |---|---|---|
+//! | [`shared`](StreamSettings::shared) | one consumer: several share the work | any of them; without one, for the first |
+//! | [`broadcast`](StreamSettings::broadcast) | all of them | the slowest; or for nobody, and the slowest [are cut off](StreamSettings::cut_off_slow) |
+//!
+//! | who | pushes with | consumes with |
+//! |---|---|---|
+//! | an actor | [`Source::try_push`]; when that is full, it has [`Source::ready`] sent to it as a message | [`Context::consume`]: what comes are messages, as many as it [asks for](Feed::request) |
+//! | a future on a core | [`Source::push`] | [`Scope::consume`], [`Consumer::next`] |
+//! | a thread, another async runtime | [`Source::try_push`], [`Source::push`] | [`Handle::consume`], [`Consumer::wait_next`], [`Consumer::next`] |
+//!
+//! Items come in order. Behind the last one comes the end: that the stream is [complete](Source::complete), has
+//! [failed](Source::fail) or was [abandoned](StreamError::Abandoned) by a producer that stopped or panicked. The end needs no
+//! demand; without demand, nothing else comes. A consumer that is dropped, or whose actor stops, has left: of a shared
+//! stream, what it has not taken out goes to the next one. The producer knows [how many](Source::consumers) there are, and
+//! hears when [all have left](Source::deserted).
+//!
+//! ```
+//! use corecast::{CoreId, Runtime, StreamError, StreamSettings};
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let (source, stream) = handle.open_stream_on(CoreId(0), StreamSettings::shared(2)).wait()?;
+//! let mut consumer = handle.consume(stream);
+//! source.try_push("one")?;
+//! source.try_push("two")?;
+//! source.fail("there is no third");
+//! assert_eq!(consumer.wait_next(), Some(Ok("one")));
+//! assert_eq!(consumer.wait_next(), Some(Ok("two")));
+//! assert_eq!(consumer.wait_next(), Some(Err(StreamError::Failed("there is no third".into()))));
+//! assert_eq!(consumer.wait_next(), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Failure
 //!
 //! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are the same: this
@@ -297,6 +339,66 @@
 //! afresh with its next message. To refuse a request is no fault: reply with an error.
 //!
 //! A runtime that was built with `panic = "abort"` could contain nothing, so it refuses to start.
+//!
+//! # Events
+//!
+//! Whatever is `Clone`, `Send` and `'static` can be published ([`Context::publish`], [`Scope::publish`],
+//! [`Handle::publish`]), and comes to all that have subscribed to its type, on every core: to actors as messages of their
+//! own ([`Context::subscribe`]), to closures on a core ([`Handle::subscribe`]), and to threads outside
+//! ([`Handle::events`]). The runtime itself publishes [`ActorStarted`], [`ActorStopped`], [`ActorRestarted`], [`DeadLetter`] and
+//! [`UnhandledMessage`], and makes none of them while nobody has subscribed.
+//!
+//! ```
+//! use corecast::{Actor, Context, DeadLetter, Fault, Next, Rejection, Runtime};
+//!
+//! struct Brief;
+//!
+//! impl Actor for Brief {
+//!     type Msg = &'static str;
+//!     fn receive(&mut self, _: &'static str, _: &mut Context<'_, Self>) -> Result<Next, Fault> { Ok(Next::Stop) }
+//! }
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let letters = handle.events::<DeadLetter>(1_000)?;
+//! let brief = handle.spawn(|| Brief).wait()?;
+//! handle.tell(brief, "the last that it hears");
+//! handle.tell(brief, "too late");
+//! let letter = letters.recv().expect("the runtime goes on");
+//! assert!(matches!(letter.reason, Rejection::Stopped | Rejection::NoSuchActor));
+//! assert_eq!(letter.message, "&str");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A subscriber gets what one publisher publishes in order, each event once at most. One that does not keep up misses
+//! events, which is counted, and holds nobody up. An event that is missed is no dead letter; and what a core drops that
+//! was meant for an actor of its own that listens to dead letters is counted, but not published, so that there are no
+//! dead letters about dead letters.
+//!
+//! # Event sourcing
+//!
+//! An [`EventSourced`] actor survives its failures, passivations and moves: it keeps what has happened in a [`Journal`], and
+//! its state is what follows from that. There is a shopping cart at [`EventSourced`]. With each command, this is what happens:
+//!
+//! | step | by | if it fails |
+//! |---|---|---|
+//! | decide | [`on_command`](EventSourced::on_command), which returns an [`Effect`]; [`Effect::after`] awaits something before | nothing is stored |
+//! | store | the journal, under the next numbers; the actor's other commands wait, and nobody else | the actor fails, [`SourcingError::Write`] |
+//! | fold | [`on_event`](EventSourced::on_event), which is pure | the actor fails; so does each recovery, at that event |
+//! | take a snapshot | when it is due ([`Snapshots`]); nobody waits for it | it is counted ([`CoreStats::failed_snapshots`]) |
+//! | reply, and the rest | [`Effect::then_reply`], [`Effect::then_run`], [`Effect::then_stop`] | the actor fails; what is stored stays |
+//!
+//! A reply means that the events are stored. If they could not be, or nobody knows, the ask ends as [`AskError::Unknown`] and
+//! never as a success; the actor's next life reads its journal, and so learns what became of them. (One that is resumed
+//! instead of restarted does not know its state, and fails with each command.) Nothing that is stored is taken back, and
+//! nothing is skipped: a gap or a damaged record fails the recovery with its place.
+//!
+//! Entities are registered by [`EntityType::event_sourced`], and a plain actor is made by [`Sourced::new`] under a
+//! [`PersistenceId`] that it holds alone, among all that share the journal. Events and states are [`WireMessage`]s, so they have
+//! versions: [`EventSourced::upgrade`] reads events of older ones.
+//!
+//! [`InMemoryJournal`] keeps everything in memory, for as long as one of its clones is there. For tests in the
+//! [simulator](sim), [`FaultyJournal`](sim::FaultyJournal) takes its time and fails as storage does.
 //!
 //! # Limits
 //!
@@ -314,24 +416,81 @@
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
 //! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
 //! | timers with names on a core | [`Settings::timers`] | [`Rejection::TooManyTimers`]; those that move here with their entities are let in |
+//! | watches of a core's actors | [`Settings::watches`] | [`Rejection::TooManyWatches`]; those that move here with their entities are let in |
+//! | items in a stream | its buffer ([`StreamSettings`]), and what its consumers have asked for, which has its room reserved where it goes | [`PushError::Full`]; [`Source::push`] waits |
+//! | consumers of a stream | [`StreamSettings::consumers`] | [`StreamError::TooManyConsumers`] |
+//! | asks of streams | three for each consumer, among [`Settings::asks`] | [`StreamError::Refused`], [`Rejection::TooManyAsks`] |
 //! | calls for the blocking pool | [`Settings::blocking_queue`] | [`TaskError::Refused`] |
 //! | active entities of a type on a core | [`EntityType::max_active_per_core`] | the least recently used are passivated |
+//! | subscriptions of actors and closures on a core | 65,536 | [`SubscribeError::TooMany`] |
+//! | threads that listen to one type of event | 1,024, each with the room that it asks for, 1,048,576 events at most | [`SubscribeError::TooManyOutside`]; without room the event is missed, and counted |
+//! | events towards one core | half of its outbox, [`Settings::outbox_messages`]; from other threads half of its queue, [`Settings::ingress_jobs`] | the event is missed, and counted |
+//! | an [`InMemoryJournal`] | the bytes that it is made with | [`JournalError::Full`] fails whoever writes; what is stored stays readable |
 //! | moves of shards | 8 at a time, 256 requests more | [`MoveError`] |
 //!
-//! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter;
-//! [`Handle::stats`] counts refusals and dead letters by reason.
+//! A message that was sent by `tell` and is refused, here or on the receiver's core, is a dead letter, and so is a reply
+//! that comes too late, and the message of a timer for which there is no room; [`Handle::stats`] counts refusals and dead
+//! letters by reason, and each dead letter is published as a [`DeadLetter`].
 //!
 //! # Determinism
 //!
 //! A core is a state machine: messages, timers and the time go in; messages, wakes and published facts come out. Time
 //! and randomness are arguments, maps whose order could be seen are ordered, and only `io` touches a clock, a thread or
-//! the kernel. Take the time from [`Context::now`], and an actor behaves the same under every driver of the engine.
+//! the kernel. Take the time from [`Context::now`] and randomness from [`Context::rng`], and an actor behaves the same
+//! under every driver of the engine.
+//!
+//! # Testing
+//!
+//! One of these drivers is the simulator, [`sim`]: a whole node in one thread, in virtual time, with every choice from a
+//! seed. Tests of your own actors run in it, with probes that await messages, and faults on purpose.
+//!
+//! ```
+//! use corecast::sim::{Injection, check_seeds};
+//! use corecast::{Actor, ActorRef, Context, CoreId, Fault, Next};
+//! use std::time::Duration;
+//!
+//! /// Reminds somebody after an hour.
+//! struct Reminder(ActorRef<String>);
+//!
+//! #[derive(Debug)]
+//! enum Remind {
+//!     Of(String),
+//!     Due(String),
+//! }
+//!
+//! impl Actor for Reminder {
+//!     type Msg = Remind;
+//!
+//!     fn receive(&mut self, msg: Remind, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         match msg {
+//!             Remind::Of(what) => ctx.start_timer("due", Duration::from_secs(3_600), Remind::Due(what))?,
+//!             Remind::Due(what) => ctx.tell(self.0, what),
+//!         }
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! check_seeds(20, |builder| {
+//!     let mut sim = builder.start();
+//!     let probe = sim.probe::<String>();
+//!     let to = probe.address();
+//!     let reminder = sim.spawn(CoreId(1), move || Reminder(to)).unwrap();
+//!     sim.inject(Injection::fail().nth(2).to_actor(reminder));
+//!     sim.tell(reminder, Remind::Of("lunch".into()));
+//!     probe.expect_none_for(&mut sim, Duration::from_secs(3_599));
+//!     probe.expect_within(&mut sim, Duration::from_secs(2), |what| what == "lunch");
+//!     // The actor fails, and with it ends its timer.
+//!     sim.tell(reminder, Remind::Of("tea".into()));
+//!     probe.expect_none_for(&mut sim, Duration::from_secs(7_200));
+//!     sim
+//! });
+//! ```
 //!
 //! # Layers
 //!
 //! Modules import strictly downward, and a test keeps it so: `node` (builder, settings, handle), `io` (the only place
-//! of glommio), `engine` (the turn of one core), `behavior`, `actor` and `sharding` (side by side), `wire` and `mesh`, `base`. What
-//! is needed day to day stands on this page.
+//! of glommio), `engine` (the turn of one core), `behavior` (ways to write actors) and `stream` (side by side), `actor` and
+//! `persistence` (side by side), `sharding`, `wire` and `mesh`, `base`. What is needed day to day stands on this page.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod actor;
@@ -342,8 +501,10 @@ pub mod engine;
 pub mod io;
 pub mod mesh;
 pub mod node;
+pub mod persistence;
 pub mod sharding;
 pub mod sim;
+pub mod stream;
 pub mod wire;
 
 pub use actor::awaiting::{AsyncActor, Awaiting};
@@ -352,6 +513,11 @@ pub use actor::directory::WrongMessageType;
 pub use actor::ending::StopCause;
 pub use actor::entity::{Capture, EntityType};
 pub use actor::entity_id::{EntityId, InlineKey, KeyTooLong};
+pub use actor::event_stream::{Events, SubscribeError, Subscription};
+pub use actor::events::{
+    ActorInfo, ActorRestarted, ActorStarted, ActorStopped, DeadLetter, EntityInfo, Event,
+    UnhandledMessage,
+};
 pub use actor::family::Child;
 pub use actor::handle::Handle;
 pub use actor::mailbox::{Mailbox, Policy};
@@ -365,9 +531,13 @@ pub use actor::scope::Scope;
 pub use actor::spawn::SpawnOptions;
 pub use actor::supervision::{Backoff, Directive, Strategy, Supervision};
 pub use actor::task::Executor;
+pub use actor::watch::Terminated;
 pub use base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 pub use base::time::Time;
 pub use behavior::behaving::Behaving;
+pub use behavior::effect::Effect;
+pub use behavior::event_sourced::{EventSourced, SourcedContext};
+pub use behavior::sourced::Sourced;
 pub use behavior::value::Behavior;
 pub use engine::stats::{CoreStats, Stats};
 pub use node::pinning_args::PinningArgs;
@@ -376,9 +546,24 @@ pub use node::runtime::{Runtime, RuntimeBuilder, ShutdownReport};
 pub use node::settings::Settings;
 #[cfg(target_os = "linux")]
 pub use node::start_error::StartError;
+pub use persistence::error::{JournalError, SourcingError};
+pub use persistence::id::PersistenceId;
+pub use persistence::journal::Journal;
+pub use persistence::memory::InMemoryJournal;
+pub use persistence::progress::Snapshots;
+pub use persistence::record::{Payload, Record, Sequence};
 pub use sharding::move_error::MoveError;
 pub use sharding::topology::{Allocation, Topology};
+pub use stream::consumer::Consumer;
+pub use stream::error::{PushError, StreamError, StreamGone};
+pub use stream::feed::{Feed, StreamEvent};
+pub use stream::reference::StreamRef;
+pub use stream::settings::StreamSettings;
+pub use stream::source::Source;
 pub use wire::message::{Message, WireMessage};
+
+/// The version of `rand` whose traits the generators of [`Context::rng`] and [`Scope::rng`] have.
+pub use rand;
 
 /// The program in `README.md` compiles and runs.
 #[cfg(all(doctest, target_os = "linux"))]

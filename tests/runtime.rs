@@ -1,11 +1,13 @@
 //! The runtime on real cores: starting, sending, asking, stopping.
 
 use corecast::behavior::{after, receive, restart, same};
+use corecast::rand::RngExt;
 use corecast::{
-    Actor, AskError, AsyncActor, Awaiting, Backoff, Behaving, Behavior, Context, CoreId,
-    EntityType, Fault, Next, Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings,
-    Supervision, Uncertainty,
+    Actor, ActorStopped, AskError, AsyncActor, Awaiting, Backoff, Behaving, Behavior, Context,
+    CoreId, EntityType, Fault, Next, Rejection, ReplyTo, Runtime, RuntimeBuilder, Scope, Settings,
+    Source, StreamGone, StreamRef, StreamSettings, Supervision, TaskError, Uncertainty,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -503,6 +505,157 @@ fn replies_from_other_threads_enter_a_core_whose_queue_is_full() {
     let unanswered = Err(Uncertainty::DroppedUnanswered.into());
     assert_eq!(outcome(dropped.0), unanswered);
     assert_eq!(outcome(dropped_elsewhere.0), unanswered);
+    assert!(runtime.shutdown().drained);
+}
+
+/// What other cores, other threads and the end of the runtime bring to a thread that listens.
+#[test]
+fn a_thread_listens_to_events() {
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let stopped = handle.events::<ActorStopped>(100).unwrap();
+    let numbers = handle.events::<u64>(1_000).unwrap();
+    let few = handle.events::<u64>(1).unwrap();
+    let listener = thread::spawn(move || numbers.collect::<Vec<u64>>());
+    for core in [CoreId(0), CoreId(1)] {
+        let published = handle.run_on(core, move |scope| async move {
+            for n in 0..100 {
+                scope.publish(1_000 * u64::from(core.0) + n);
+            }
+        });
+        assert_eq!(published.wait(), Ok(()));
+        handle.spawn_on(core, Counter::default).wait().unwrap();
+    }
+    handle.publish(7_u64);
+    assert_eq!((few.recv(), few.dropped()), (Some(0), 200));
+    assert!(runtime.shutdown().drained);
+    let mut heard = listener.join().unwrap();
+    heard.sort_unstable();
+    let expected = (0..100).chain([7]).chain(1_000..1_100);
+    let mut expected: Vec<u64> = expected.collect();
+    expected.sort_unstable();
+    assert_eq!(heard, expected);
+    let mut cores: Vec<_> = stopped.map(|stopped| stopped.actor.core.0).collect();
+    cores.sort_unstable();
+    assert_eq!(cores, [0, 1]);
+}
+
+struct Die;
+
+impl Actor for Die {
+    type Msg = ReplyTo<u64>;
+
+    fn receive(
+        &mut self,
+        reply_to: ReplyTo<u64>,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        let number = ctx.rng().random();
+        ctx.reply(reply_to, number);
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn every_core_of_every_runtime_draws_numbers_of_its_own() {
+    let mut numbers = BTreeSet::new();
+    for _ in 0..2 {
+        let builder = Runtime::builder().cores("0-1".parse().unwrap());
+        let runtime = builder.start().unwrap();
+        let handle = runtime.handle();
+        for core in [0, 1].map(CoreId) {
+            let die = handle.spawn_on(core, || Die).wait().unwrap();
+            numbers.insert(handle.ask(die, |reply_to| reply_to).wait().unwrap());
+            let drawn = handle.run_on(core, |scope| async move { scope.rng().random::<u64>() });
+            numbers.insert(drawn.wait().unwrap());
+        }
+    }
+    assert_eq!(numbers.len(), 8);
+}
+
+/// Makes numbers when they are wanted.
+struct Numbers(u64, Option<Source<u64>>);
+
+#[derive(Debug)]
+enum NumbersMsg {
+    Open(ReplyTo<StreamRef<u64>>),
+    Wanted(Result<Result<usize, StreamGone>, TaskError>),
+}
+
+impl Actor for Numbers {
+    type Msg = NumbersMsg;
+
+    fn receive(&mut self, msg: NumbersMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            NumbersMsg::Open(reply_to) => {
+                let settings = StreamSettings::shared(1_000).linger(Duration::from_secs(60));
+                let (source, stream) = ctx.open_stream(settings)?;
+                self.1 = Some(source);
+                ctx.reply(reply_to, stream);
+            }
+            NumbersMsg::Wanted(wanted) => {
+                let source = self.1.take().unwrap();
+                for _ in 0..wanted?? {
+                    if self.0 == 100_000 {
+                        source.complete();
+                        return Ok(Next::Stop);
+                    }
+                    source.try_push(self.0)?;
+                    self.0 += 1;
+                }
+                self.1 = Some(source);
+            }
+        }
+        if let Some(source) = &self.1 {
+            ctx.spawn(source.wanted(), NumbersMsg::Wanted);
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn a_stream_feeds_futures_and_threads_at_once() {
+    let runtime = two_cores().start().unwrap();
+    let handle = runtime.handle();
+    let numbers = handle.spawn_on(CoreId(0), || Numbers(0, None));
+    let stream = handle
+        .ask(numbers.wait().unwrap(), NumbersMsg::Open)
+        .wait()
+        .unwrap();
+    let on_cores = [CoreId(0), CoreId(1)].map(|core| {
+        handle.run_on(core, move |scope| async move {
+            let mut consumer = scope.consume(stream);
+            let mut got = Vec::new();
+            while let Some(number) = consumer.next().await {
+                got.push(number.unwrap());
+            }
+            got
+        })
+    });
+    let its_handle = handle.clone();
+    let on_a_thread = thread::spawn(move || {
+        let mut consumer = its_handle.consume(stream);
+        let mut got = Vec::new();
+        // It leaves early, and what it has not taken out goes to others.
+        while got.len() < 1_000
+            && let Some(number) = consumer.wait_next()
+        {
+            got.push(number.unwrap());
+        }
+        got
+    });
+    let mut all = on_a_thread.join().unwrap();
+    for got in on_cores {
+        let got = got.wait().unwrap();
+        all.extend(got);
+    }
+    // If the others had heard of the end by then, that still waits for somebody.
+    let mut last = handle.consume(stream);
+    while let Some(Ok(number)) = last.wait_next() {
+        all.push(number);
+    }
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..100_000));
     assert!(runtime.shutdown().drained);
 }
 

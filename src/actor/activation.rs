@@ -6,6 +6,7 @@ use super::context::{Context, Recipient, Resume};
 use super::ending::StopCause;
 use super::entity::Stage;
 use super::guard::{drop_guarded, guarded};
+use super::injection::Watched;
 use super::local::Local;
 use super::model::{Actor, Fault, Next};
 use super::reference::CellRef;
@@ -77,8 +78,11 @@ impl<A: Actor> ActorBody<A> {
         while left > 0 {
             left -= 1;
             if ctx.local.tracer.is_some() {
-                ctx.local
-                    .trace_next::<A::Msg>(at, std::any::type_name::<A>());
+                match self.watch_next(&mut ctx) {
+                    Watched::Handle => {}
+                    Watched::Dropped => continue,
+                    Watched::Ended(ran) => return ran,
+                }
             }
             let Some(mail) = ctx.local.waiting_mail::<A::Msg>(at) else {
                 return Ran::Idle;
@@ -123,8 +127,11 @@ impl<A: Actor> ActorBody<A> {
         let mut left = ctx.local.arrivals;
         while batch.has_next_for(at) {
             if ctx.local.tracer.is_some() {
-                ctx.local
-                    .trace_arrival(at, std::any::type_name::<A>(), batch);
+                match self.watch_arrival(batch, &mut ctx) {
+                    Watched::Handle => {}
+                    Watched::Dropped => continue,
+                    Watched::Ended(ran) => return ran,
+                }
             }
             let message = batch.take_next();
             if let Some(ran) = self.handle(message, &mut ctx) {
@@ -194,9 +201,12 @@ impl<A: Actor> ActorBody<A> {
 
     /// Handles the first message after a restart.
     fn prove(&mut self, ctx: &mut Context<'_, A>) -> Option<Ran> {
-        if ctx.local.tracer.is_some() {
-            ctx.local
-                .trace_next::<A::Msg>(ctx.at, std::any::type_name::<A>());
+        while ctx.local.tracer.is_some() {
+            match self.watch_next(ctx) {
+                Watched::Handle => break,
+                Watched::Dropped => {}
+                Watched::Ended(ran) => return Some(ran),
+            }
         }
         let mail = ctx.local.waiting_mail::<A::Msg>(ctx.at)?;
         if mail.stops_next() {

@@ -24,10 +24,7 @@ impl<A: Actor> Context<'_, A> {
     /// Notes that this actor had a message with which it could do nothing.
     #[cold]
     pub(crate) fn message_unhandled(&mut self) {
-        self.local.counters.unhandled += 1;
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let (path, message) = (self.path(), std::any::type_name::<A::Msg>());
-            tracing::debug!(core = %self.core(), path, message, "a message was not handled");
-        }
+        let message: Option<&A::Msg> = None;
+        self.local.unhandled(self.at, self.place, message);
     }
 }

@@ -6,8 +6,10 @@
 use super::batch::{Batch, Outgoing, ReplyBatch};
 use super::guard::guarded;
 use super::local::{Extra, Local, TimerEvent};
+use super::lost::take_unwound;
+use super::mailbox::Stored;
 use super::outbox::OpenBatch;
-use super::reference::Destination;
+use super::reference::{Destination, Receiver};
 use super::refusal::{AskError, Rejection, Uncertainty};
 use super::reply::{self, Envelope, ReplyAddress, ReplyTo, discard, discard_message};
 use super::typed::{AsAny, TypedBox};
@@ -15,7 +17,7 @@ use crate::base::ids::CoreId;
 use crate::base::paged::Paged;
 use crate::base::timer_wheel::TimerKey;
 use crate::wire::message::Message;
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::time::Duration;
 
 /// What to do with the outcome of an ask.
@@ -203,6 +205,8 @@ impl Local {
         if address.runtime() != self.runtime {
             // An ask of another runtime of this process: it cannot be answered from here, only ended.
             super::reply::send_home((address, Uncertainty::RuntimeGone.into()));
+            self.lose_reply::<R>(Rejection::OldIncarnation);
+            discard_message(Rejection::OldIncarnation, Envelope::Plain, reply);
             return;
         }
         if address.core() == self.core {
@@ -241,9 +245,18 @@ impl Local {
                 self.settle(|local| sink(local, outcome));
             }
             None => {
-                self.counters.late_replies += 1;
+                self.lose_reply::<R>(Rejection::LateReply);
                 discard(Uncertainty::DroppedUnanswered.into(), outcome);
             }
+        }
+    }
+
+    /// A reply that nobody takes is a dead letter; a receipt is no message.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn lose_reply<R: Message>(&mut self, why: Rejection) {
+        if TypeId::of::<R>() != TypeId::of::<Stored>() {
+            self.note_dead_letter(Receiver::Unknown, why, type_name::<R>());
         }
     }
 
@@ -282,14 +295,18 @@ impl Local {
         }
     }
 
-    /// Ends the asks whose reply addresses have been dropped on this thread. `failed` says that the last handler failed,
-    /// or its actor, and with it what they dropped.
+    /// Ends the asks whose reply addresses have been dropped on this thread, and makes dead letters of the messages that
+    /// panics of their receivers' ids have taken down. `failed` says that the last handler failed, or its actor, and with
+    /// it what they dropped.
     #[cold]
     pub(crate) fn settle_orphans(&mut self, failed: bool) {
         // Ending an ask may drop further addresses.
         while reply::has_orphans() {
             for (address, why) in reply::take_orphans(failed) {
                 self.fail_ask(address, why);
+            }
+            for message in take_unwound() {
+                self.note_dead_letter(Receiver::Unknown, Rejection::StartFailed, message);
             }
         }
     }

@@ -2,14 +2,15 @@
 
 use super::asks::Failure;
 use super::entity_id::EntityId;
+use super::entity_watch::EntitySignal;
 use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
 use super::mailbox::Stored;
-use super::reference::CellRef;
+use super::reference::{CellRef, Receiver};
 use super::refusal::{AskError, Rejection};
 use super::reply::{Envelope, ReplyTo, discard};
-use crate::base::ids::{CoreId, ShardId};
+use crate::base::ids::{CoreId, EntityTypeId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
 use crate::wire::message::Message;
@@ -34,8 +35,13 @@ pub(crate) trait Batch: Any + Send {
     /// Keeps the emptied batch for the next messages of its type.
     fn reuse(self: Box<Self>, local: &mut Local);
 
-    /// Drops everything in it as dead letters.
-    fn reject(&mut self, local: &mut Local, why: Rejection);
+    /// Whether it tells others what has become of this core, so that it leaves even when the core dies.
+    fn is_news(&self) -> bool {
+        false
+    }
+
+    /// Drops everything in it, which was for that core, as dead letters.
+    fn reject(&mut self, local: &mut Local, to: CoreId, why: Rejection);
 }
 
 /// The batches of one type: the open one for each core, and empty ones for the next.
@@ -89,6 +95,8 @@ pub(crate) enum Note {
     Stop(CellRef),
     /// Before the message at this place: nothing more comes from this core for a moving shard.
     Last(Last),
+    /// Before the message at this place: somebody watches an entity, or does not any more.
+    Signal(EntitySignal, Box<dyn FnOnce(&mut Local) + Send>),
 }
 
 /// Notes by the place of the message that they belong to or precede.
@@ -125,7 +133,7 @@ impl<M: Message> Batch for ActorBatch<M> {
     fn stops(&self) -> Vec<CellRef> {
         let stop = |(_, note): &(u32, Note)| match note {
             Note::Stop(cell) => Some(*cell),
-            Note::Acknowledge(_) | Note::Last(_) => None,
+            Note::Acknowledge(_) | Note::Last(_) | Note::Signal(..) => None,
         };
         self.notes.iter().filter_map(stop).collect()
     }
@@ -150,10 +158,12 @@ impl<M: Message> Batch for ActorBatch<M> {
         local.class_mut::<M>().outgoing.reuse(self);
     }
 
-    fn reject(&mut self, local: &mut Local, why: Rejection) {
+    fn reject(&mut self, local: &mut Local, to: CoreId, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
         for (address, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
+            let (cell, envelope) = address.off();
+            let receiver = Receiver::Actor(local.home, to, cell);
+            local.dead_letter(receiver, why, envelope, message);
         }
     }
 }
@@ -195,7 +205,7 @@ impl<M: Message> ActorBatch<M> {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                     Note::Stop(cell) => local.stop_in_order::<M>(cell),
-                    Note::Last(_) => {}
+                    Note::Last(_) | Note::Signal(..) => {}
                 }
             }
             local.accept(to, message, extra);
@@ -290,10 +300,11 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
         }
     }
 
-    fn reject(&mut self, local: &mut Local, why: Rejection) {
+    fn reject(&mut self, local: &mut Local, _to: CoreId, why: Rejection) {
         fail_notes(&mut self.notes, local, why);
         for (address, id, message) in self.items.drain() {
-            local.dead_letter(why, address.off().1, message);
+            let receiver = Receiver::Entity(EntityTypeId(self.region), &id);
+            local.dead_letter(receiver, why, address.off().1, message);
             drop_guarded(id);
         }
     }
@@ -313,6 +324,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                     match note {
                         Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                         Note::Last(last) => local.lasts.push(last),
+                        Note::Signal(_, arrive) => arrive(local),
                         Note::Stop(_) => {}
                     }
                 }
@@ -322,8 +334,14 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
             local.region_fault(region, &panic);
         }
         for (_, note) in notes {
-            if let Note::Last(last) = note {
-                local.lasts.push(last);
+            match note {
+                Note::Last(last) => local.lasts.push(last),
+                Note::Signal(_, arrive) => {
+                    if let Err(panic) = guarded(|| arrive(local)) {
+                        local.region_fault(region, &panic);
+                    }
+                }
+                Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }
     }
@@ -331,8 +349,13 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
 
 fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
     for (_, note) in notes.drain(..) {
-        if let Note::Acknowledge(stored) = note {
-            local.fail_ask(stored.disarm(), why.into());
+        match note {
+            Note::Acknowledge(stored) => local.fail_ask(stored.disarm(), why.into()),
+            Note::Signal(signal, arrive) => {
+                local.signal_lost(signal);
+                drop_guarded(arrive);
+            }
+            Note::Stop(_) | Note::Last(_) => {}
         }
     }
 }
@@ -372,8 +395,9 @@ impl<R: Message> Batch for ReplyBatch<R> {
         local.ask_table_mut::<R>().1.outgoing.reuse(self);
     }
 
-    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+    fn reject(&mut self, local: &mut Local, _to: CoreId, why: Rejection) {
         for (_, reply) in self.items.drain() {
+            local.lose_reply::<R>(why);
             discard(
                 AskError::Unknown(super::refusal::Uncertainty::RuntimeGone),
                 reply,
@@ -408,7 +432,7 @@ impl Batch for FailureBatch {
         local.failures.reuse(self);
     }
 
-    fn reject(&mut self, _local: &mut Local, _why: Rejection) {
+    fn reject(&mut self, _local: &mut Local, _to: CoreId, _why: Rejection) {
         self.items.clear();
     }
 }

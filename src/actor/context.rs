@@ -10,8 +10,9 @@ use super::reference::{ActorRef, CellRef, Destination};
 use super::refusal::{AskError, Refused, SpawnError, TaskError, Uncertainty};
 use super::reply::{self, Envelope, ReplyTo};
 use super::scope::Scope;
-use super::task::{Executor, Piped, Suspending, run_elsewhere};
+use super::task::{Executor, Piped, Suspending, handler_fault, run_elsewhere};
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::wire::message::Message;
 use std::any::Any;
@@ -23,7 +24,7 @@ use std::time::Duration;
 /// A handler's view of the runtime: who it is, whom it can reach, and what it can have done meanwhile.
 pub struct Context<'a, A: Actor> {
     pub(crate) local: &'a mut Local,
-    pub(super) at: CellRef,
+    pub(crate) at: CellRef,
     pub(super) place: Option<EntityPlace>,
     recipient: fn(&mut Local, CellRef, Option<EntityPlace>) -> Recipient<A::Msg>,
     suspension: Suspension,
@@ -41,8 +42,8 @@ enum Suspension {
     Refused,
 }
 
-/// Brings a message to an entity, wherever it is by then.
-type Bring<M> = Box<dyn FnOnce(&mut Local, M)>;
+/// Brings messages to an entity, wherever it is by then.
+type Bring<M> = Box<dyn FnMut(&mut Local, M) + Send>;
 
 /// How a later result reaches the actor that asked for it.
 pub(crate) enum Recipient<M> {
@@ -53,11 +54,24 @@ pub(crate) enum Recipient<M> {
 }
 
 impl<M: Message> Recipient<M> {
-    pub(crate) fn deliver(self, local: &mut Local, message: M) {
+    pub(crate) fn deliver(mut self, local: &mut Local, message: M) {
+        self.bring(local, message);
+    }
+
+    /// Delivers one message of several.
+    pub(crate) fn bring(&mut self, local: &mut Local, message: M) {
+        if local.tracer.is_some() {
+            local.trace_owed(&message);
+        }
         match self {
             Recipient::Actor(actor) => {
                 if let Err(refused) = local.store(actor.cell, message, None, Room::Reserved) {
-                    local.dead_letter(refused.why, Envelope::Plain, refused.message);
+                    local.dead_letter(
+                        actor.receiver(),
+                        refused.why,
+                        Envelope::Plain,
+                        refused.message,
+                    );
                 }
             }
             Recipient::Entity(bring) => bring(local, message),
@@ -124,6 +138,11 @@ impl<'a, A: Actor> Context<'a, A> {
         self.suspension == Suspension::Wanted
     }
 
+    /// Where this entity belongs; `None` for an actor that is none.
+    pub(super) fn place(&self) -> Option<EntityPlace> {
+        self.place
+    }
+
     /// Whether the actor has come to its end, and this is its last call.
     pub(super) fn has_ended(&self) -> bool {
         self.suspension == Suspension::Refused
@@ -152,6 +171,36 @@ impl<'a, A: Actor> Context<'a, A> {
     #[must_use]
     pub fn clock(&self) -> Time {
         self.local.clock.now()
+    }
+
+    /// The randomness of this core, for everything in which an actor makes a choice by chance: in the simulator it comes
+    /// from the seed of the run, on real cores from the machine's entropy, once at the start. It is a
+    /// [`rand::Rng`], and no source of secrets.
+    ///
+    /// ```
+    /// use corecast::rand::RngExt;
+    /// use corecast::{Actor, Context, Fault, Next, ReplyTo, Runtime};
+    ///
+    /// struct Die;
+    ///
+    /// impl Actor for Die {
+    ///     type Msg = ReplyTo<u8>;
+    ///
+    ///     fn receive(&mut self, reply_to: ReplyTo<u8>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    ///         let eyes = ctx.rng().random_range(1..=6);
+    ///         ctx.reply(reply_to, eyes);
+    ///         Ok(Next::Continue)
+    ///     }
+    /// }
+    ///
+    /// let runtime = Runtime::builder().start()?;
+    /// let die = runtime.handle().spawn(|| Die).wait()?;
+    /// let eyes = runtime.handle().ask(die, |reply_to| reply_to).wait()?;
+    /// assert!((1..=6).contains(&eyes));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.local.rng
     }
 
     /// The shard of this entity; `None` for an actor that is none.
@@ -350,6 +399,16 @@ impl<'a, A: Actor> Context<'a, A> {
         future: F,
         then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
     ) {
+        self.suspend_or(future, handler_fault, then);
+    }
+
+    /// As [`suspend`](Context::suspend), with a fault of its own if the future brings no result.
+    pub(crate) fn suspend_or<F: Future + 'static>(
+        &mut self,
+        future: F,
+        or: impl FnOnce(TaskError) -> Fault + 'static,
+        then: impl FnOnce(&mut A, F::Output, &mut Context<'_, A>) -> Result<Next, Fault> + 'static,
+    ) {
         if matches!(self.suspension, Suspension::Refused | Suspension::Hook) {
             let actor = std::any::type_name::<A>();
             let kind = self.local.kind_id::<A>();
@@ -372,7 +431,7 @@ impl<'a, A: Actor> Context<'a, A> {
         };
         let life = self.local.life(self.at);
         self.local
-            .add_suspending_job(Box::new(Suspending::new(future, resume, self.at, life)));
+            .add_job_with_deadline(Box::new(Suspending::new(future, resume, or, self.at, life)));
     }
 
     fn pipe<F: Future + 'static>(
@@ -401,7 +460,7 @@ impl<'a, A: Actor> Context<'a, A> {
         self.pipe(future, |outcome| then(outcome.and_then(|result| result)));
     }
 
-    fn recipient(&mut self) -> Recipient<A::Msg> {
+    pub(crate) fn recipient(&mut self) -> Recipient<A::Msg> {
         match self.suspension {
             // When the result comes this life is over, and the next one has not asked for it.
             Suspension::Refused => Recipient::Actor(self.me()),

@@ -9,10 +9,11 @@ use super::cell::Cell;
 use super::local::{Extra, Local, MailboxOps, Room, downcast_class};
 use super::mailbox::{Mail, MailPool, Policy, Queue, Stored, Waiting};
 use super::outbox::OpenBatch;
-use super::reference::{ActorRef, CellRef};
+use super::reference::{ActorRef, CellRef, Destination, Receiver};
 use super::refusal::{Refused, Rejection};
 use super::reply::{Envelope, discard, discard_message};
 use super::trace::{TraceEvent, digest};
+use crate::base::ids::CoreId;
 use crate::wire::message::Message;
 
 /// A mailbox in which something waits.
@@ -42,27 +43,70 @@ impl<M> WaitingMail<'_, M> {
 }
 
 impl Local {
-    /// Counts and logs a message that nobody will handle, and drops it.
+    /// Drops a message that nobody will handle: it is a dead letter.
     #[cold]
     #[inline(never)]
     pub(crate) fn dead_letter<M: Message>(
         &mut self,
+        receiver: Receiver<'_>,
         why: Rejection,
         envelope: Envelope,
         message: M,
     ) {
+        self.note_dead_letter(receiver, why, std::any::type_name::<M>());
+        discard_message(why, envelope, message);
+    }
+
+    /// Counts, logs and publishes that a message of this type will be handled by nobody.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_dead_letter(
+        &mut self,
+        receiver: Receiver<'_>,
+        why: Rejection,
+        message: &'static str,
+    ) {
         self.counters.dead_letters[why as usize] += 1;
         self.trace(TraceEvent::DeadLetter { why });
-        tracing::debug!(core = %self.core, %why, message = std::any::type_name::<M>(), "dead letter");
-        discard_message(why, envelope, message);
+        tracing::debug!(core = %self.core, %why, message, "dead letter");
+        if self.events.dead_letters.is_wanted() {
+            self.publish_dead_letter(receiver, why, message);
+        }
     }
 
     /// Sends, and makes a refused message a dead letter.
     #[inline(always)]
-    pub(crate) fn tell<D: super::reference::Destination>(&mut self, to: D, message: D::Msg) {
-        if let Err(refused) = to.deliver(self, message, None) {
-            self.dead_letter(refused.why, Envelope::Plain, refused.message);
+    pub(crate) fn tell<D: Destination>(&mut self, to: D, message: D::Msg) {
+        to.tell(self, message);
+    }
+
+    /// Sends to an actor. Of the address no more is kept at hand for the case that the message is refused than where it is
+    /// refused, since every message would pay for it.
+    #[inline(always)]
+    pub(crate) fn tell_actor<M: Message>(&mut self, to: ActorRef<M>, message: M) {
+        if to.home != self.home {
+            return self.dead_letter(
+                to.receiver(),
+                Rejection::OldIncarnation,
+                Envelope::Plain,
+                message,
+            );
         }
+        if to.core == self.core {
+            if let Err(refused) = self.store(to.cell, message, None, Room::Bounded) {
+                self.undelivered(self.core, to.cell, refused);
+            }
+        } else if let Err(refused) = self.post(to, message, None) {
+            self.undelivered(to.core, to.cell, refused);
+        }
+    }
+
+    /// Drops a refused message to an actor of this runtime.
+    #[cold]
+    #[inline(never)]
+    fn undelivered<M: Message>(&mut self, core: CoreId, cell: CellRef, refused: Refused<M>) {
+        let receiver = Receiver::Actor(self.home, core, cell);
+        self.dead_letter(receiver, refused.why, Envelope::Plain, refused.message);
     }
 
     #[inline(always)]
@@ -87,7 +131,8 @@ impl Local {
     pub(crate) fn accept<M: Message>(&mut self, to: CellRef, message: M, extra: Option<Extra>) {
         let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::FromLane) {
-            self.dead_letter(refused.why, envelope, refused.message);
+            let receiver = Receiver::Actor(self.home, self.core, to);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -149,7 +194,8 @@ impl Local {
                     return Err(refuse(Rejection::Stopped, message, extra));
                 }
                 if let Some((Mail::User(oldest), envelope)) = self.next_sealed::<M>(to) {
-                    self.dead_letter(Rejection::Evicted, envelope, oldest);
+                    let receiver = Receiver::Actor(self.home, self.core, to);
+                    self.dead_letter(receiver, Rejection::Evicted, envelope, oldest);
                 }
                 self.store(to, message, extra, Room::Reserved)
             }
@@ -294,7 +340,8 @@ impl Local {
     ) {
         let envelope = Extra::envelope(&extra);
         if let Err(refused) = self.store(to, message, extra, Room::Reserved) {
-            self.dead_letter(refused.why, envelope, refused.message);
+            let receiver = Receiver::Actor(self.home, self.core, to);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -445,7 +492,12 @@ impl Local {
             }
         }
         for (envelope, message) in rejected {
-            self.dead_letter(why, envelope, message);
+            self.dead_letter(
+                Receiver::Actor(self.home, self.core, at),
+                why,
+                envelope,
+                message,
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 //! waits begins its next life.
 
 use super::cell::{Body, EntityPlace};
+use super::events::ActorStopped;
 use super::guard::{drop_guarded, guarded};
 use super::local::Local;
 use super::reference::CellRef;
@@ -28,8 +29,10 @@ impl Local {
     pub(crate) fn end_actor(&mut self, at: CellRef, mut body: Box<dyn Body>, cause: StopCause) {
         self.end_children(at);
         self.end_timers(at);
+        self.end_subscriptions(at);
+        let stopped = self.is_stopping(at, || body.entity(), cause);
         match body.entity() {
-            Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place),
+            Some(place) if cause == StopCause::Wanted => self.end_life(at, body, place, stopped),
             place => {
                 if let Some(place) = place {
                     self.leave_region(at, place);
@@ -38,6 +41,7 @@ impl Local {
                 self.discard_mail(at, Rejection::Stopped);
                 drop_guarded(body);
                 self.release(at, cause);
+                self.has_stopped(stopped);
             }
         }
         if reply::has_orphans() {
@@ -47,10 +51,17 @@ impl Local {
 
     /// Ends one life of an entity that stops of its own accord. A reference to an entity is not bound to a life, so what
     /// waits for it, awaited sends included, is for its next one, which begins when this one has ended.
-    fn end_life(&mut self, at: CellRef, mut body: Box<dyn Body>, place: EntityPlace) {
+    fn end_life(
+        &mut self,
+        at: CellRef,
+        mut body: Box<dyn Body>,
+        place: EntityPlace,
+        stopped: Option<Box<ActorStopped>>,
+    ) {
         self.run_post_stop(at, &mut *body);
         drop_guarded(body);
         self.forget(at, StopCause::Wanted);
+        self.has_stopped(stopped);
         if let Some(ops) = self.mailbox_ops(at) {
             (ops.withdraw_stop)(self, at);
         }
@@ -75,8 +86,11 @@ impl Local {
     }
 
     /// Forgets what is known of an actor beside its cell.
-    fn forget(&mut self, at: CellRef, _cause: StopCause) {
+    fn forget(&mut self, at: CellRef, cause: StopCause) {
         self.cells.disown(at);
+        if !self.watches.is_empty() {
+            self.end_watches(at, cause);
+        }
         if self.profiles.is_empty() {
             return;
         }
@@ -110,6 +124,7 @@ impl Local {
         }
         self.let_waiting_in(next);
         self.schedule(next);
+        self.has_started(next, Some(place));
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! since the check costs nothing but a call that cannot be inlined.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,6 +41,20 @@ pub(crate) fn shown(value: fmt::Arguments<'_>) -> String {
     guarded(|| value.to_string()).unwrap_or_else(|panic| format!("(it cannot be shown: {panic})"))
 }
 
+thread_local! {
+    /// What panics on this thread have said, while somebody listens.
+    static HEARD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, and tells what panics in it have said, wherever they were caught. For the simulator, which has to know who
+/// called for a runtime that it does not have.
+pub(crate) fn listening<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    let before = HEARD.replace(Some(Vec::new()));
+    let result = work();
+    let heard = HEARD.replace(before).unwrap_or_default();
+    (result, heard)
+}
+
 /// What a panic said, for errors and the log.
 #[cold]
 pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
@@ -48,6 +63,12 @@ pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "(a panic that carries no text)".to_owned());
+    // A thread that ends may have no list any more.
+    let _ = HEARD.try_with(|heard| {
+        if let Some(heard) = &mut *heard.borrow_mut() {
+            heard.push(text.clone());
+        }
+    });
     // What was thrown may be a value of the user's, with a destructor of its own.
     if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         // Leaked: it might throw for ever.

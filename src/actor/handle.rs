@@ -1,19 +1,21 @@
 //! The runtime as seen from threads outside of its cores.
 
 use super::directory::{Directory, WrongMessageType};
-use super::guard::drop_guarded;
 use super::ingress::{Ingress, JobQueue, ingress};
+use super::job::{Awaited, CoreJob, RefusedTell, Reply, Tell, call};
 use super::local::Local;
+use super::lost::Lost;
 use super::mailbox::Stored;
 use super::model::Actor;
 use super::pending::{Completer, Pending, pending};
 use super::reference::{ActorRef, Destination};
 use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
-use super::reply::{Envelope, Exit, Orphan, ReplyTo, discard_message};
+use super::reply::{Exit, Orphan, ReplyTo};
 use super::scope::Scope;
 use super::spawn::SpawnOptions;
 use super::supervision::Supervision;
 use super::task::{CatchPanic, Detached};
+use super::topics::Topics;
 use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
@@ -25,83 +27,6 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// Work that a thread hands to a core.
-pub(crate) trait CoreWork: Any + Send {
-    fn run(self: Box<Self>, local: &mut Local);
-    /// It could not be handed over; whoever waits for it is told.
-    fn reject(self: Box<Self>, why: Rejection);
-    /// The core that took it has stopped: like `reject`, and a message becomes a counted dead letter.
-    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let _ = local;
-        self.reject(why);
-    }
-}
-
-pub(crate) type CoreJob = Box<dyn CoreWork>;
-
-/// A call for which nobody waits, or somebody who notices when it is dropped.
-struct Call<F>(F);
-
-impl<F: FnOnce(&mut Local) + Send + 'static> CoreWork for Call<F> {
-    fn run(self: Box<Self>, local: &mut Local) {
-        (self.0)(local);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        discard_message(why, Envelope::Plain, self);
-    }
-}
-
-/// A message on its way in; refused, it goes back to the caller.
-struct Tell<D: Destination> {
-    to: D,
-    message: D::Msg,
-}
-
-impl<D: Destination + Send + 'static> CoreWork for Tell<D> {
-    fn run(self: Box<Self>, local: &mut Local) {
-        local.tell(self.to, self.message);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        let Tell { to, message } = *self;
-        discard_message(why, Envelope::Plain, message);
-        drop_guarded(to);
-    }
-
-    fn give_up(self: Box<Self>, local: &mut Local, why: Rejection) {
-        let Tell { to, message } = *self;
-        local.dead_letter(why, Envelope::Plain, message);
-        drop_guarded(to);
-    }
-}
-
-/// A call whose outcome somebody waits for.
-struct Awaited<T, F> {
-    completer: Completer<Result<T, AskError>>,
-    call: F,
-}
-
-impl<T, F> CoreWork for Awaited<T, F>
-where
-    T: Send + 'static,
-    F: FnOnce(&mut Local, Completer<Result<T, AskError>>) + Send + 'static,
-{
-    fn run(self: Box<Self>, local: &mut Local) {
-        (self.call)(local, self.completer);
-    }
-
-    fn reject(self: Box<Self>, why: Rejection) {
-        let Awaited { completer, call } = *self;
-        completer.complete(Err(why.into()));
-        discard_message(why, Envelope::Plain, call);
-    }
-}
-
-pub(super) fn call(work: impl FnOnce(&mut Local) + Send + 'static) -> CoreJob {
-    Box::new(Call(work))
-}
 
 /// The time of a runtime as it is read outside of its cores, given by the driver. Handles may cross `catch_unwind`, so
 /// it may.
@@ -116,6 +41,8 @@ pub(crate) struct Gate {
     next: AtomicUsize,
     closed: AtomicBool,
     refused: AtomicU64,
+    lost: Lost,
+    topics: Arc<Topics>,
     ask_timeout: Duration,
     clock: OutsideClock,
     pub(super) directory: Directory,
@@ -130,21 +57,27 @@ impl Gate {
         ask_timeout: Duration,
         clock: OutsideClock,
     ) -> (Arc<Gate>, Vec<JobQueue>) {
-        let (entries, queues) = doorbells
-            .into_iter()
-            .map(|doorbell| ingress(doorbell, depth))
-            .unzip();
-        let gate = Gate {
-            entries,
-            data_cores,
-            next: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
-            ask_timeout,
-            clock,
-            directory: Directory::default(),
-        };
-        (Arc::new(gate), queues)
+        let topics = Arc::new(Topics::new(doorbells.len()));
+        let mut queues = Vec::new();
+        let gate = Arc::new_cyclic(|gate| {
+            let ways = doorbells.into_iter();
+            let ways = ways.map(|doorbell| ingress(doorbell, depth, gate.clone()));
+            let entries;
+            (entries, queues) = ways.unzip();
+            Gate {
+                entries,
+                data_cores,
+                next: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                refused: AtomicU64::new(0),
+                lost: Lost::default(),
+                topics,
+                ask_timeout,
+                clock,
+                directory: Directory::default(),
+            }
+        });
+        (gate, queues)
     }
 
     /// From now on nothing is let in.
@@ -155,6 +88,16 @@ impl Gate {
     /// Messages that threads could not get in.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Messages that got into no core, by reason.
+    pub(crate) fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// Who is interested in which events.
+    pub(crate) fn topics(&self) -> &Arc<Topics> {
+        &self.topics
     }
 
     /// Gives a job to a core, even while the gate is closed.
@@ -169,12 +112,24 @@ impl Gate {
         entry.submit(job, self.why_gone())
     }
 
+    /// Gives a core an event for its subscribers, unless half of the queue into it is taken: the rest is for what is wanted
+    /// of it. Returns whether it has got in.
+    pub(super) fn submit_event(&self, core: CoreId, job: CoreJob) -> bool {
+        let entry = self.entries.get(core.index());
+        entry.is_some_and(Ingress::is_half_free) && self.submit(core, job).is_ok()
+    }
+
+    /// How many cores run actors.
+    pub(super) fn data_cores(&self) -> usize {
+        self.data_cores
+    }
+
     /// Gives a core what is owed to it, however full its queue is and even while the gate is closed.
-    fn submit_owed(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
-        if let Some(entry) = self.entries.get(core.index()) {
-            // A core that is gone has ended its asks.
-            let _ = entry.submit_owed(call(work), self.why_gone());
-        }
+    fn submit_owed(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+        let Some(entry) = self.entries.get(core.index()) else {
+            return Err((Rejection::NoSuchActor, job));
+        };
+        entry.submit_owed(job, self.why_gone())
     }
 
     /// Tells every core to stop at the end of its turn, without draining.
@@ -194,7 +149,7 @@ impl Gate {
         }
     }
 
-    pub(super) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
+    pub(crate) fn submit(&self, core: CoreId, job: CoreJob) -> Result<(), (Rejection, CoreJob)> {
         if self.closed.load(Ordering::Relaxed) {
             return Err((Rejection::ShuttingDown, job));
         }
@@ -204,7 +159,11 @@ impl Gate {
 
 impl Exit for Gate {
     fn leave(&self, (address, why): Orphan) {
-        self.submit_owed(address.core(), move |local| local.fail_ask(address, why));
+        // A core that is gone has ended its asks.
+        let _ = self.submit_owed(
+            address.core(),
+            call(move |local| local.fail_ask(address, why)),
+        );
     }
 }
 
@@ -215,7 +174,7 @@ impl Exit for Gate {
 /// over the cores. A message waits in a bounded queue until its core takes it; when that is full it is refused.
 pub struct Handle {
     gate: Arc<Gate>,
-    entry: CoreId,
+    pub(super) entry: CoreId,
 }
 
 impl Clone for Handle {
@@ -235,6 +194,17 @@ impl Handle {
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// The core through which it sends.
+    pub(crate) fn entry(&self) -> CoreId {
+        self.entry
+    }
+
+    /// Has something done on a core, however full its queue is: for whoever sees to it that there are only so many such
+    /// calls at once. If the core is gone, nothing happens.
+    pub(crate) fn owe(&self, core: CoreId, work: impl FnOnce(&mut Local) + Send + 'static) {
+        let _ = self.gate.submit_owed(core, call(work));
     }
 
     /// A clone that sends through this core: the nearest way to receivers that live there.
@@ -265,9 +235,9 @@ impl Handle {
 
     /// Sends a message; if it is refused, here or further on, it becomes a counted dead letter.
     pub fn tell<D: Destination>(&self, to: D, message: D::Msg) {
-        if let Err(refused) = self.try_tell(to, message) {
+        if let Err((why, tell)) = self.submit_tell(to, message) {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
-            discard_message(refused.why, Envelope::Plain, refused.message);
+            self.gate.lose(tell, why);
         }
     }
 
@@ -277,6 +247,14 @@ impl Handle {
     /// # Errors
     /// The message and the reason; nothing has changed.
     pub fn try_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), Refused<D::Msg>> {
+        self.submit_tell(to, message)
+            .map_err(|(why, tell)| Refused {
+                message: tell.message,
+                why,
+            })
+    }
+
+    fn submit_tell<D: Destination>(&self, to: D, message: D::Msg) -> Result<(), RefusedTell<D>> {
         let tell = Tell {
             to: to.into_owned(),
             message,
@@ -284,11 +262,8 @@ impl Handle {
         let Err((why, job)) = self.gate.submit(self.entry, Box::new(tell)) else {
             return Ok(());
         };
-        match (job as Box<dyn Any>).downcast::<Tell<D::Owned>>() {
-            Ok(tell) => Err(Refused {
-                message: tell.message,
-                why,
-            }),
+        match (job as Box<dyn Any>).downcast() {
+            Ok(tell) => Err((why, tell)),
             Err(_) => unreachable!("what comes back is what was submitted"),
         }
     }
@@ -339,8 +314,10 @@ impl Handle {
 
     /// Answers an ask. It needs no room in the queue into the core: replies are never refused because that is full.
     pub fn reply<R: Message>(&self, to: ReplyTo<R>, reply: R) {
-        self.gate
-            .submit_owed(to.core(), move |local| local.reply(to, reply));
+        let reply = Reply { to, reply };
+        if let Err((why, reply)) = self.gate.submit_owed(reply.to.core(), Box::new(reply)) {
+            self.gate.lose(reply, why);
+        }
     }
 
     /// Starts an actor on this handle's core. It has no parent, and stops when it fails; see
@@ -490,7 +467,7 @@ impl Handle {
         }
     }
 
-    fn check(&self, core: CoreId) -> Result<(), SpawnError> {
+    pub(crate) fn check(&self, core: CoreId) -> Result<(), SpawnError> {
         if core.index() < self.gate.data_cores {
             Ok(())
         } else {

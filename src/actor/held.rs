@@ -2,13 +2,22 @@
 
 use super::delivery::refuse;
 use super::entity_id::EntityId;
+use super::entity_watch::EntitySignal;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
+use super::lost::on_the_way_of;
 use super::mutant::Mutant;
+use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use crate::base::ids::ShardId;
+use crate::base::ids::{EntityTypeId, ShardId};
 use crate::wire::message::Message;
+
+/// Something for an entity whose shard is moving.
+pub(super) enum Held<I, M> {
+    Message(I, M, Option<Extra>),
+    Signal(I, EntitySignal),
+}
 
 impl Local {
     #[cold]
@@ -22,7 +31,7 @@ impl Local {
         sender: Sender,
     ) -> Result<(), Refused<M>> {
         let limit = self.limits.held_messages;
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         let Some(region) = self.region_mut::<I, M>(number) else {
             unreachable!("the caller found the region")
         };
@@ -30,7 +39,7 @@ impl Local {
         if held.len() >= limit && sender == Sender::Call {
             return Err(refuse(Rejection::Moving, message, extra));
         }
-        held.push_back((id, message, extra));
+        held.push_back(Held::Message(id, message, extra));
         Ok(())
     }
 
@@ -65,7 +74,14 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     let mut held = held.into_iter().flatten();
     // As in a batch: a panic of an id takes one message down.
     while let Err(panic) = guarded(|| {
-        for (id, message, extra) in held.by_ref() {
+        for held in held.by_ref() {
+            let (id, message, extra) = match held {
+                Held::Message(id, message, extra) => (id, message, extra),
+                Held::Signal(id, signal) => {
+                    local.signal_entity::<I, M>(number, shard, id, signal);
+                    continue;
+                }
+            };
             let envelope = Extra::envelope(&extra);
             let sent = local.route_to_entity::<I, M>(
                 number,
@@ -76,7 +92,8 @@ pub(super) fn release_held<I: EntityId, M: Message>(
                 Sender::Accepted,
             );
             if let Err(refused) = sent {
-                local.dead_letter(refused.why, envelope, refused.message);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                local.dead_letter(receiver, refused.why, envelope, refused.message);
             }
         }
     }) {
@@ -88,14 +105,19 @@ pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u1
     let held = local
         .region_mut::<I, M>(number)
         .map(|region| std::mem::take(&mut region.held));
-    for (id, message, extra) in held
-        .into_iter()
-        .flatten()
-        .flat_map(|(_, messages)| messages)
-    {
-        let envelope = Extra::envelope(&extra);
-        let refused = refuse(why, message, extra);
-        local.dead_letter(why, envelope, refused.message);
-        drop_guarded(id);
+    for held in held.into_iter().flatten().flat_map(|(_, held)| held) {
+        match held {
+            Held::Message(id, message, extra) => {
+                let envelope = Extra::envelope(&extra);
+                let refused = refuse(why, message, extra);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                local.dead_letter(receiver, why, envelope, refused.message);
+                drop_guarded(id);
+            }
+            Held::Signal(id, signal) => {
+                local.signal_lost(signal);
+                drop_guarded(id);
+            }
+        }
     }
 }

@@ -9,14 +9,15 @@
 //! has a way of its own that is never full: refused, it would be lost, for whoever lets go of a reply address cannot be told
 //! to keep it. It needs no bound of its own: each entry uses up a reply address, of which an ask makes one. A core has at
 //! most so many open asks; an address whose ask has ended by its deadline lay in a bounded queue before, or with a user,
-//! and leaves that place as it comes here.
+//! and leaves that place as it comes here. A stream and each of its consumers owe one job at most.
 
-use super::handle::CoreJob;
+use super::handle::Gate;
+use super::job::CoreJob;
 use super::refusal::Rejection;
 use crate::mesh::doorbell::Doorbell;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Weak};
 
 /// The way into one core.
 pub(crate) struct Ingress {
@@ -41,15 +42,22 @@ pub(crate) struct JobQueue {
 struct Ways {
     jobs: Receiver<CoreJob>,
     owed: Receiver<CoreJob>,
+    /// Sees to what is refused.
+    gate: Weak<Gate>,
 }
 
 /// The way into a core with this bell, for at most `depth` jobs at once.
-pub(crate) fn ingress(doorbell: Arc<Doorbell>, depth: usize) -> (Ingress, JobQueue) {
+pub(crate) fn ingress(
+    doorbell: Arc<Doorbell>,
+    depth: usize,
+    gate: Weak<Gate>,
+) -> (Ingress, JobQueue) {
     let (jobs, jobs_out) = bounded(depth);
     let (owed, owed_out) = unbounded();
     let ways = Ways {
         jobs: jobs_out,
         owed: owed_out,
+        gate,
     };
     let (gone, stop) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
     let queue = JobQueue {
@@ -75,6 +83,12 @@ impl Ingress {
     /// The job, if the queue is full or the core is gone.
     pub(crate) fn submit(&self, job: CoreJob, gone: Rejection) -> Result<(), (Rejection, CoreJob)> {
         self.put(&self.jobs, job, gone)
+    }
+
+    /// Whether half of the queue is free.
+    pub(crate) fn is_half_free(&self) -> bool {
+        let capacity = self.jobs.capacity().unwrap_or(usize::MAX);
+        self.jobs.len() < capacity.div_ceil(2)
     }
 
     /// Gives the core what is owed to it: a job that uses up a reply address of this core.
@@ -161,14 +175,17 @@ impl Ways {
     #[cold]
     fn refuse_all(&self, why: Rejection) {
         for job in self.owed.try_iter().chain(self.jobs.try_iter()) {
-            job.reject(why);
+            match self.gate.upgrade() {
+                Some(gate) => gate.lose(job, why),
+                None => job.reject(why),
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::handle::CoreWork;
+    use super::super::job::CoreWork;
     use super::super::local::Local;
     use super::super::pending::{Completer, pending};
     use super::*;
@@ -189,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_left_and_what_comes_is_refused() {
-        let (ingress, queue) = ingress(Arc::default(), 2);
+        let (ingress, queue) = ingress(Arc::default(), 2, Weak::new());
         let (completer, told) = pending(None);
         let submit = |job| {
             ingress
@@ -212,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_owed_gets_in_where_jobs_do_not() {
-        let (ingress, queue) = ingress(Arc::default(), 1);
+        let (ingress, queue) = ingress(Arc::default(), 1, Weak::new());
         let job = || Box::new(Tells(pending(None).0));
         let why = |refused: Result<(), (Rejection, CoreJob)>| refused.map_err(|(why, _)| why);
         let gone = Rejection::CoreDied;
@@ -234,7 +251,7 @@ mod tests {
     #[test]
     fn nothing_is_left_lying() {
         for round in 0..500 {
-            let (ingress, queue) = ingress(Arc::default(), 1_000);
+            let (ingress, queue) = ingress(Arc::default(), 1_000, Weak::new());
             let end = thread::spawn(move || drop(queue));
             let mut accepted = Vec::new();
             loop {

@@ -14,13 +14,18 @@ use super::pending::Completer;
 use super::profiles::Profiles;
 use super::ready::Ready;
 use super::reference::{CellRef, Home};
-use super::region::{AnyRegion, RegionState};
+use super::region::AnyRegion;
+use super::region_state::RegionState;
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
+use super::signals::SignalBatch;
 use super::sleep::Sleeps;
+use super::subscriptions::Subscriptions;
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
+use super::watches::Watches;
 use crate::base::ids::CoreId;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerWheel;
 use crate::mesh::lane::Port;
@@ -66,6 +71,8 @@ pub(crate) struct Limits {
     pub(crate) tasks: usize,
     /// Timers with names: those of actors, and schedules; beyond it one more is refused as `TooManyTimers`.
     pub(crate) timers: usize,
+    /// Watches of this core's actors; beyond it one more is refused as `TooManyWatches`.
+    pub(crate) watches: usize,
     /// Messages from its mailbox that an actor handles before the next one has its turn.
     pub(crate) activation_messages: u32,
     /// Messages handled in one turn, and as many again right when they arrive from other cores.
@@ -221,6 +228,7 @@ pub struct Local {
     pub(crate) port: Port<Control, Box<dyn Batch>>,
     pub(crate) outbox: Vec<Target>,
     pub(crate) failures: Outgoing<FailureBatch>,
+    pub(crate) signals: Outgoing<SignalBatch>,
 
     pub(crate) ask_tables: Vec<TypedBox<dyn AnyAskTable>>,
     pub(crate) ask_table_ids: AHashMap<TypeId, u16>,
@@ -231,6 +239,7 @@ pub struct Local {
     pub(crate) sleeps: Sleeps,
     pub(crate) named_timers: NamedTimers,
     pub(crate) profiles: Profiles,
+    pub(crate) watches: Watches,
     pub(crate) tasks: Tasks,
     pub(crate) handle: super::handle::Handle,
     pub(crate) blocking: Arc<dyn super::task::Executor>,
@@ -246,8 +255,11 @@ pub struct Local {
     pub(crate) arrivals: u64,
     /// The driver wants the core back: the turn ends with the activation under way.
     pub(crate) yield_wanted: bool,
+    pub(crate) events: Subscriptions,
     /// What handles ask of the engine.
     pub(crate) requests: Vec<super::control::Request>,
+    /// The randomness of the actors and futures on this core.
+    pub(crate) rng: Rng,
     /// A planted bug; only looked at while shards move, after calls from other threads, and at the end.
     pub(crate) mutant: Option<super::mutant::Mutant>,
 }
@@ -260,6 +272,7 @@ pub(crate) struct LocalSetup {
     pub(crate) limits: Limits,
     pub(crate) tracer: Option<Box<dyn Tracer>>,
     pub(crate) choose: Option<Box<dyn FnMut(usize) -> usize>>,
+    pub(crate) rng: Rng,
     pub(crate) topology: Arc<Topology>,
     pub(crate) port: Port<Control, Box<dyn Batch>>,
     pub(crate) handle: super::handle::Handle,
@@ -299,6 +312,7 @@ impl Local {
             lasts: Vec::new(),
             outbox: (0..cores).map(|_| Target::default()).collect(),
             failures: Outgoing::new(cores),
+            signals: Outgoing::new(cores),
             tasks: Tasks::new(setup.port.doorbell(core).clone()),
             port: setup.port,
             ask_tables: Vec::new(),
@@ -309,6 +323,8 @@ impl Local {
             sleeps: Sleeps::default(),
             named_timers: NamedTimers::default(),
             profiles: Profiles::default(),
+            watches: Watches::default(),
+            events: Subscriptions::new(core, cores, setup.handle.gate().topics().clone()),
             handle: setup.handle,
             blocking: setup.blocking,
             me,
@@ -319,6 +335,7 @@ impl Local {
             arrivals: 0,
             yield_wanted: false,
             requests: Vec::new(),
+            rng: setup.rng,
             mutant: None,
         }
     }

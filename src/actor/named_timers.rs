@@ -5,7 +5,7 @@
 //! that has been taken back never comes. This is the table; the wheel beside it says when a timer is due.
 
 use super::local::{Local, TimerEvent};
-use super::reference::CellRef;
+use super::reference::{CellRef, Receiver};
 use crate::base::paged::Paged;
 use crate::base::stable_hash::stable_hash;
 use crate::base::time::Time;
@@ -70,7 +70,14 @@ pub(crate) enum Purpose {
     Send(Option<Sending>),
 }
 
-pub(crate) type Sending = Box<dyn FnMut(&mut Local) + Send>;
+pub(crate) type Sending = Box<dyn Sends>;
+
+/// What sends the messages of a schedule.
+pub(crate) trait Sends: Send {
+    fn send(&mut self, local: &mut Local);
+    /// Whom the message is for that would be lost with this, and the name of its type.
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)>;
+}
 
 /// A timer as it was set.
 pub(crate) struct NamedTimer {

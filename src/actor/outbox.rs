@@ -4,6 +4,7 @@
 //! A full lane leaves it here, in order, and once as much waits here as may, further sends are refused at the call.
 
 use super::batch::Batch;
+use super::control::Control;
 use super::local::Local;
 use super::reference::CellRef;
 use super::refusal::Rejection;
@@ -19,6 +20,8 @@ pub(crate) enum OpenBatch {
     Region(u16),
     Asks(u16),
     Failures,
+    Signals,
+    Events,
 }
 
 /// What waits for one core.
@@ -89,6 +92,21 @@ impl Local {
         self.push_sealed(to);
     }
 
+    /// Closes what is open for a core but signals, so that a signal that is added next comes behind it.
+    pub(super) fn close_open_messages(&mut self, to: CoreId) {
+        let Some(target) = self.outbox.get_mut(to.index()) else {
+            return;
+        };
+        let is_signals = |open: &OpenBatch| *open == OpenBatch::Signals;
+        let others: Vec<_> = target
+            .open
+            .extract_if(.., |open| !is_signals(open))
+            .collect();
+        for open in others {
+            self.take_open(to, open);
+        }
+    }
+
     /// Puts everything that waits for others into the lanes, as far as there is room, and wakes those who sleep. Returns
     /// whether anything moved.
     pub(crate) fn flush(&mut self) -> bool {
@@ -132,8 +150,14 @@ impl Local {
     fn take_back(&mut self, to: CoreId) {
         let why = self.why_gone();
         while let Some(mut batch) = self.port.take_back(to) {
-            batch.reject(self, why);
+            batch.reject(self, to, why);
         }
+        while let Some(message) = self.port.take_back_control(to) {
+            if let Control::Cargo(cargo) = message {
+                cargo.reject(self, why);
+            }
+        }
+        self.end_watches_on(to);
     }
 
     pub(crate) fn why_gone(&self) -> Rejection {
@@ -150,6 +174,8 @@ impl Local {
             OpenBatch::Region(region) => self.regions[usize::from(region)].seal(to),
             OpenBatch::Asks(table) => self.ask_tables[usize::from(table)].seal(to),
             OpenBatch::Failures => self.failures.seal(to).map(|batch| batch as Box<dyn Batch>),
+            OpenBatch::Signals => self.signals.seal(to).map(|batch| batch as Box<dyn Batch>),
+            OpenBatch::Events => self.events.seal(to),
         };
         if let Some(batch) = batch {
             let target = &mut self.outbox[to.index()];
@@ -202,11 +228,12 @@ impl Local {
             target.has_left(batch.len(), &stops);
         }
         let why = self.why_gone();
-        batch.reject(self, why);
+        batch.reject(self, to, why);
+        self.end_watches_on(to);
     }
 
     /// Makes dead letters of the requests that wait for others; for the end. Replies and failed asks stay, for those who
-    /// wait for them may live on.
+    /// wait for them may live on; and if only this core ends, so does what tells the others.
     pub(crate) fn reject_requests(&mut self, why: Rejection) {
         for index in 0..self.outbox.len() {
             let to = CoreId(index as u16);
@@ -214,10 +241,16 @@ impl Local {
                 self.take_open(to, open);
             }
             let target = &mut self.outbox[index];
-            target.messages = 0;
+            let requests = std::mem::take(&mut target.requests);
+            let others_live_on = !self.draining;
+            let (news, rejected): (VecDeque<_>, VecDeque<_>) = requests
+                .into_iter()
+                .partition(|batch| others_live_on && batch.is_news());
+            target.messages = news.iter().map(|batch| batch.len()).sum();
+            target.requests = news;
             target.stops.clear();
-            for mut batch in std::mem::take(&mut target.requests) {
-                batch.reject(self, why);
+            for mut batch in rejected {
+                batch.reject(self, to, why);
             }
         }
     }
@@ -231,8 +264,12 @@ impl Local {
             for open in std::mem::take(&mut self.outbox[index].open) {
                 self.take_open(to, open);
             }
-            for mut batch in std::mem::take(&mut self.outbox[index].replies) {
-                batch.reject(self, why);
+            let target = &mut self.outbox[index];
+            target.messages = 0;
+            let rest = std::mem::take(&mut target.replies);
+            let news = std::mem::take(&mut target.requests);
+            for mut batch in rest.into_iter().chain(news) {
+                batch.reject(self, to, why);
             }
         }
     }

@@ -184,10 +184,10 @@ impl<T> Pending<T> {
     }
 }
 
-fn assert_may_block() {
+pub(crate) fn assert_may_block() {
     assert!(
         !reply::on_core(),
-        "Pending::wait would block a core, and everything on it: await the result in a future (Context::spawn), or have it sent as a message"
+        "to wait here would block a core, and everything on it: await the result in a future (Context::spawn), or have it sent as a message"
     );
 }
 

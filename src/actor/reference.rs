@@ -315,6 +315,18 @@ impl<I: fmt::Debug, M> fmt::Debug for EntityRef<I, M> {
     }
 }
 
+/// Whom a message was for, as far as that is known where it is dropped.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Receiver<'a> {
+    /// An actor.
+    Actor(Home, CoreId, CellRef),
+    /// An entity, and its id or the borrowed form of that.
+    Entity(EntityTypeId, &'a dyn fmt::Debug),
+    /// Nothing is known.
+    Unknown,
+}
+
 /// Where a message can be sent: an [`ActorRef`], an [`EntityRef`], or an entity by a borrowed id ([`EntityAt`]).
 pub trait Destination: Sized {
     /// What is sent there.
@@ -326,12 +338,29 @@ pub trait Destination: Sized {
     fn into_owned(self) -> Self::Owned;
 
     #[doc(hidden)]
+    fn receiver(&self) -> Receiver<'_>;
+
+    #[doc(hidden)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: Self::Msg,
         extra: Option<Extra>,
     ) -> Result<(), Refused<Self::Msg>>;
+
+    /// Sends, and makes a refused message a dead letter.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn tell(&self, local: &mut Local, message: Self::Msg) {
+        if let Err(refused) = self.deliver(local, message, None) {
+            local.dead_letter(
+                self.receiver(),
+                refused.why,
+                Envelope::Plain,
+                refused.message,
+            );
+        }
+    }
 }
 
 impl<M: Message> Destination for ActorRef<M> {
@@ -343,13 +372,23 @@ impl<M: Message> Destination for ActorRef<M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Actor(self.home, self.core, self.cell)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
-        local.deliver_to_actor(self, message, extra)
+        local.deliver_to_actor(*self, message, extra)
+    }
+
+    #[inline(always)]
+    fn tell(&self, local: &mut Local, message: M) {
+        local.tell_actor(*self, message);
     }
 }
 
@@ -362,8 +401,13 @@ impl<I: EntityId, M: Message> Destination for EntityAt<'_, I, M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Entity(self.region.id, &self.key)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,
@@ -381,8 +425,13 @@ impl<I: EntityId, M: Message> Destination for EntityRef<I, M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Entity(self.region.id, &self.id)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,
@@ -400,8 +449,13 @@ impl<I: EntityId, M: Message> Destination for &EntityRef<I, M> {
     }
 
     #[inline(always)]
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver::Entity(self.region.id, &self.id)
+    }
+
+    #[inline(always)]
     fn deliver(
-        self,
+        &self,
         local: &mut Local,
         message: M,
         extra: Option<Extra>,

@@ -27,6 +27,9 @@ pub enum Rejection {
     /// This core has as many timers with names as it may; raise the setting `timers`, or start fewer.
     #[error("too many timers are pending on this core")]
     TooManyTimers,
+    /// The actors of this core watch as many others as they may; raise the setting `watches`, or watch fewer.
+    #[error("too many actors are watched from this core")]
+    TooManyWatches,
     /// Nobody lives at that address: the actor has stopped.
     #[error("no such actor: it has stopped")]
     NoSuchActor,
@@ -36,7 +39,7 @@ pub enum Rejection {
     /// The receiver stopped before the message had its turn.
     #[error("the receiver stopped before the message had its turn")]
     Stopped,
-    /// The entity could not be started: its factory failed.
+    /// The entity could not be found or started: its factory panicked, or code of its id (`Hash`, `Eq`, `Clone`).
     #[error("the entity could not be started")]
     StartFailed,
     /// The shard is moving, and the room for messages that wait for it is used up.
@@ -49,11 +52,17 @@ pub enum Rejection {
     /// other cores go on.
     #[error("the receiver's core has died")]
     CoreDied,
+    /// A reply came when its ask had ended, by its time limit for instance.
+    #[error("the reply came too late: its ask had ended")]
+    LateReply,
+    /// A test has dropped it on purpose, in the simulator; see [`Injection::drop`](crate::sim::Injection::drop).
+    #[error("a test dropped it on purpose")]
+    Injected,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 14] = [
+    pub const ALL: [Rejection; 17] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -61,6 +70,7 @@ impl Rejection {
         Rejection::IngressFull,
         Rejection::TooManyAsks,
         Rejection::TooManyTimers,
+        Rejection::TooManyWatches,
         Rejection::NoSuchActor,
         Rejection::OldIncarnation,
         Rejection::Stopped,
@@ -68,6 +78,8 @@ impl Rejection {
         Rejection::Moving,
         Rejection::ShuttingDown,
         Rejection::CoreDied,
+        Rejection::LateReply,
+        Rejection::Injected,
     ];
 }
 

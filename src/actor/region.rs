@@ -3,27 +3,29 @@
 
 use super::batch::{Batch, EntityBatch, Note, Outgoing, ShardAddress};
 use super::cell::{Body, Cells, EntityPlace};
-use super::control::Cargo;
 use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
 use super::guard::{drop_guarded, guarded, shown};
+use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
+use super::lost::on_the_way_of;
 use super::mailbox::Mailbox;
 use super::outbox::OpenBatch;
 use super::recency::Recency;
-use super::reference::{CellRef, Region, shard_of};
+use super::reference::{CellRef, Receiver, Region, shard_of};
 use super::refusal::{Refused, Rejection};
+use super::region_state::{RegionOps, RegionState};
 use super::reply::Envelope;
 use super::typed::{AsAny, TypedBox};
-use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, ShardId, ShardKey};
 use crate::sharding::handoff::Last;
-use crate::sharding::topology::{MoveId, Route};
+use crate::sharding::topology::Route;
 use crate::wire::message::Message;
 use ahash::RandomState;
 use hashbrown::HashTable;
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 /// The typed half of a region on one core.
 pub(crate) struct RegionTable<I, M> {
@@ -36,7 +38,7 @@ pub(crate) struct RegionTable<I, M> {
     /// The active entities of each shard.
     shards: Vec<HashTable<Entry<I>>>,
     /// Messages for shards that are moving, in order.
-    pub(super) held: BTreeMap<ShardId, VecDeque<(I, M, Option<Extra>)>>,
+    pub(super) held: BTreeMap<ShardId, VecDeque<Held<I, M>>>,
     /// Entities of sealed shards that have yet to be shipped.
     pub(super) leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
@@ -56,53 +58,6 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
-/// The untyped half of a region on one core.
-pub(crate) struct RegionState {
-    pub(crate) name: &'static str,
-    /// Messages handled by each shard since the start.
-    pub(crate) handled: Vec<u64>,
-    pub(crate) kind: u16,
-    /// Shards whose entities run on this core.
-    pub(crate) hosted: Vec<bool>,
-    /// Shards that are being shipped: none of their entities may run.
-    pub(crate) sealed: Vec<bool>,
-    /// Entities of each shard that wait in an asynchronous handler.
-    pub(crate) suspended: BTreeMap<u32, u32>,
-    pub(crate) active: usize,
-    pub(crate) idle: Option<Duration>,
-    pub(crate) max_active: Option<usize>,
-    /// What is done about the faults of its entities.
-    pub(crate) supervision: super::supervision::Supervision,
-    /// Only kept where one of the two kinds of passivation is asked for.
-    pub(crate) recency: Option<Recency>,
-    pub(crate) timer_set: bool,
-    pub(crate) ops: RegionOps,
-}
-
-impl RegionState {
-    pub(crate) fn is_over(&self) -> bool {
-        self.max_active.is_some_and(|max| self.active > max)
-    }
-}
-
-/// What the engine does to a region without knowing its types.
-#[derive(Clone, Copy)]
-pub(crate) struct RegionOps {
-    pub(crate) send_last: fn(&mut Local, Last, CoreId),
-    pub(crate) release_held: fn(&mut Local, u16, ShardId),
-    pub(crate) ship: fn(&mut Local, u16, Shipment) -> Box<dyn Cargo>,
-    pub(crate) reject_held: fn(&mut Local, u16, Rejection),
-}
-
-/// What is to be shipped.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shipment {
-    pub(crate) id: MoveId,
-    pub(crate) epoch: Epoch,
-    /// At most so many entities at once, so that the core stays responsive.
-    pub(crate) limit: usize,
-}
-
 /// A region's table whatever its types.
 pub(crate) trait AnyRegion: AsAny {
     fn seal(&mut self, to: CoreId) -> Option<Box<dyn Batch>>;
@@ -119,6 +74,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn start_leaving(&mut self, shard: ShardId, cells: &Cells);
     /// The cell slots of a shard's entities.
     fn slots(&self, shard: ShardId) -> Vec<u32>;
+    /// The entity's id.
+    fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any>;
     /// The entity's id, for the log.
     fn describe(&self, place: EntityPlace, slot: u32) -> String;
 }
@@ -127,6 +84,18 @@ impl<I: EntityId, M: Message> RegionTable<I, M> {
     #[inline]
     pub(super) fn table_hash(&self, key: &I::Key) -> u64 {
         spread(self.hasher.hash_one(key) as u32)
+    }
+
+    /// Where messages for a shard go.
+    pub(super) fn route(&self, shard: ShardId) -> Option<Route> {
+        self.routes.get(shard.index()).copied()
+    }
+
+    /// The cell of an entity, if it is active here.
+    pub(super) fn slot_of(&self, shard: ShardId, key: &I::Key) -> Option<u32> {
+        self.shards[shard.index()]
+            .find(self.table_hash(key), |entry| entry.id.is(key))
+            .map(|entry| entry.slot)
     }
 
     fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
@@ -184,6 +153,10 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
             .iter()
             .map(|entry| entry.slot)
             .collect()
+    }
+
+    fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any> {
+        self.id_of(place, slot).map(|id| id as &dyn Any)
     }
 
     fn describe(&self, place: EntityPlace, slot: u32) -> String {
@@ -292,7 +265,8 @@ impl Local {
         if region.runtime != self.runtime {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         }
-        let shard = shard_of(I::stable_hash(key), region.num_shards);
+        let hash = on_the_way_of::<M, _>(|| I::stable_hash(key));
+        let shard = shard_of(hash, region.num_shards);
         self.route_to_entity::<I, M>(region.id.0, shard, key, message, extra, Sender::Call)
     }
 
@@ -304,12 +278,16 @@ impl Local {
         message: M,
     ) {
         let sent = guarded(|| {
-            let shard = shard_of(I::stable_hash(key), region.num_shards);
+            let hash = on_the_way_of::<M, _>(|| I::stable_hash(key));
+            let shard = shard_of(hash, region.num_shards);
             self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted)
         });
         match sent {
             Ok(Ok(())) => {}
-            Ok(Err(refused)) => self.dead_letter(refused.why, Envelope::Plain, refused.message),
+            Ok(Err(refused)) => {
+                let receiver = Receiver::Entity(region.id, &key);
+                self.dead_letter(receiver, refused.why, Envelope::Plain, refused.message);
+            }
             Err(panic) => self.region_fault(region.id.0, &panic),
         }
     }
@@ -383,7 +361,8 @@ impl Local {
             )
         };
         if let Err(refused) = stored {
-            self.dead_letter(refused.why, envelope, refused.message);
+            let receiver = Receiver::Entity(EntityTypeId(number), &id);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
         }
     }
 
@@ -400,10 +379,11 @@ impl Local {
         let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         };
-        let hash = region.table_hash(key);
-        let slot = region.shards[shard.index()]
-            .find(hash, |entry| entry.id.is(key))
-            .map(|entry| entry.slot);
+        let (hash, slot) = on_the_way_of::<M, _>(|| {
+            let hash = region.table_hash(key);
+            let found = region.shards[shard.index()].find(hash, |entry| entry.id.is(key));
+            (hash, found.map(|entry| entry.slot))
+        });
         let started = match slot {
             Some(slot) => self.cells.tenant(slot),
             None if room == Room::Bounded && !self.has_room() => {
@@ -432,9 +412,11 @@ impl Local {
             shard: shard.0,
             table_hash,
         };
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         match region.host.start(&id, place) {
-            Ok(body) => self.place_entity::<I, M>(place, id, body),
+            Ok(body) => self
+                .place_entity::<I, M>(place, id, body)
+                .inspect(|at| self.has_started(*at, Some(place))),
             Err(panic) => {
                 let kind = region.kind;
                 self.count_fault(kind);
@@ -446,7 +428,8 @@ impl Local {
     }
 
     /// Counts and logs that code of an entity type's ids panicked; what it was called for is gone, and nothing else. Asks
-    /// that were dropped on the way out are noted as failed, and end with whatever is going on.
+    /// that were dropped on the way out are noted as failed, and end with whatever is going on; so are messages, which
+    /// are dead letters then.
     #[cold]
     pub(super) fn region_fault(&mut self, number: u16, panic: &str) {
         let region = &self.region_states[usize::from(number)];
@@ -511,7 +494,7 @@ impl Local {
             return Err(refuse(Rejection::OutboxFull, message, extra));
         }
         // The user's code, so before anything changes.
-        let id = I::from_key(key);
+        let id = on_the_way_of::<M, _>(|| I::from_key(key));
         target.messages += 1;
         let Some(region) = downcast_region::<I, M>(&mut self.regions, number) else {
             unreachable!("the caller found the region")

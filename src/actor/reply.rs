@@ -209,7 +209,12 @@ pub(crate) fn on_core() -> bool {
     ON_CORE.get()
 }
 
-/// Whether an orphan has been noted since the last [`take_orphans`].
+/// Has the core see to what it has to after somebody's code: an orphan, or a message that was lost in a panic.
+pub(super) fn note() {
+    NOTED.set(true);
+}
+
+/// Whether anything has been noted since the last [`take_orphans`].
 #[inline]
 pub(crate) fn has_orphans() -> bool {
     NOTED.get()
@@ -277,7 +282,7 @@ fn orphaned(address: ReplyAddress) {
     };
     if ON_CORE.get() {
         let dropped = why.map_or(Dropped::During(handled()), Dropped::EndsAs);
-        NOTED.set(true);
+        note();
         ORPHANS.with_borrow_mut(|orphans| orphans.push((address, dropped)));
         return;
     }

@@ -6,16 +6,19 @@
 
 use super::context::Context;
 use super::guard::{drop_guarded, guarded};
-use super::handle::{Handle, call};
+use super::handle::Handle;
+use super::job::{CoreWork, call};
 use super::local::Local;
 use super::model::Actor;
-use super::named_timers::{NamedTimer, Purpose, Sending, TimerName, WHOLE_RUNTIME};
-use super::pending::{Pending, pending};
-use super::reference::{Destination, shard_of};
+use super::named_timers::{NamedTimer, Purpose, Sending, Sends, TimerName, WHOLE_RUNTIME};
+use super::pending::{Completer, Pending, pending};
+use super::reference::{Destination, Receiver, shard_of};
 use super::refusal::Rejection;
+use super::reply::{Envelope, discard_message};
 use super::scope::Scope;
 use super::timers::SHORTEST_INTERVAL;
 use crate::base::ids::CoreId;
+use std::any::type_name;
 use std::time::Duration;
 
 /// # Schedules
@@ -67,7 +70,7 @@ impl Handle {
     ///
     /// The result is an error, and nothing has changed, if the core that keeps the name has as many timers as it may
     /// ([`Rejection::TooManyTimers`], [`Settings::timers`](crate::Settings::timers)), if the queue into it is full
-    /// ([`Rejection::IngressFull`]), and if there is nobody any more to keep it. The message is dropped then.
+    /// ([`Rejection::IngressFull`]), and if there is nobody any more to keep it. The message is a dead letter then.
     pub fn schedule<D: Destination>(
         &self,
         name: impl Into<TimerName>,
@@ -75,13 +78,8 @@ impl Handle {
         to: D,
         message: D::Msg,
     ) -> Pending<Result<(), Rejection>> {
-        let mut parcel = Some((to.into_owned(), message));
-        let send = move |local: &mut Local| {
-            if let Some((to, message)) = parcel.take() {
-                local.tell(to, message);
-            }
-        };
-        self.set_schedule(name.into(), after, None, Box::new(send))
+        let parcel = Parcel::<D::Owned>(Some((to.into_owned(), message)));
+        self.set_schedule(name.into(), after, None, Box::new(parcel))
     }
 
     /// Sends messages again and again: the first one after one interval, each further one that long after the last. `make`
@@ -93,12 +91,16 @@ impl Handle {
         name: impl Into<TimerName>,
         every: Duration,
         to: D,
-        mut make: impl FnMut() -> D::Msg + Send + 'static,
+        make: impl FnMut() -> D::Msg + Send + 'static,
     ) -> Pending<Result<(), Rejection>> {
         let every = every.max(SHORTEST_INTERVAL);
         let to = to.into_owned();
-        let send = move |local: &mut Local| local.tell(to.clone(), make());
-        self.set_schedule(name.into(), every, Some(every), Box::new(send))
+        self.set_schedule(
+            name.into(),
+            every,
+            Some(every),
+            Box::new(Source { to, make }),
+        )
     }
 
     /// Ends a schedule: once the result is there, nothing is sent by it any more. It tells whether there was one; what was
@@ -106,7 +108,14 @@ impl Handle {
     /// ([`Rejection::IngressFull`]), or is gone.
     pub fn cancel_schedule(&self, name: impl Into<TimerName>) -> Pending<Result<bool, Rejection>> {
         let name = name.into();
-        self.at_keeper(name, move |local| Ok(local.end_timer(WHOLE_RUNTIME, name)))
+        let (completer, done) = pending(Err(Rejection::ShuttingDown));
+        let end = move |local: &mut Local| {
+            completer.complete(Ok(local.end_timer(WHOLE_RUNTIME, name)));
+        };
+        match self.gate().submit(self.keeper(name), call(end)) {
+            Ok(()) => done,
+            Err((why, _)) => Pending::ready(Err(why)),
+        }
     }
 
     fn set_schedule(
@@ -116,33 +125,99 @@ impl Handle {
         every: Option<Duration>,
         send: Sending,
     ) -> Pending<Result<(), Rejection>> {
-        self.at_keeper(name, move |local| {
-            let timer = NamedTimer {
-                name,
-                deadline: local.now + after,
-                every,
-                purpose: Purpose::Send(Some(send)),
-            };
-            local.start_timer(WHOLE_RUNTIME, timer)
-        })
+        let (completer, done) = pending(Err(Rejection::ShuttingDown));
+        let schedule = Schedule {
+            name,
+            after,
+            every,
+            send,
+            completer,
+        };
+        let keeper = self.keeper(name);
+        if let Err((why, schedule)) = self.gate().submit(keeper, Box::new(schedule)) {
+            self.gate().lose(schedule, why);
+        }
+        done
     }
 
-    /// Has something done on the core that keeps the schedule of that name.
-    fn at_keeper<T: Send + 'static>(
-        &self,
-        name: TimerName,
-        work: impl FnOnce(&mut Local) -> Result<T, Rejection> + Send + 'static,
-    ) -> Pending<Result<T, Rejection>> {
-        let keeper = CoreId(shard_of(name.stable_hash(), self.cores() as u32).0 as u16);
-        let (completer, done) = pending(Err(Rejection::ShuttingDown));
-        let job = call(move |local| completer.complete(work(local)));
-        match self.gate().submit(keeper, job) {
-            Ok(()) => done,
-            Err((why, job)) => {
-                job.reject(why);
-                Pending::ready(Err(why))
+    /// The core that keeps the schedule of that name.
+    fn keeper(&self, name: TimerName) -> CoreId {
+        CoreId(shard_of(name.stable_hash(), self.cores() as u32).0 as u16)
+    }
+}
+
+/// A schedule on its way to the core that keeps it.
+struct Schedule {
+    name: TimerName,
+    after: Duration,
+    every: Option<Duration>,
+    send: Sending,
+    completer: Completer<Result<(), Rejection>>,
+}
+
+impl CoreWork for Schedule {
+    fn run(self: Box<Self>, local: &mut Local) {
+        let timer = NamedTimer {
+            name: self.name,
+            deadline: local.now + self.after,
+            every: self.every,
+            purpose: Purpose::Send(Some(self.send)),
+        };
+        let started = local.start_timer(WHOLE_RUNTIME, timer);
+        self.completer.complete(started.map_err(|(why, timer)| {
+            if let Purpose::Send(Some(send)) = &timer.purpose
+                && let Some((receiver, message)) = send.dead_letter()
+            {
+                local.note_dead_letter(receiver, why, message);
             }
+            discard_message(why, Envelope::Plain, timer);
+            why
+        }));
+    }
+
+    fn reject(self: Box<Self>, why: Rejection) {
+        let Schedule {
+            send, completer, ..
+        } = *self;
+        discard_message(why, Envelope::Plain, send);
+        completer.complete(Err(why));
+    }
+
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        self.send.dead_letter()
+    }
+}
+
+/// One message that is sent later.
+struct Parcel<D: Destination>(Option<(D, D::Msg)>);
+
+impl<D: Destination + Send> Sends for Parcel<D> {
+    fn send(&mut self, local: &mut Local) {
+        if let Some((to, message)) = self.0.take() {
+            local.tell(to, message);
         }
+    }
+
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        let (to, _) = self.0.as_ref()?;
+        Some((to.receiver(), type_name::<D::Msg>()))
+    }
+}
+
+/// Makes a message again and again.
+struct Source<D, F> {
+    to: D,
+    make: F,
+}
+
+impl<D: Destination + Clone + Send, F: FnMut() -> D::Msg + Send> Sends for Source<D, F> {
+    fn send(&mut self, local: &mut Local) {
+        let to = self.to.clone();
+        local.tell(to, (self.make)());
+    }
+
+    fn dead_letter(&self) -> Option<(Receiver<'_>, &'static str)> {
+        None
     }
 }
 
@@ -234,7 +309,7 @@ impl Local {
             }
             None => drop(self.named_timers.end(&mut self.timers, id)),
         }
-        let sent = guarded(|| send(self));
+        let sent = guarded(|| send.send(self));
         if let Err(panic) = &sent {
             tracing::error!(core = %self.core, panic, "what a schedule does panicked: it has ended");
         }

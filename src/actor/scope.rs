@@ -9,8 +9,10 @@ use super::refusal::{AskError, Refused, Rejection, Uncertainty};
 use super::reply::{Envelope, ReplyTo, discard_message};
 use super::task::Detached;
 use crate::base::ids::CoreId;
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::wire::message::Message;
+use rand::SeedableRng;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -22,7 +24,8 @@ use std::time::Duration;
 ///
 /// A future gets it from [`Context::scope`](super::context::Context::scope) or
 /// [`Handle::run_on`](super::handle::Handle::run_on). Inside a handler use the context: there every call on a scope
-/// panics, since the handler holds what the scope needs.
+/// panics, since the handler holds what the scope needs. One that is kept somewhere until its core has gone does nothing
+/// any more: what it is given to send is dropped, and nobody is left to count it.
 #[derive(Clone)]
 pub struct Scope {
     local: Weak<RefCell<Local>>,
@@ -53,6 +56,14 @@ impl Scope {
     #[must_use]
     pub fn clock(&self) -> Time {
         self.with(|local| local.clock.now()).unwrap_or(Time::MAX)
+    }
+
+    /// A generator that goes on from the [randomness of the core](super::context::Context::rng), for the caller to keep:
+    /// `scope.rng().random_range(1..=6)` for one number, `let mut rng = scope.rng()` for many.
+    #[must_use]
+    pub fn rng(&self) -> Rng {
+        self.with(|local| Rng::from_rng(&mut local.rng))
+            .unwrap_or_else(|| Rng::seed_from_u64(0))
     }
 
     /// A handle for threads outside of the cores; `None` when the core has gone.
@@ -192,7 +203,7 @@ impl Scope {
         self.with(|local| local.add_job(Box::new(Detached::new(future))));
     }
 
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Local) -> T) -> Option<T> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Local) -> T) -> Option<T> {
         let local = self.local.upgrade()?;
         let Ok(mut local) = local.try_borrow_mut() else {
             panic!("a scope was used inside a handler: there, use the handler's context")

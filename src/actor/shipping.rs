@@ -11,20 +11,27 @@ use super::local::{Extra, Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
 use super::named_timers::NamedTimer;
-use super::reference::CellRef;
+use super::reference::{CellRef, Receiver};
 use super::refusal::Rejection;
-use super::region::Shipment;
+use super::region_state::Shipment;
 use super::reply::Envelope;
+use super::subscriptions::Leaving;
+use super::watch::NewWatch;
+use super::watches::WatchId;
 use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
+use std::collections::BTreeSet;
 
-/// An entity under way: its id, its state, its mailbox in order, and its timers.
+/// An entity under way: its id, its state, its subscriptions, its mailbox in order, and its timers.
 struct Passenger<I, M> {
     id: I,
     state: Packed,
+    subscriptions: Vec<Box<dyn Leaving>>,
     mailbox: Vec<(Mail<M>, Envelope)>,
     timers: Vec<NamedTimer>,
+    watches: Vec<NewWatch>,
+    followers: BTreeSet<WatchId>,
 }
 
 struct ShardCargo<I, M> {
@@ -88,10 +95,17 @@ impl Local {
             mailbox.clear();
         }
         let mut timers = self.take_timers(at);
+        let mut watches = self.take_watches(at);
+        let mut subscriptions = self.take_subscriptions(at);
         let body = self.cells.get(at)?.body.take();
         let state = match body {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
             None => Packed::Nothing,
+        };
+        // If its life ends here, they hear of it now.
+        let followers = match state {
+            Packed::Nothing => BTreeSet::new(),
+            _ => self.watches.take_followers(at),
         };
         self.release(at, StopCause::Wanted);
         let region = &mut self.region_states[usize::from(number)];
@@ -102,6 +116,8 @@ impl Local {
         if matches!(state, Packed::Nothing) {
             // Its life has ended here.
             drop_all_guarded(std::mem::take(&mut timers));
+            drop_all_guarded(std::mem::take(&mut watches));
+            drop_all_guarded(std::mem::take(&mut subscriptions));
             if mailbox.is_empty() {
                 drop_guarded(id);
                 return None;
@@ -112,6 +128,9 @@ impl Local {
             state,
             mailbox,
             timers,
+            watches,
+            followers,
+            subscriptions,
         })
     }
 
@@ -126,10 +145,12 @@ impl Local {
             return Packed::Nothing;
         };
         if region.host.is_ephemeral() {
+            let stopped = self.is_lost(at, number, id, StopCause::Wanted);
             self.run_post_stop(at, &mut *body);
             // What it has sent to itself meanwhile.
             self.discard_mailbox::<M>(at, Rejection::Stopped);
             drop_guarded(body);
+            self.has_stopped(stopped);
             return Packed::Nothing;
         }
         match region.host.pack(body) {
@@ -143,6 +164,8 @@ impl Local {
                 );
                 tracing::error!(core = %self.core, entity, fault = said, "an entity could not be captured for its move: its state is lost");
                 drop_guarded(fault);
+                let stopped = self.is_lost(at, number, id, StopCause::Failed);
+                self.has_stopped(stopped);
                 Packed::Nothing
             }
         }
@@ -168,29 +191,36 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             shard,
         } = self.shipment.id.shard;
         for passenger in self.passengers {
-            // A panic of its id takes this entity down; the others arrive.
-            let installed = guarded(|| local.install_entity(number, shard, passenger));
-            if let Err(panic) = installed {
-                local.region_fault(number, &panic);
-            }
+            local.install_entity(number, shard, passenger);
         }
     }
 
     fn reject(self: Box<Self>, local: &mut Local, why: Rejection) {
+        let entity_type = self.shipment.id.shard.entity_type;
         for passenger in self.passengers {
             let Passenger {
                 id,
                 state,
+                subscriptions,
                 mailbox,
                 timers,
+                watches,
+                followers,
             } = passenger;
-            drop_guarded((id, state));
+            for by in followers {
+                local.tell_terminated(by, None);
+            }
+            drop_guarded(state);
+            drop_all_guarded(subscriptions);
             drop_all_guarded(timers);
+            drop_all_guarded(watches);
             for (mail, envelope) in mailbox {
                 if let Mail::User(message) = mail {
-                    local.dead_letter(why, envelope, message);
+                    let receiver = Receiver::Entity(entity_type, &id);
+                    local.dead_letter(receiver, why, envelope, message);
                 }
             }
+            drop_guarded(id);
         }
     }
 }
@@ -205,32 +235,48 @@ impl Local {
         let Passenger {
             id,
             state,
+            subscriptions,
             mailbox,
             timers,
+            watches,
+            followers,
         } = passenger;
         let started = match state {
             Packed::Nothing => None,
-            state => self.unpack_entity::<I, M>(number, shard, id.clone(), state),
+            // A panic of its id takes this life down.
+            state => guarded(|| self.unpack_entity::<I, M>(number, shard, id.clone(), state))
+                .unwrap_or_else(|panic| {
+                    self.region_fault(number, &panic);
+                    None
+                }),
         };
         match started {
             // They were let in when they were started, so no limit refuses them here.
-            Some(at) => timers.into_iter().for_each(|timer| {
-                self.named_timers.start(&mut self.timers, at, timer);
-            }),
-            None => drop_all_guarded(timers),
+            Some(at) => {
+                for timer in timers {
+                    self.named_timers.start(&mut self.timers, at, timer);
+                }
+                for subscription in subscriptions {
+                    subscription.arrive(self, at);
+                }
+            }
+            None => {
+                drop_all_guarded(timers);
+                drop_all_guarded(subscriptions);
+            }
         }
         for (mail, envelope) in mailbox {
             let extra = Extra::of(envelope);
             let stored = match (mail, started) {
                 (Mail::User(message), Some(at)) => self.store(at, message, extra, Room::Reserved),
-                (Mail::User(message), None) => self.store_for_entity::<I, M>(
-                    number,
-                    shard,
-                    id.as_key(),
-                    message,
-                    extra,
-                    Room::Reserved,
-                ),
+                (Mail::User(message), None) => guarded(|| {
+                    let (to, room) = (id.as_key(), Room::Reserved);
+                    self.store_for_entity::<I, M>(number, shard, to, message, extra, room)
+                })
+                .unwrap_or_else(|panic| {
+                    self.region_fault(number, &panic);
+                    Ok(())
+                }),
                 (Mail::Stop, Some(at)) => {
                     self.stop_in_order::<M>(at);
                     Ok(())
@@ -239,9 +285,26 @@ impl Local {
                 (Mail::Stop, None) => Ok(()),
             };
             if let Err(refused) = stored {
-                self.dead_letter(refused.why, envelope, refused.message);
+                let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                self.dead_letter(receiver, refused.why, envelope, refused.message);
             }
         }
+        // Behind the mailbox: what an actor that has ended had sent may lie in there.
+        match started {
+            Some(watcher) => {
+                for watch in watches {
+                    self.begin_watch(NewWatch { watcher, ..watch });
+                }
+            }
+            None => drop_all_guarded(watches),
+        }
+        for by in followers {
+            match started {
+                Some(at) => self.watches.add_follower(at, by),
+                None => self.tell_terminated(by, Some(StopCause::Failed)),
+            }
+        }
+        drop_guarded(id);
     }
 
     fn unpack_entity<I: EntityId, M: Message>(

@@ -237,6 +237,7 @@ impl Local {
         let at = self.cells.allocate(class, kind, mailbox, Box::new(body));
         // So that `pre_start` runs even if nobody ever sends anything.
         self.schedule(at);
+        self.has_started(at, None);
         ActorRef::new(self.home, self.core, at)
     }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// What is done about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Directive {
-    /// The actor goes on with its state as it is and its next message.
+    /// The actor goes on with its state as it is and its next message. An asynchronous handler that was under way is given
+    /// up: what was to follow its future does not happen.
     Resume,
     /// The actor gets a new state from its factory and goes on with its next message.
     Restart,

@@ -15,8 +15,12 @@ use super::refusal::Rejection;
 use super::reply;
 use super::spawn::Seed;
 use super::supervision::{Directive, Strategy, Supervision};
+use crate::base::time::Time;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// How long an actor waits at least whose factory has just failed.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What came of making an actor again.
 enum Grown {
@@ -215,6 +219,7 @@ impl Local {
         let Some(mut body) = self.take_body(at) else {
             return false;
         };
+        let place = body.entity();
         let Some(seed) = body.take_seed() else {
             let path = self.path_of(at, None);
             tracing::error!(core = %self.core, path, "an actor whose factory was not kept cannot be restarted, and stops");
@@ -223,6 +228,7 @@ impl Local {
         };
         self.end_children(at);
         self.end_timers(at);
+        self.end_subscriptions(at);
         if let Err(panic) = guarded(|| body.pre_restart(self, at, fault)) {
             tracing::error!(core = %self.core, panic, "a pre_restart hook panicked");
         }
@@ -236,6 +242,8 @@ impl Local {
             cell.scheduled = true;
         }
         self.counters.restarts += 1;
+        let restarts = self.profiles.entry(at).restarts.total();
+        self.publish_restarted(at, place, fault, restarts);
         true
     }
 
@@ -244,7 +252,10 @@ impl Local {
         if wait.is_zero() || self.draining {
             return self.restart_now(at);
         }
-        let due = self.now + wait;
+        self.restart_at(at, self.now + wait);
+    }
+
+    fn restart_at(&mut self, at: CellRef, due: Time) {
         let timer = self.timers.insert(due, TimerEvent::Restart(at));
         if let Some(profile) = self.profiles.get_mut(at)
             && let Some(waiting) = &mut profile.waiting
@@ -316,14 +327,19 @@ impl Local {
         let profile = self.profiles.entry(at);
         profile.waiting = Some(Waiting { seed, timer: None });
         let restarts = &mut profile.restarts;
-        let again = directive == Directive::Restart && restarts.allow(now, ruling);
-        if again {
-            let who = at.slot().into();
-            let wait = profile.restarts.delay(now, who, &ruling.backoff);
-            profile.restarts.note(now);
+        // In a shutdown nobody waits for a factory that may never succeed.
+        let again = directive == Directive::Restart && !self.draining;
+        if again && restarts.allow(now, ruling) {
+            let wait = restarts.delay(now, at.slot().into(), &ruling.backoff);
+            restarts.note(now);
             drop_guarded(profile.fault.replace(Rc::new(fault)));
             self.counters.restarts += 1;
-            self.restart_after(at, wait);
+            // Never at once, however short the backoff is: it would not come to an end within this turn.
+            self.restart_at(at, now + wait.max(SHORTEST_WAIT));
+        } else if directive == Directive::Escalate {
+            let fault = Rc::new(fault);
+            self.escalate(at, &fault);
+            drop_guarded(fault);
         } else {
             drop_guarded(fault);
             self.stop_now(at, StopCause::Failed);
@@ -346,6 +362,8 @@ impl Local {
             return;
         };
         cell.scheduled = false;
+        // A future that it waited for must not end what it may wait for next.
+        self.profiles.entry(at).resumed += 1;
         self.let_waiting_in(at);
         self.schedule(at);
     }
@@ -360,6 +378,10 @@ impl Local {
             let path = self.path_of(parent, place);
             tracing::error!(core = %self.core, path, ?directive, "a fault of a child was escalated");
             match directive {
+                // One that could not be made again cannot go on.
+                Directive::Resume if self.waits_for_restart(at) => {
+                    self.stop_now(at, StopCause::Failed);
+                }
                 Directive::Resume => self.let_go_on(at),
                 Directive::Restart | Directive::Stop => {
                     self.carry_out(parent, fault, directive, ruling);
@@ -390,11 +412,18 @@ impl Local {
             if let Some(timer) = timer {
                 self.timers.cancel(timer);
             }
-            if let Seed::Entity(place) = seed {
+            let place = match seed {
+                Seed::Entity(place) => Some(place),
+                Seed::Plain(_) => None,
+            };
+            let stopped = self.is_stopping(at, || place, cause);
+            if let Some(place) = place {
                 self.leave_region(at, place);
             }
             self.discard_mail(at, Rejection::Stopped);
+            drop_guarded(seed);
             self.release(at, cause);
+            self.has_stopped(stopped);
         }
     }
 
@@ -448,6 +477,11 @@ impl Local {
         }
     }
 
+    fn waits_for_restart(&self, at: CellRef) -> bool {
+        let profile = self.profiles.get(at);
+        profile.is_some_and(|profile| profile.waiting.is_some())
+    }
+
     /// Which life of an actor this is: futures that suspended an earlier one must not touch it.
     #[inline]
     pub(super) fn life(&self, at: CellRef) -> u64 {
@@ -456,6 +490,6 @@ impl Local {
         }
         self.profiles
             .get(at)
-            .map_or(0, |profile| profile.restarts.total())
+            .map_or(0, |profile| profile.restarts.total() + profile.resumed)
     }
 }

@@ -289,8 +289,8 @@ impl Local {
         Some(self.tasks.insert(job))
     }
 
-    /// Adds the future for which an actor is suspended; it has the time that asynchronous handlers have.
-    pub(crate) fn add_suspending_job(&mut self, job: Box<dyn Job>) {
+    /// Adds a future that has the time of asynchronous handlers, such as one for which an actor is suspended.
+    pub(crate) fn add_job_with_deadline(&mut self, job: Box<dyn Job>) {
         let deadline = self.now + self.limits.async_deadline;
         if let Some(id) = self.add_job(job) {
             let timer = self
@@ -385,32 +385,45 @@ where
 }
 
 /// A future for which an actor's mailbox is suspended.
-pub(crate) struct Suspending<F: Future, Then> {
+pub(crate) struct Suspending<F: Future, Then, Or> {
     future: Option<Pin<Box<F>>>,
     result: Option<F::Output>,
     /// Makes the continuation, boxed with its actor's type.
     then: Then,
+    /// Makes the fault of the actor if there is no result; it is no user's.
+    or: Or,
     owner: CellRef,
     /// Which life of the owner is suspended: one that it began after a restart is not.
     life: u64,
 }
 
-impl<F: Future, Then> Suspending<F, Then> {
-    pub(crate) fn new(future: F, then: Then, owner: CellRef, life: u64) -> Self {
+impl<F: Future, Then, Or> Suspending<F, Then, Or> {
+    pub(crate) fn new(future: F, then: Then, or: Or, owner: CellRef, life: u64) -> Self {
         Suspending {
             future: Some(Box::pin(future)),
             result: None,
             then,
+            or,
             owner,
             life,
         }
     }
 }
 
-impl<F, Then> Job for Suspending<F, Then>
+/// The fault of an actor whose asynchronous handler has brought no result.
+pub(crate) fn handler_fault(error: TaskError) -> Fault {
+    match error {
+        TaskError::Cancelled => Fault::new("the asynchronous handler exceeded its deadline"),
+        TaskError::Panicked(text) => Fault::panicked(text),
+        error => Fault::from(error),
+    }
+}
+
+impl<F, Then, Or> Job for Suspending<F, Then, Or>
 where
     F: Future + 'static,
     Then: FnOnce(F::Output) -> Box<dyn Any> + 'static,
+    Or: FnOnce(TaskError) -> Fault + 'static,
 {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         poll_once(&mut self.future, &mut self.result, context)
@@ -429,11 +442,7 @@ where
         }
         let fault = match outcome(this.result, failed) {
             Ok(result) => return local.resume(this.owner, this.life, (this.then)(result)),
-            Err(TaskError::Cancelled) => {
-                Fault::new("the asynchronous handler exceeded its deadline")
-            }
-            Err(TaskError::Panicked(text)) => Fault::panicked(text),
-            Err(error) => Fault::from(error),
+            Err(error) => (this.or)(error),
         };
         if local.life(this.owner) == this.life {
             local.fault_later(this.owner, fault);

@@ -12,10 +12,11 @@ use super::guard::{drop_all_guarded, drop_guarded};
 use super::local::Local;
 use super::model::Actor;
 use super::named_timers::{NamedTimer, Purpose, TimerName, WHOLE_RUNTIME};
-use super::reference::CellRef;
+use super::reference::{CellRef, Destination};
 use super::refusal::Rejection;
 use super::reply::{Envelope, discard_message};
 use crate::wire::message::Message;
+use std::any::type_name;
 use std::time::Duration;
 
 /// The shortest interval of a periodic timer, about what the wheel can tell apart: with less, a core would do nothing else.
@@ -98,7 +99,7 @@ impl<A: Actor> Context<'_, A> {
     /// # Errors
     /// [`Rejection::TooManyTimers`] if this core has as many as it may
     /// ([`Settings::timers`](crate::Settings::timers)), [`Rejection::Stopped`] in [`post_stop`](Actor::post_stop). The
-    /// message is dropped, and nothing else has changed.
+    /// message is a dead letter then, and nothing else has changed.
     pub fn start_timer(
         &mut self,
         name: impl Into<TimerName>,
@@ -144,7 +145,7 @@ impl<A: Actor> Context<'_, A> {
     /// ```
     ///
     /// # Errors
-    /// As [`start_timer`](Context::start_timer).
+    /// As [`start_timer`](Context::start_timer), but nothing has been made yet that could be a dead letter.
     pub fn start_periodic(
         &mut self,
         name: impl Into<TimerName>,
@@ -174,17 +175,27 @@ impl<A: Actor> Context<'_, A> {
         every: Option<Duration>,
         tick: Tick<A::Msg>,
     ) -> Result<(), Rejection> {
-        if self.has_ended() {
-            discard_message(Rejection::Stopped, Envelope::Plain, tick);
-            return Err(Rejection::Stopped);
-        }
+        let has_message = matches!(tick, Tick::Once(_));
         let timer = NamedTimer {
             name,
             deadline: self.local.now + after,
             every,
             purpose: Purpose::Tick(Box::new(tick)),
         };
-        self.local.start_timer(self.at, timer)
+        let started = if self.has_ended() {
+            Err((Rejection::Stopped, timer))
+        } else {
+            self.local.start_timer(self.at, timer)
+        };
+        started.map_err(|(why, timer)| {
+            if has_message {
+                let me = self.me();
+                self.local
+                    .note_dead_letter(me.receiver(), why, type_name::<A::Msg>());
+            }
+            discard_message(why, Envelope::Plain, timer);
+            why
+        })
     }
 }
 
@@ -224,18 +235,17 @@ impl<A: Actor> ActorBody<A> {
 }
 
 impl Local {
-    /// Starts a timer, in place of another one of its name.
+    /// Starts a timer, in place of another one of its name, or gives it back with the reason.
     pub(super) fn start_timer(
         &mut self,
         owner: CellRef,
         timer: NamedTimer,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), (Rejection, NamedTimer)> {
         let known = self.named_timers.find(owner, timer.name);
         if known.is_none() && self.named_timers.len() >= self.limits.timers {
             let why = Rejection::TooManyTimers;
             self.counters.count_refusal(why);
-            discard_message(why, Envelope::Plain, timer);
-            return Err(why);
+            return Err((why, timer));
         }
         let replaced = known.and_then(|id| self.named_timers.end(&mut self.timers, id));
         self.named_timers.start(&mut self.timers, owner, timer);

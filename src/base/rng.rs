@@ -1,6 +1,7 @@
-//! Seeded randomness: every random choice of the runtime comes from a generator made here.
+//! Seeded randomness: every random choice of the runtime, and of the actors on it, comes from a generator made here.
 
 use rand::SeedableRng;
+/// A generator: small, fast and the same everywhere, and no source of secrets.
 pub use rand::rngs::Xoshiro256PlusPlus as Rng;
 
 /// A generator for one purpose: the same seed and stream give the same numbers on every machine and build.

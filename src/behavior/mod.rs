@@ -96,6 +96,10 @@
 
 pub mod behaving;
 pub mod decorators;
+pub mod effect;
+pub mod event_sourced;
+mod save;
+pub mod sourced;
 pub mod value;
 
 pub use behaving::{Behaving, BehaviorContext};

@@ -17,6 +17,7 @@ use crate::actor::reply::{Exit, RuntimeId, close_exit, open_exit};
 use crate::actor::task::Executor;
 use crate::actor::trace::Tracer;
 use crate::base::ids::{CoreId, EntityTypeId, NodeId};
+use crate::base::rng::Rng;
 use crate::mesh::doorbell::Doorbell;
 use crate::mesh::lane::{LaneDepths, Port, connect};
 use crate::sharding::coordinator::Coordinator;
@@ -143,6 +144,8 @@ pub(crate) struct CoreDriver {
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) tracer: Option<Box<dyn Tracer>>,
     pub(crate) choose: Option<Box<dyn FnMut(usize) -> usize>>,
+    /// The randomness of the actors and futures on the core.
+    pub(crate) rng: Rng,
     pub(crate) blocking: Arc<dyn Executor>,
 }
 
@@ -230,6 +233,7 @@ impl EngineSeed {
                     limits: self.limits,
                     tracer: driver.tracer,
                     choose: driver.choose,
+                    rng: driver.rng,
                     topology: self.topology,
                     port: self.port,
                     handle: Handle::new(self.gate),

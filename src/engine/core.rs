@@ -15,13 +15,12 @@ use super::coordination::Coordination;
 use super::passivation::passivate_surplus;
 use crate::actor::activation::ACTIVATIONS_PER_CLOCK;
 use crate::actor::control::Control;
-use crate::actor::handle::CoreJob;
 use crate::actor::ingress::JobQueue;
+use crate::actor::job::CoreJob;
 use crate::actor::local::{Local, LocalSetup, TimerEvent};
 use crate::actor::refusal::{AskError, Rejection, Uncertainty};
 use crate::actor::reply;
 use crate::actor::task::poll_job;
-use crate::actor::trace::TraceEvent;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::mesh::lane::Unsent;
@@ -420,9 +419,7 @@ impl Engine {
             let Some((mut job, waker)) = shared.borrow_mut().tasks.start_poll(id) else {
                 continue;
             };
-            shared
-                .borrow_mut()
-                .trace(TraceEvent::Poll { task: id.slot });
+            let waker = shared.borrow_mut().trace_poll(id, waker);
             let polled = poll_job(&mut *job, &waker);
             let local = &mut *shared.borrow_mut();
             local.account_for_future(job.name());

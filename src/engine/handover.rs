@@ -6,7 +6,7 @@ use crate::actor::ending::StopCause;
 use crate::actor::local::{Local, TimerEvent};
 use crate::actor::mutant::Mutant;
 use crate::actor::refusal::Rejection;
-use crate::actor::region::Shipment;
+use crate::actor::region_state::Shipment;
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::balancer::{CoreLoad, ShardLoad};

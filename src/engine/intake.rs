@@ -4,7 +4,7 @@ use super::core::Engine;
 use super::passivation::passivate_idle;
 use crate::actor::batch::Batch;
 use crate::actor::guard::guarded;
-use crate::actor::handle::CoreJob;
+use crate::actor::job::CoreJob;
 use crate::actor::local::{Local, TimerEvent};
 use crate::actor::mutant::Mutant;
 use crate::actor::refusal::{AskError, Uncertainty};
@@ -157,6 +157,7 @@ mod tests {
     use crate::actor::model::{Actor, Fault, Next};
     use crate::actor::reply::close_exit;
     use crate::actor::task::Executor;
+    use crate::base::rng::seeded;
     use crate::base::time::Time;
     use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, assemble};
     use crate::mesh::lane::LaneDepths;
@@ -208,6 +209,7 @@ mod tests {
                 ask_timeout: second,
                 tasks: 100,
                 timers: 100,
+                watches: 100,
                 activation_messages: 64,
                 turn_messages: 64,
                 turn_time: second,
@@ -234,6 +236,7 @@ mod tests {
                 clock: Box::new(Standing),
                 tracer: None,
                 choose: None,
+                rng: seeded(0, 0),
                 blocking: Arc::new(Nobody),
             })
         };

@@ -66,7 +66,7 @@ impl Engine {
                 batch.deliver(local, peer);
             }
             while let Some(mut batch) = local.port.receive_batch(peer, LaneClass::Requests) {
-                batch.reject(local, why);
+                batch.reject(local, me, why);
             }
         }
         local.reject_requests(why);
@@ -150,7 +150,7 @@ impl Engine {
         {
             for class in [LaneClass::Replies, LaneClass::Requests] {
                 while let Some(mut batch) = local.port.receive_batch(peer, class) {
-                    batch.reject(local, why);
+                    batch.reject(local, me, why);
                 }
             }
         }
@@ -179,11 +179,12 @@ impl Drop for Engine {
         }
         self.close_queue();
         // Out first: what a destructor does may need the core.
-        let Ok((futures, timers, regions, tables, classes)) =
+        let Ok((futures, timers, watches, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {
                 (
                     local.tasks.take_all(),
                     std::mem::take(&mut local.named_timers).into_timers(),
+                    std::mem::take(&mut local.watches).into_all(),
                     std::mem::take(&mut local.regions),
                     std::mem::take(&mut local.ask_tables),
                     std::mem::take(&mut local.classes),
@@ -194,6 +195,7 @@ impl Drop for Engine {
         };
         drop_all_guarded(futures);
         drop_all_guarded(timers);
+        drop_all_guarded(watches);
         drop_all_guarded(regions);
         drop_all_guarded(tables);
         drop_all_guarded(classes);

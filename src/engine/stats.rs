@@ -1,6 +1,7 @@
 //! What a core tells about itself.
 
 use crate::actor::counters::Turns;
+use crate::actor::handle::Gate;
 use crate::actor::local::Local;
 use crate::actor::refusal::Rejection;
 use crate::base::ids::{CoreId, EntityTypeId, ShardId, ShardKey};
@@ -14,6 +15,11 @@ pub struct Stats {
     pub cores: Vec<CoreStats>,
     /// Messages from other threads that were refused before they reached a core.
     pub refused_outside: u64,
+    /// Messages from other threads that nobody handled, by reason, beyond those of the cores: `tell`s among the above, and
+    /// replies and messages that came to a core at its end.
+    pub dead_letters_outside: Vec<(Rejection, u64)>,
+    /// Events that other threads published and that found no room at a subscriber, or no way into a core.
+    pub events_dropped_outside: u64,
     /// The version of the topology.
     pub topology_version: u64,
 }
@@ -51,10 +57,8 @@ pub struct CoreStats {
     pub batches_sent: u64,
     /// Asks opened.
     pub asks: u64,
-    /// Replies that came too late.
+    /// Replies that came too late; they are among the dead letters.
     pub late_replies: u64,
-    /// Messages that an actor had but [did not handle](crate::behavior::unhandled).
-    pub unhandled: u64,
     /// Faults of actors.
     pub faults: u64,
     /// Handlers and futures that held the core too long.
@@ -63,6 +67,16 @@ pub struct CoreStats {
     pub restarts: u64,
     /// Entities stopped because they were idle or too many.
     pub passivations: u64,
+    /// Messages for which an actor said that it has no use.
+    pub unhandled: u64,
+    /// Subscriptions of actors and closures on this core.
+    pub subscriptions: usize,
+    /// Events that were published here or came here and found no room at a subscriber or on the way to one.
+    pub events_dropped: u64,
+    /// Closures that panicked over an event, which ended their subscriptions.
+    pub subscriber_panics: u64,
+    /// Snapshots of event-sourced actors that could not be stored.
+    pub failed_snapshots: u64,
     /// Messages refused at the call, by reason.
     pub refusals: Vec<(Rejection, u64)>,
     /// Messages that nobody handled, by reason.
@@ -127,6 +141,18 @@ pub struct ShardStats {
     pub handled: u64,
 }
 
+impl Stats {
+    /// What is known outside of the cores.
+    pub(crate) fn outside(gate: &Gate) -> Stats {
+        Stats {
+            refused_outside: gate.refused(),
+            dead_letters_outside: by_reason(&gate.lost().by_reason()),
+            events_dropped_outside: gate.topics().dropped(),
+            ..Stats::default()
+        }
+    }
+}
+
 impl CoreStats {
     /// All dead letters.
     #[must_use]
@@ -135,14 +161,6 @@ impl CoreStats {
     }
 
     pub(crate) fn of(local: &Local) -> CoreStats {
-        let by_reason = |counts: &[u64]| {
-            Rejection::ALL
-                .iter()
-                .zip(counts)
-                .filter(|(_, count)| **count > 0)
-                .map(|(why, count)| (*why, *count))
-                .collect()
-        };
         let lanes = (0..local.port.cores() as u16)
             .map(CoreId)
             .filter(|from| *from != local.core)
@@ -171,12 +189,16 @@ impl CoreStats {
             activations: local.counters.activations,
             batches_sent: local.counters.batches_sent,
             asks: local.counters.asks,
-            late_replies: local.counters.late_replies,
-            unhandled: local.counters.unhandled,
+            late_replies: local.counters.dead_letters[Rejection::LateReply as usize],
             faults: local.counters.faults,
             stalls: local.counters.stalls,
             restarts: local.counters.restarts,
             passivations: local.counters.passivations,
+            unhandled: local.counters.unhandled,
+            subscriptions: local.events.len(),
+            events_dropped: local.counters.events_dropped,
+            subscriber_panics: local.counters.subscriber_panics,
+            failed_snapshots: local.counters.failed_snapshots,
             refusals: by_reason(&local.counters.refusals),
             dead_letters: by_reason(&local.counters.dead_letters),
             types: local
@@ -196,6 +218,15 @@ impl CoreStats {
                 .collect(),
         }
     }
+}
+
+/// The counts that are not zero, with their reasons.
+fn by_reason(counts: &[u64]) -> Vec<(Rejection, u64)> {
+    Rejection::ALL
+        .into_iter()
+        .zip(counts.iter().copied())
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 fn region_stats(local: &Local, number: usize) -> RegionStats {

@@ -11,6 +11,7 @@ use crate::actor::handle::OutsideClock;
 use crate::actor::local::Clock;
 use crate::actor::task::{CatchPanic, Executor};
 use crate::base::ids::CoreId;
+use crate::base::rng::seeded;
 use crate::base::time::Time;
 use crate::engine::assembly::{CoreDriver, EngineSeed};
 use crate::engine::core::Engine;
@@ -95,16 +96,24 @@ pub(crate) struct Shared {
     pub(crate) facts: IoFacts,
     pub(crate) demand: IoDemand,
     pub(crate) blocking: Arc<dyn Executor>,
+    /// From which the randomness of every core comes.
+    pub(crate) seed: u64,
 }
 
 impl Shared {
     /// The runtime's time starts now.
-    pub(crate) fn new(facts: IoFacts, demand: IoDemand, blocking: Arc<dyn Executor>) -> Shared {
+    pub(crate) fn new(
+        facts: IoFacts,
+        demand: IoDemand,
+        blocking: Arc<dyn Executor>,
+        seed: u64,
+    ) -> Shared {
         Shared {
             started: Instant::now(),
             facts,
             demand,
             blocking,
+            seed,
         }
     }
 
@@ -197,6 +206,7 @@ fn run(
             }),
             tracer: None,
             choose: None,
+            rng: seeded(shared.seed, u64::from(life.core.0)),
             blocking: shared.blocking.clone(),
         };
         match guarded(|| seed.start(driver)) {

@@ -207,6 +207,12 @@ impl<C, B> Port<C, B> {
         next(&peer.requests.left).or_else(|| next(&peer.replies.left))
     }
 
+    /// Takes a control message back that has been sent to a core that was gone by then, as [`take_back`](Self::take_back).
+    #[must_use]
+    pub fn take_back_control(&self, to: CoreId) -> Option<C> {
+        next(&self.peer(to).control.left)
+    }
+
     /// Gives an emptied batch back to the core that sent it, together with others as soon as there are enough of them;
     /// if that core has enough already, they are dropped.
     pub fn return_batch(&mut self, to: CoreId, batch: B) {

@@ -4,7 +4,9 @@ use super::runtime::Runtime;
 use super::settings::Settings;
 use crate::actor::context::Context;
 use crate::actor::entity::EntityType;
+use crate::actor::events::DeadLetter;
 use crate::actor::handle::Handle;
+use crate::actor::local::Local;
 use crate::actor::model::{Actor, Fault, Next};
 use crate::actor::mutant::Mutant;
 use crate::actor::refusal::{AskError, Rejection, Uncertainty};
@@ -12,6 +14,8 @@ use crate::actor::reply::ReplyTo;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::sharding::move_error::MoveError;
 use crate::sharding::topology::Route;
+use crate::stream::error::{PushError, StreamError};
+use crate::stream::settings::StreamSettings;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -124,6 +128,54 @@ fn a_data_core_that_dies_takes_nobody_with_it() {
     assert_eq!(cores, [alive, CoreId(2)]);
     let report = shutdown(runtime);
     assert_eq!((report.drained, report.dead_cores), (false, vec![dead]));
+}
+
+/// The subscribers on a core end with it; what was meant for it, and what it had taken on, are dead letters.
+#[test]
+fn the_event_stream_goes_on_without_a_core() {
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let (alive, dead) = (CoreId(0), CoreId(1));
+    let [far, doomed] = [alive, dead].map(|core| handle.through(core).unwrap());
+    let letters = handle.events::<DeadLetter>(1_000).unwrap();
+    let here = far.spawn(Keeper::default).wait().unwrap();
+    let there = doomed.spawn(Keeper::default).wait().unwrap();
+    let on_dead = doomed.subscribe(|_: DeadLetter| {}).wait().unwrap();
+    let (tell, told) = mpsc::channel();
+    let on_alive = far.subscribe(move |letter: DeadLetter| tell.send(letter).unwrap());
+    let on_alive = on_alive.wait().unwrap();
+    let own = handle.through(dead).unwrap();
+    let dies = move |_: &mut Local| {
+        own.submit_call(dead, |local| local.mutant = Some(Mutant::EnginePanics))
+            .unwrap();
+        // These lie in its queue then.
+        for _ in 0..3 {
+            own.tell(here, Msg::Sit);
+        }
+    };
+    handle.submit_call(dead, dies).unwrap();
+    let expect = |core: Option<CoreId>, to| {
+        let letter = letters.recv_within(PATIENCE).expect("it hangs");
+        assert_eq!(letter.reason, Rejection::CoreDied);
+        assert_eq!(letter.receiver, Some(format!("{to:?}")));
+        assert_eq!(letter.core, core);
+    };
+    for _ in 0..3 {
+        expect(Some(dead), here);
+    }
+    while on_dead.is_active() {
+        std::thread::yield_now();
+    }
+    for (by, to, core) in [(&far, there, Some(alive)), (&doomed, here, None)] {
+        by.tell(to, Msg::Sit);
+        expect(core, to);
+        let letter = told.recv_timeout(PATIENCE).expect("it hangs");
+        assert_eq!((letter.reason, letter.core), (Rejection::CoreDied, core));
+    }
+    assert!(on_alive.is_active());
+    shutdown(runtime);
+    assert!(!on_alive.is_active());
+    assert_eq!(letters.count(), 0);
 }
 
 fn unanswered() -> ReplyTo<u64> {
@@ -265,4 +317,41 @@ fn a_move_ends_with_the_core_that_dies() {
         let report = runtime.shutdown_within(Duration::ZERO);
         assert_eq!((report.drained, report.dead_cores), (false, vec![dies]));
     }
+}
+
+#[test]
+fn streams_hear_of_a_core_that_dies_on_both_sides() {
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let (alive, dead) = (CoreId(0), CoreId(1));
+    let open = |core| {
+        let opened = handle.open_stream_on(core, StreamSettings::<u64>::shared(4));
+        opened.wait().unwrap()
+    };
+    let (lives, its_stream) = open(alive);
+    let (dies, lost_stream) = open(dead);
+    let mut dead_consumer = handle.through(dead).unwrap().consume(its_stream);
+    let mut consumer = handle.through(alive).unwrap().consume(lost_stream);
+    lives.try_push(1).unwrap();
+    dies.try_push(2).unwrap();
+    assert_eq!(dead_consumer.wait_next(), Some(Ok(1)));
+    assert_eq!(consumer.wait_next(), Some(Ok(2)));
+    let deserted = lives.deserted();
+    let deserted = handle.run_on(alive, move |_| deserted);
+    kill(&handle, dead);
+    let (done, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let heard = (dead_consumer.wait_next(), consumer.wait_next());
+        done.send(heard)
+    });
+    let lost = || Some(Err(StreamError::Lost));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok((lost(), lost())));
+    assert!(matches!(dies.try_push(3), Err(PushError::Gone(3))));
+    let deserted = deserted.wait_for(PATIENCE).expect("it hangs");
+    assert_eq!(deserted, Ok(Ok(())));
+    // Who lives on has its stream still.
+    lives.try_push(4).unwrap();
+    let mut next = handle.through(alive).unwrap().consume(its_stream);
+    assert_eq!(next.wait_next(), Some(Ok(4)));
+    shutdown(runtime);
 }

@@ -107,8 +107,7 @@ impl RuntimeBuilder {
         entity: EntityType<A, I>,
     ) -> Region<I, A::Msg> {
         // The hash of the tables in memory is seeded per process, so that no one can choose ids that collide.
-        let seed = ahash::RandomState::new().hash_one(0_u64);
-        self.regions.add(entity, seed)
+        self.regions.add(entity, entropy())
     }
 
     /// Starts the runtime: pins one thread for each core, and returns when all of them run.
@@ -131,7 +130,7 @@ impl RuntimeBuilder {
         let facts = preflight::check(&machine, &demand)?;
         let (pool, blocking_threads) =
             BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
-        let shared = Arc::new(Shared::new(facts, demand, pool));
+        let shared = Arc::new(Shared::new(facts, demand, pool, entropy()));
         let mut assembly = assemble(NodeSpec {
             data_cores: plan.data_cores.len(),
             limits: limits(&self.settings, &plan),
@@ -191,6 +190,11 @@ impl fmt::Debug for RuntimeBuilder {
     }
 }
 
+/// A number from the machine's entropy, another with every call.
+fn entropy() -> u64 {
+    ahash::RandomState::new().hash_one(0_u64)
+}
+
 fn limits(settings: &Settings, plan: &Plan) -> Limits {
     // What the lanes towards a core may hold counts against its budget from the start.
     let in_lanes = plan.data_cores.len() * plan.lane_batches * settings.batch_messages;
@@ -204,6 +208,7 @@ fn limits(settings: &Settings, plan: &Plan) -> Limits {
         ask_timeout: settings.ask_timeout,
         tasks: settings.tasks,
         timers: settings.timers,
+        watches: settings.watches,
         activation_messages: u32::try_from(settings.activation_messages).unwrap_or(u32::MAX),
         turn_messages: settings.turn_messages as u64,
         turn_time: settings.turn_time,
@@ -425,6 +430,7 @@ impl Runtime {
             .collect();
         self.watchdog = None;
         close_exit(self.id);
+        self.handle.gate().topics().close();
         // The cores held the pool; with them it has been dropped, and its threads end.
         if let Some(threads) = self.blocking_threads.take() {
             threads.join();
@@ -462,6 +468,7 @@ mod tests {
             activation_messages: 15,
             turn_messages: 16,
             timers: 17,
+            watches: 18,
             ..Settings::default()
         };
         let plan = settings.plan(&Machine::uniform(4)).unwrap();

@@ -18,10 +18,7 @@ impl Handle {
     pub fn stats(&self) -> Pending<Stats> {
         let (completer, stats) = pending(Stats::default());
         let collector = Arc::new(Collector {
-            stats: Mutex::new(Stats {
-                refused_outside: self.gate().refused(),
-                ..Stats::default()
-            }),
+            stats: Mutex::new(Stats::outside(self.gate())),
             completer: Some(completer),
         });
         for core in self.core_ids().chain([self.coordination_core()]) {

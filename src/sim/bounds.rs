@@ -34,6 +34,8 @@ pub struct Bounds {
     pub tasks: usize,
     /// Timers with names on a core (default 1,000,000).
     pub timers: usize,
+    /// Watches of a core's actors (default 1,000,000).
+    pub watches: usize,
     /// Messages from its mailbox that an actor handles before the next has its turn (default 64).
     pub activation_messages: u32,
     /// Messages handled in one turn, and as many again right when they arrive from other cores (default 4,096).
@@ -63,6 +65,7 @@ impl Default for Bounds {
             ask_timeout: Duration::from_secs(5),
             tasks: 1_000_000,
             timers: 1_000_000,
+            watches: 1_000_000,
             activation_messages: 64,
             turn_messages: 4_096,
             turn_time: Duration::from_millis(1),
@@ -99,6 +102,7 @@ impl Bounds {
             ask_timeout: self.ask_timeout,
             tasks: self.tasks,
             timers: self.timers,
+            watches: self.watches,
             activation_messages: self.activation_messages,
             turn_messages: self.turn_messages,
             turn_time: self.turn_time,

@@ -3,6 +3,9 @@
 use super::bounds::Bounds;
 use super::clock::{CoreTime, CoreTracer, Costs, OutsideTime, VirtualClock};
 use super::elsewhere::Pool;
+use super::foreign::Foreign;
+use super::injection::Injector;
+use super::probe::{self, EntityProbe, Inbox, ProbingEntity};
 use super::simulation::Simulation;
 use super::trace::Recorder;
 use super::world::{Core, Stalls, World};
@@ -18,8 +21,11 @@ use crate::base::rng::{Rng, seeded};
 use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, assemble};
 use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
 use crate::sharding::topology::Allocation;
+use crate::wire::message::Message;
 use rand::RngExt;
-use std::cell::RefCell;
+use std::any::TypeId;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,8 +35,10 @@ use std::time::Duration;
 const WORLD: u64 = 1;
 const POOL: u64 = 2;
 const SWARM: u64 = 3;
+const FAULTS: u64 = 4;
 const TIMES: u64 = 100;
 const CHOICES: u64 = 200;
+const ACTORS: u64 = 1 << 16;
 
 /// The settings of a [`Simulation`].
 pub struct SimulationBuilder {
@@ -43,6 +51,8 @@ pub struct SimulationBuilder {
     regions: Regions,
     allocation: Allocation,
     coordinator: CoordinatorSettings,
+    /// Types of actors that no fault strikes but one that is aimed at them.
+    spared: BTreeSet<TypeId>,
     mutant: Option<Mutant>,
 }
 
@@ -65,6 +75,7 @@ impl SimulationBuilder {
                 balancer: None,
                 ..CoordinatorSettings::default()
             },
+            spared: BTreeSet::new(),
             mutant: None,
         }
     }
@@ -95,6 +106,18 @@ impl SimulationBuilder {
         entity: EntityType<A, I>,
     ) -> Region<I, A::Msg> {
         self.regions.add(entity, self.seed)
+    }
+
+    /// Registers an entity type whose entities are one [probe](super::probe::Probe), to stand in for those with which the
+    /// actors under test work.
+    pub fn entity_probe<I: EntityId, M: Message>(
+        &mut self,
+        name: &'static str,
+    ) -> EntityProbe<I, M> {
+        let inbox = Inbox::default();
+        let region = self.entities(probe::entities(name, inbox.clone()));
+        self.spared.insert(TypeId::of::<ProbingEntity<I, M>>());
+        EntityProbe::new(region, inbox)
     }
 
     /// The bounds of every core.
@@ -193,7 +216,10 @@ impl SimulationBuilder {
         };
         let (seed, costs, mutant) = (self.seed, self.costs, self.mutant);
         let recorder = Rc::new(RefCell::new(Recorder::default()));
-        let pool = Pool::new(seeded(seed, POOL));
+        let injector = Injector::new(seeded(seed, FAULTS), self.spared);
+        let injector = Rc::new(RefCell::new(injector));
+        let foreign = Foreign::new();
+        let pool = Pool::new(seeded(seed, POOL), foreign.clone());
         let seeds = std::mem::take(&mut assembly.seeds)
             .into_iter()
             .zip(assembly.doorbells.iter().cloned());
@@ -204,33 +230,36 @@ impl SimulationBuilder {
                 core: CoreId(number as u16),
                 time: time.clone(),
                 recorder: recorder.clone(),
+                injector: injector.clone(),
+                foreign: foreign.clone(),
             };
             let mut engine = core_seed.start(CoreDriver {
                 clock: Box::new(VirtualClock(time.clone())),
                 tracer: Some(Box::new(tracer)),
                 choose: Some(Box::new(move |among| choices.random_range(0..among))),
+                rng: seeded(seed, ACTORS + number as u64),
                 blocking: Arc::new(pool.entrance()),
             });
             if let Some(mutant) = mutant {
                 engine.plant(mutant);
             }
-            Core::new(engine, bell, time)
+            Core::new(engine, bell, time, foreign.clone())
         });
+        let cores = cores.collect();
         let world = World {
-            cores: cores.collect(),
+            seed,
+            has_failed: Cell::new(false),
+            cores,
             pool,
             recorder,
+            injector,
+            foreign,
             rng: seeded(seed, WORLD),
             stalls: self.stalls,
             now: 0,
             outside,
         };
-        Simulation::new(
-            seed,
-            world,
-            Handle::new(assembly.gate.clone()),
-            assembly.runtime,
-        )
+        Simulation::new(world, Handle::new(assembly.gate.clone()), assembly.runtime)
     }
 
     fn draw(&mut self) {

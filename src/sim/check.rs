@@ -4,6 +4,7 @@ use super::builder::SimulationBuilder;
 use super::simulation::Simulation;
 use super::trace::{Difference, Trace};
 use crate::actor::guard::panic_text;
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +14,7 @@ pub enum SeedFailure {
     /// The scenario panicked; usually an assertion of it.
     Panicked(String),
     /// Two runs of the same seed did different things: something leaks in that the seed does not decide, such as the
-    /// order of a map, a clock, an address or a static variable.
+    /// time of the machine, the order of a map, an address or a static variable.
     Differs(Difference),
 }
 
@@ -23,8 +24,9 @@ impl fmt::Display for SeedFailure {
             SeedFailure::Panicked(text) => f.write_str(text),
             SeedFailure::Differs(difference) => write!(
                 f,
-                "two runs of one seed differ, so something leaks into the scenario that the seed does not decide; \
-                 {difference}"
+                "two runs of one seed differ, so something leaks into the scenario that the seed does not decide: \
+                 Instant::now or SystemTime::now (use ctx.now or ctx.clock), randomness of its own (use ctx.rng), the \
+                 order of a HashMap, an address, a static variable; {difference}"
             ),
         }
     }
@@ -42,10 +44,12 @@ pub fn check_seed(
     scenario: impl Fn(SimulationBuilder) -> Simulation,
 ) -> Result<Trace, SeedFailure> {
     let run = || {
-        catch_unwind(AssertUnwindSafe(|| {
+        let checked = CHECKED.replace(true);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
             scenario(SimulationBuilder::new(seed)).trace().clone()
-        }))
-        .map_err(|panic| SeedFailure::Panicked(panic_text(panic)))
+        }));
+        CHECKED.set(checked);
+        ran.map_err(|panic| SeedFailure::Panicked(panic_text(panic)))
     };
     let (first, second) = (run()?, run()?);
     match first.difference(&second) {
@@ -77,6 +81,37 @@ pub fn check_seeds(seeds: u64, scenario: impl Fn(SimulationBuilder) -> Simulatio
     }
 }
 
+thread_local! {
+    /// On this thread a seed is checked, and whoever has it checked says how to replay it.
+    static CHECKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Fails a run.
+#[track_caller]
+pub(super) fn fail(seed: u64, what: fmt::Arguments<'_>) -> ! {
+    if CHECKED.get() {
+        panic!("{what}");
+    }
+    panic!(
+        "seed {seed} failed: {what}\nreplay it with: {}",
+        replay_line(seed)
+    );
+}
+
+/// Says of a run that ends with somebody else's panic how to replay it.
+#[expect(
+    clippy::print_stderr,
+    reason = "that is where the panic has been reported"
+)]
+pub(super) fn say_seed(seed: u64) {
+    if !CHECKED.get() {
+        eprintln!(
+            "this was seed {seed}\nreplay it with: {}",
+            replay_line(seed)
+        );
+    }
+}
+
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     match text.parse() {
@@ -85,15 +120,21 @@ fn variable(name: &str) -> Option<u64> {
     }
 }
 
-/// The command that runs the test in whose thread this is called with one seed.
-fn replay_line(seed: u64) -> String {
+/// The command that runs the test in whose thread this is called with one seed. (A test that takes its seed from elsewhere
+/// than [`check_seeds`] is replayed by the command, whatever the variable says.)
+pub(super) fn replay_line(seed: u64) -> String {
     let thread = std::thread::current();
-    let test = thread
-        .name()
-        .filter(|name| *name != "main")
-        .unwrap_or_default();
+    let test = thread.name().filter(|name| *name != "main");
     let program = std::env::args().next().unwrap_or_default();
-    let stem = program.rsplit(['/', '\\']).next().unwrap_or_default();
+    let package = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
+    let command = command(&program, &package, test.unwrap_or_default());
+    format!("CORECAST_SEED={seed} {command}")
+}
+
+fn command(program: &str, package: &str, test: &str) -> String {
+    let mut path = program.rsplit(['/', '\\']);
+    let stem = path.next().unwrap_or_default();
+    let is_example = path.next() == Some("examples");
     // Cargo puts a hash behind the name of a test binary.
     let target = match stem.rsplit_once('-') {
         Some((target, hash))
@@ -103,5 +144,43 @@ fn replay_line(seed: u64) -> String {
         }
         _ => stem,
     };
-    format!("CORECAST_SEED={seed} cargo test --test {target} -- --exact {test}")
+    match (is_example, test) {
+        (true, "") => format!("cargo run --example {target}"),
+        (true, _) => format!("cargo test --example {target} -- --exact {test}"),
+        // The tests of a library, or of a program of its name.
+        _ if target == package.replace('-', "_") => format!("cargo test -- --exact {test}"),
+        _ => format!("cargo test --test {target} -- --exact {test}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_the_target_and_the_test() {
+        let hash = "0123456789abcdef";
+        for (program, test, expected) in [
+            (
+                "deps/orders-HASH",
+                "a::b",
+                "cargo test --test orders -- --exact a::b",
+            ),
+            ("deps/my_shop-HASH", "a::b", "cargo test -- --exact a::b"),
+            (
+                "examples/shop-HASH",
+                "t",
+                "cargo test --example shop -- --exact t",
+            ),
+            ("examples/shop", "", "cargo run --example shop"),
+            (
+                "deps/late-orders",
+                "t",
+                "cargo test --test late-orders -- --exact t",
+            ),
+        ] {
+            let program = format!("target/debug/{}", program.replace("HASH", hash));
+            assert_eq!(command(&program, "my-shop", test), expected);
+        }
+    }
 }

@@ -1,17 +1,22 @@
 //! The virtual clock of one core: it advances by what the core does, by amounts from the seed.
 
+use super::foreign::Foreign;
+use super::injection::Injector;
 use super::trace::Recorder;
 use crate::actor::handle::OutsideClock;
 use crate::actor::local::Clock;
-use crate::actor::trace::{TraceEvent, Tracer};
+use crate::actor::trace::{TraceEvent, Tracer, Upcoming, Verdict};
 use crate::base::ids::CoreId;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use rand::RngExt;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 /// What things cost in virtual time, each drawn anew from zero to twice its mean.
@@ -92,11 +97,13 @@ impl Clock for VirtualClock {
     }
 }
 
-/// Writes what a core does into the trace; a message that is handled takes its time.
+/// Writes what a core does into the trace, and has faults injected; a message that is handled takes its time.
 pub(super) struct CoreTracer {
     pub(super) core: CoreId,
     pub(super) time: Rc<CoreTime>,
     pub(super) recorder: Rc<RefCell<Recorder>>,
+    pub(super) injector: Rc<RefCell<Injector>>,
+    pub(super) foreign: Arc<Foreign>,
 }
 
 impl Tracer for CoreTracer {
@@ -107,5 +114,17 @@ impl Tracer for CoreTracer {
         if matches!(event, TraceEvent::Deliver { .. }) {
             self.time.spend(self.time.costs.message);
         }
+    }
+
+    fn owe(&mut self, outcome: &dyn Any, shown: &dyn Debug) {
+        self.injector.borrow_mut().owe(outcome, shown);
+    }
+
+    fn judge(&mut self, upcoming: &Upcoming<'_>) -> Verdict {
+        self.injector.borrow_mut().judge(self.core, upcoming)
+    }
+
+    fn waker(&mut self, waker: Waker) -> Waker {
+        self.foreign.watch(self.core, waker)
     }
 }

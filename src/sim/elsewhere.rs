@@ -1,5 +1,6 @@
 //! What is not on any core: blocking calls and foreign executors, run at later virtual times from the seed.
 
+use super::foreign::Foreign;
 use crate::actor::task::Executor;
 use crate::base::rng::Rng;
 use rand::RngExt;
@@ -40,12 +41,15 @@ impl fmt::Debug for Elsewhere {
 /// The longest delay before a piece of work goes on, in nanoseconds.
 const MAX_DELAY: u64 = 2_000_000;
 
-#[derive(Debug)]
-struct Woken(AtomicBool);
+struct Woken {
+    woken: AtomicBool,
+    foreign: Arc<Foreign>,
+}
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Release);
+        self.foreign.woken("work elsewhere");
+        self.woken.store(true, Ordering::Release);
     }
 }
 
@@ -60,17 +64,19 @@ struct Running {
 pub(super) struct Pool {
     entrance: Elsewhere,
     rng: Rng,
+    foreign: Arc<Foreign>,
     running: Vec<Running>,
     next: u64,
 }
 
 impl Pool {
-    pub(super) fn new(rng: Rng) -> Pool {
+    pub(super) fn new(rng: Rng, foreign: Arc<Foreign>) -> Pool {
         Pool {
             entrance: Elsewhere {
                 arrived: Arc::default(),
             },
             rng,
+            foreign,
             running: Vec::new(),
             next: 0,
         }
@@ -83,7 +89,10 @@ impl Pool {
     /// When the next piece of work goes on.
     pub(super) fn next_due(&mut self, now: u64) -> Option<u64> {
         for work in self.entrance.lock().drain(..) {
-            let woken = Arc::new(Woken(AtomicBool::new(true)));
+            let woken = Arc::new(Woken {
+                woken: AtomicBool::new(true),
+                foreign: self.foreign.clone(),
+            });
             self.running.push(Running {
                 number: self.next,
                 work,
@@ -93,7 +102,7 @@ impl Pool {
             self.next += 1;
         }
         for running in &mut self.running {
-            if running.due.is_none() && running.woken.0.swap(false, Ordering::AcqRel) {
+            if running.due.is_none() && running.woken.woken.swap(false, Ordering::AcqRel) {
                 running.due = Some(now + self.rng.random_range(0..MAX_DELAY));
             }
         }

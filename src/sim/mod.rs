@@ -47,12 +47,124 @@
 //!     sim
 //! });
 //! ```
+//!
+//! # Testing an actor of your own
+//!
+//! A test starts the actor under test, puts [probes](Probe) where it expects others, lets virtual time pass, and injects
+//! the [faults](Injection) that it has to live with. Here it is one that asks for a price every minute, tells it to a
+//! subscriber, and asks again soon if its question was certainly not handled:
+//!
+//! ```
+//! use corecast::rand::RngExt;
+//! use corecast::sim::{Injection, check_seeds};
+//! use corecast::{Actor, ActorRef, AskError, Context, CoreId, Fault, Next, ReplyTo};
+//! use std::time::Duration;
+//!
+//! struct Ticker {
+//!     exchange: ActorRef<ReplyTo<u32>>,
+//!     subscriber: ActorRef<u32>,
+//! }
+//!
+//! #[derive(Debug)]
+//! enum Tick {
+//!     Refresh,
+//!     Came(Result<u32, AskError>),
+//! }
+//!
+//! impl Actor for Ticker {
+//!     type Msg = Tick;
+//!
+//!     fn receive(&mut self, tick: Tick, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         let pause = match tick {
+//!             Tick::Refresh => {
+//!                 ctx.ask(self.exchange, |reply_to| reply_to, Tick::Came);
+//!                 return Ok(Next::Continue);
+//!             }
+//!             Tick::Came(Ok(price)) => {
+//!                 ctx.tell(self.subscriber, price);
+//!                 60_000
+//!             }
+//!             // Not all at the same time.
+//!             Tick::Came(Err(AskError::Rejected(_))) => ctx.rng().random_range(500..1_000),
+//!             Tick::Came(Err(unknown)) => return Err(unknown.into()),
+//!         };
+//!         ctx.start_timer("refresh", Duration::from_millis(pause), Tick::Refresh)?;
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! # fn test() {
+//! // #[test]
+//! fn a_question_that_was_lost_is_asked_again() {
+//!     check_seeds(20, |builder| {
+//!         let mut sim = builder.cores(2).start();
+//!         let exchange = sim.probe::<ReplyTo<u32>>();
+//!         let subscriber = sim.probe::<u32>();
+//!         let addresses = (exchange.address(), subscriber.address());
+//!         let ticker = sim
+//!             .spawn(CoreId(1), move || Ticker { exchange: addresses.0, subscriber: addresses.1 })
+//!             .unwrap();
+//!
+//!         sim.tell(ticker, Tick::Refresh);
+//!         let question = exchange.expect(&mut sim, |_| true);
+//!         sim.handle().reply(question, 17);
+//!         subscriber.expect(&mut sim, |price| *price == 17);
+//!
+//!         // A minute later the next question is lost, and the one after that comes a little later.
+//!         let lost = sim.inject(Injection::drop().nth(1).to_actor(exchange.address()));
+//!         exchange.expect_none_for(&mut sim, Duration::from_millis(60_490));
+//!         assert_eq!(lost.struck(), 1);
+//!         let question = exchange.expect_within(&mut sim, Duration::from_millis(600), |_| true);
+//!
+//!         // Nobody knows what becomes of a question without an answer: the ticker fails.
+//!         drop(question);
+//!         subscriber.expect_none_for(&mut sim, Duration::from_secs(3_600));
+//!         assert_eq!(sim.stats().cores[1].faults, 1);
+//!         sim
+//!     });
+//! }
+//! # a_question_that_was_lost_is_asked_again();
+//! # }
+//! # test();
+//! ```
+//!
+//! Whatever fails names its seed and the line that replays it: a probe, [`check_seeds`] with any panic of the scenario, and
+//! an assertion of a test that runs a [`Simulation::builder`] with a seed of its own, behind which both are printed.
+//!
+//! | a test wants | it uses |
+//! |---|---|
+//! | to see what an actor sends | [`Simulation::probe`]; for an entity type, [`SimulationBuilder::entity_probe`] |
+//! | time to pass | [`Simulation::run_for`]; [`Simulation::run_until_idle`] without waiting for timers |
+//! | the nth message to fail, panic, be lost or be late | [`Simulation::inject`] with an [`Injection`] |
+//! | faults by chance | [`Simulation::faults`] with a [`FaultPlan`] |
+//! | full lanes, refused sends and cores that stand still | [`SimulationBuilder::swarm`], [`SimulationBuilder::bounds`] |
+//! | shards to move | [`Simulation::move_shard`], [`SimulationBuilder::balancer`] |
+//!
+//! # Time, chance, and other threads
+//!
+//! Actors and futures that run here take time from [`Context::now`](crate::Context::now) and
+//! [`Context::sleep`](crate::Context::sleep) or the timers, randomness from [`Context::rng`](crate::Context::rng), and the
+//! same from a [`Scope`](crate::Scope). Calls that block ([`Context::spawn_blocking`](crate::Context::spawn_blocking)) and
+//! futures for [another executor](Elsewhere) run on the thread of the test, at a later virtual time from the seed; a
+//! call that really blocks holds the test up and takes no virtual time.
+//!
+//! What no seed decides would make a failure that cannot be repeated, so it fails the run, with an explanation:
+//!
+//! - a wake from another thread, of a future or, by a handle, of a core;
+//! - a panic of code that called for tokio or glommio, which do not run there. (In a test that itself runs in a
+//!   tokio runtime, tokio finds that one: write it as a plain `#[test]`.)
+//! - a clock of the machine, randomness of its own or the order of a map: nothing catches them at the call, but
+//!   [`check_seeds`] runs each seed twice, and says where the two runs differ first.
 
 pub mod bounds;
 pub mod builder;
 pub mod check;
 mod clock;
 pub mod elsewhere;
+pub mod faulty_journal;
+mod foreign;
+pub mod injection;
+pub mod probe;
 pub mod simulation;
 pub mod trace;
 mod world;
@@ -61,5 +173,8 @@ pub use bounds::Bounds;
 pub use builder::SimulationBuilder;
 pub use check::{SeedFailure, check_seed, check_seeds};
 pub use elsewhere::Elsewhere;
+pub use faulty_journal::{FaultyJournal, ReadFault, WriteFault};
+pub use injection::{FaultPlan, Injected, Injection};
+pub use probe::{EntityProbe, Probe, Probing};
 pub use simulation::{Closing, Simulation, StillPending};
 pub use trace::{Difference, Trace};

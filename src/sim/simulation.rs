@@ -1,17 +1,23 @@
 //! A running simulation: a node whose time passes only when it is told to.
 
 use super::builder::SimulationBuilder;
+use super::check::say_seed;
 use super::elsewhere::Elsewhere;
+use super::injection::{FaultPlan, Injected, Injection};
+use super::probe::{Inbox, Probe, Probing};
 use super::trace::Trace;
 use super::world::{Step, World};
+use crate::actor::context::Context;
 use crate::actor::control::Request;
 use crate::actor::guard::drop_guarded;
 use crate::actor::handle::Handle;
+use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
 use crate::actor::pending::{Completer, Pending, pending};
 use crate::actor::reference::{ActorRef, Destination};
 use crate::actor::refusal::{AskError, Refused, Rejection, SpawnError, Uncertainty};
 use crate::actor::reply::{ReplyTo, RuntimeId, close_exit};
+use crate::actor::spawn::SpawnOptions;
 use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::engine::stats::Stats;
@@ -28,8 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A simulated node. Its virtual time passes only inside its own methods; a [`Handle`] of it sends, and its results come
 /// while the simulation runs, so take them with [`run_until`](Simulation::run_until) instead of waiting for them.
+///
+/// It belongs to the thread that has started it. Whatever makes it do something from another thread fails the run, and so
+/// does a call for a runtime that is not there; see the [module](super).
+///
+/// # Panics
+/// Every method that lets the world run, and the end of the simulation, if that has happened. A panic that goes past the
+/// simulation, as that of an assertion of the test, is followed by the seed and the line that replays it.
 pub struct Simulation {
-    seed: u64,
     world: World,
     handle: Handle,
     runtime: RuntimeId,
@@ -43,11 +55,23 @@ pub struct StillPending<T> {
     pub pending: Pending<T>,
     /// The virtual time now.
     pub now: Time,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Futures on the cores that wait for something.
+    pub waiting_futures: usize,
 }
 
 impl<T> fmt::Debug for StillPending<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the result has not come by {}", self.now)
+        let StillPending { now, seed, .. } = self;
+        write!(f, "the result has not come by {now} (seed {seed})")?;
+        match self.waiting_futures {
+            0 => Ok(()),
+            waiting => write!(
+                f,
+                "; {waiting} futures wait, for ever if it is for another thread, for tokio or for glommio"
+            ),
+        }
     }
 }
 
@@ -67,9 +91,8 @@ impl Simulation {
         SimulationBuilder::new(seed)
     }
 
-    pub(super) fn new(seed: u64, world: World, handle: Handle, runtime: RuntimeId) -> Simulation {
+    pub(super) fn new(world: World, handle: Handle, runtime: RuntimeId) -> Simulation {
         Simulation {
-            seed,
             world,
             handle,
             runtime,
@@ -80,7 +103,7 @@ impl Simulation {
     /// The seed of this run.
     #[must_use]
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.world.seed
     }
 
     /// The virtual time.
@@ -96,7 +119,8 @@ impl Simulation {
         self.handle.clone()
     }
 
-    /// An executor outside of the cores, in place of a thread pool or a tokio runtime.
+    /// An executor outside of the cores, in place of a thread pool or a tokio runtime. What it runs, it runs on this
+    /// thread, a while later by virtual time; and so does [`Context::spawn_blocking`].
     #[must_use]
     pub fn elsewhere(&self) -> Elsewhere {
         self.world.pool.entrance()
@@ -118,6 +142,8 @@ impl Simulation {
                 return pending.try_take().map_err(|pending| StillPending {
                     pending,
                     now: self.now(),
+                    seed: self.seed(),
+                    waiting_futures: self.stats().cores.iter().map(|core| core.tasks).sum(),
                 });
             }
         }
@@ -160,6 +186,89 @@ impl Simulation {
         let spawned = self.handle.spawn_on(core, factory);
         self.run_until(spawned)
             .unwrap_or(Err(SpawnError::Rejected(Rejection::ShuttingDown)))
+    }
+
+    /// Starts an actor on a core that is restarted when it fails.
+    ///
+    /// # Errors
+    /// As [`Handle::spawn_supervised`].
+    pub fn spawn_supervised<A: Actor>(
+        &mut self,
+        core: CoreId,
+        options: impl Into<SpawnOptions>,
+        factory: impl FnMut() -> A + Send + 'static,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        let spawned = self.handle.spawn_supervised(core, options, factory);
+        self.run_until(spawned)
+            .unwrap_or(Err(SpawnError::Rejected(Rejection::ShuttingDown)))
+    }
+
+    /// A [probe](Probe) for messages of type `M`: an actor on the first core, with a mailbox without a bound.
+    pub fn probe<M: Message>(&mut self) -> Probe<M> {
+        self.probe_with(CoreId(0), |_| {})
+    }
+
+    /// A [probe](Probe) on a core, which begins with `start`: there it can ask, subscribe and set timers by itself, as any
+    /// actor can in its [`pre_start`](Actor::pre_start).
+    ///
+    /// ```
+    /// use corecast::sim::Simulation;
+    /// use corecast::{Actor, AskError, Context, CoreId, Fault, Next, ReplyTo, Uncertainty};
+    ///
+    /// /// Drops every question.
+    /// struct Silent;
+    ///
+    /// impl Actor for Silent {
+    ///     type Msg = ReplyTo<u32>;
+    ///
+    ///     fn receive(&mut self, _: ReplyTo<u32>, _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+    ///         Ok(Next::Continue)
+    ///     }
+    /// }
+    ///
+    /// let mut sim = Simulation::builder(1).start();
+    /// let silent = sim.spawn(CoreId(0), || Silent).unwrap();
+    /// let probe = sim.probe_with::<Result<u32, AskError>>(CoreId(1), move |ctx| {
+    ///     ctx.ask(silent, |reply_to| reply_to, |outcome| outcome);
+    /// });
+    /// let dropped = Err(Uncertainty::DroppedUnanswered.into());
+    /// probe.expect(&mut sim, |outcome| *outcome == dropped);
+    /// ```
+    ///
+    /// # Panics
+    /// If there is no such core, or the node has been shut down.
+    #[track_caller]
+    pub fn probe_with<M: Message>(
+        &mut self,
+        core: CoreId,
+        start: impl FnOnce(&mut Context<'_, Probing<M>>) + Send + 'static,
+    ) -> Probe<M> {
+        // The calls that wait to enter the core may be as many as there is room for.
+        self.run_until_idle();
+        self.world.injector.borrow_mut().spare::<Probing<M>>();
+        let inbox = Inbox::default();
+        let actor = Probing::new(inbox.clone(), Box::new(start));
+        let spawned = self
+            .handle
+            .spawn_with(core, Mailbox::unbounded(), move || actor);
+        match self.run_until(spawned) {
+            Ok(Ok(address)) => Probe::new(address, inbox),
+            Ok(Err(error)) => self.fail(format_args!("there is no probe on {core}: {error}")),
+            Err(pending) => self.fail(format_args!("there is no probe on {core}: {pending:?}")),
+        }
+    }
+
+    /// Injects a fault, from now on.
+    pub fn inject(&mut self, injection: Injection) -> Injected {
+        self.world.injector.borrow_mut().inject(injection)
+    }
+
+    /// Injects faults by chance, from now on, in place of those of an earlier plan.
+    ///
+    /// # Panics
+    /// If a probability of the plan, or their sum, is none.
+    pub fn faults(&mut self, plan: FaultPlan) {
+        self.world.injector.borrow_mut().follow(plan);
     }
 
     /// Sends a message from outside; refused, it becomes a counted dead letter. Takes no virtual time.
@@ -253,8 +362,8 @@ impl Simulation {
                 .iter()
                 .map(|core| core.engine.stats())
                 .collect(),
-            refused_outside: self.handle.gate().refused(),
             topology_version: self.topology().version(),
+            ..Stats::outside(self.handle.gate())
         }
     }
 
@@ -271,16 +380,15 @@ impl Simulation {
         let drained = self.run_until(drained).unwrap_or(false);
         let limit = self.after(PATIENCE);
         while self.world.cores.iter().any(|core| !core.has_stopped()) {
-            assert!(
-                self.world.step(limit) == Step::Done,
-                "a core does not stop (seed {})",
-                self.seed
-            );
+            if self.world.step(limit) != Step::Done {
+                self.world.fail(format_args!("a core does not stop"));
+            }
         }
         for core in &mut self.world.cores {
             core.engine.sweep();
         }
         self.closed = true;
+        self.handle.gate().topics().close();
         Closing {
             drained,
             stats: self.stats(),
@@ -307,7 +415,23 @@ impl Simulation {
         }
     }
 
-    fn after(&self, duration: Duration) -> u64 {
+    /// Does the next thing, unless it is due after `limit`.
+    pub(super) fn step_until(&mut self, limit: u64) -> Step {
+        self.world.step(limit)
+    }
+
+    /// Lets the time pass until then.
+    pub(super) fn pass_until(&mut self, limit: u64) {
+        self.world.reach(limit);
+    }
+
+    /// Fails the run.
+    #[track_caller]
+    pub(super) fn fail(&self, what: fmt::Arguments<'_>) -> ! {
+        self.world.fail(what)
+    }
+
+    pub(super) fn after(&self, duration: Duration) -> u64 {
         (self.now() + duration).as_nanos()
     }
 }
@@ -318,13 +442,19 @@ impl Drop for Simulation {
         for core in self.world.cores.drain(..) {
             drop_guarded(core);
         }
+        self.handle.gate().topics().close();
+        if !std::thread::panicking() {
+            self.world.check_foreign();
+        } else if !self.world.has_failed.get() {
+            say_seed(self.seed());
+        }
     }
 }
 
 impl fmt::Debug for Simulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Simulation")
-            .field("seed", &self.seed)
+            .field("seed", &self.seed())
             .field("now", &self.now())
             .field("closed", &self.closed)
             .finish_non_exhaustive()

@@ -2,6 +2,7 @@
 //!
 //! It is kept as records of 32 bytes, so that two runs can be compared byte for byte and a difference can be shown.
 
+use crate::actor::reference::CellRef;
 use crate::actor::refusal::Rejection;
 use crate::actor::trace::TraceEvent;
 use crate::base::ids::CoreId;
@@ -20,6 +21,7 @@ const WAKE: u8 = 4;
 const POLL: u8 = 5;
 const DEAD_LETTER: u8 = 6;
 const ELSEWHERE: u8 = 7;
+const INJECT: u8 = 8;
 
 /// What a run did, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,6 +132,12 @@ impl Trace {
             TIMER => format!("timer {}", name()),
             WAKE => format!("wake {}", CoreId(a as u16)),
             POLL => format!("poll task {a}"),
+            INJECT => format!(
+                "inject {} into cell {}.{}",
+                name(),
+                a >> 32,
+                a & 0xffff_ffff
+            ),
             DEAD_LETTER => format!("dead letter ({})", name()),
             _ => format!("work elsewhere, number {a}"),
         };
@@ -158,6 +166,7 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::IngressFull => "IngressFull",
         Rejection::TooManyAsks => "TooManyAsks",
         Rejection::TooManyTimers => "TooManyTimers",
+        Rejection::TooManyWatches => "TooManyWatches",
         Rejection::NoSuchActor => "NoSuchActor",
         Rejection::OldIncarnation => "OldIncarnation",
         Rejection::Stopped => "Stopped",
@@ -165,7 +174,13 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::Moving => "Moving",
         Rejection::ShuttingDown => "ShuttingDown",
         Rejection::CoreDied => "CoreDied",
+        Rejection::LateReply => "LateReply",
+        Rejection::Injected => "Injected",
     }
+}
+
+fn cell(at: CellRef) -> u64 {
+    u64::from(at.slot()) << 32 | u64::from(at.generation())
 }
 
 /// Writes a trace.
@@ -177,12 +192,8 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn record(&mut self, core: CoreId, nanos: u64, event: TraceEvent) {
         let (kind, name, a, b) = match event {
-            TraceEvent::Deliver { to, actor, digest } => (
-                DELIVER,
-                actor,
-                u64::from(to.slot()) << 32 | u64::from(to.generation()),
-                digest,
-            ),
+            TraceEvent::Deliver { to, actor, digest } => (DELIVER, actor, cell(to), digest),
+            TraceEvent::Inject { to, what } => (INJECT, what, cell(to), 0),
             TraceEvent::Flush {
                 to,
                 class,

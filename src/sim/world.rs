@@ -3,14 +3,19 @@
 //! Every core has a time of its own, at which its last turn ended. The one that is due first turns next, so that cores
 //! are busy side by side as they are on threads; how long turns take comes from the seed, and with it the interleaving.
 
+use super::check;
 use super::clock::{CoreTime, OutsideTime};
 use super::elsewhere::Pool;
+use super::foreign::Foreign;
+use super::injection::Injector;
 use super::trace::Recorder;
+use crate::actor::guard::listening;
 use crate::base::rng::Rng;
 use crate::engine::core::Engine;
 use crate::mesh::doorbell::Doorbell;
 use rand::RngExt;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +35,15 @@ pub(super) enum Step {
     Never,
 }
 
-#[derive(Debug)]
-struct Alarm(AtomicBool);
+struct Alarm {
+    rung: AtomicBool,
+    foreign: Arc<Foreign>,
+}
 
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Release);
+        self.foreign.woken("a core");
+        self.rung.store(true, Ordering::Release);
     }
 }
 
@@ -57,8 +65,16 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(engine: Engine, bell: Arc<Doorbell>, time: Rc<CoreTime>) -> Core {
-        let alarm = Arc::new(Alarm(AtomicBool::new(false)));
+    pub(super) fn new(
+        engine: Engine,
+        bell: Arc<Doorbell>,
+        time: Rc<CoreTime>,
+        foreign: Arc<Foreign>,
+    ) -> Core {
+        let alarm = Arc::new(Alarm {
+            rung: AtomicBool::new(false),
+            foreign,
+        });
         let waker = Waker::from(alarm.clone());
         Core {
             engine,
@@ -94,9 +110,14 @@ pub(super) struct Stalls {
 
 /// All cores, and what is elsewhere.
 pub(super) struct World {
+    pub(super) seed: u64,
+    /// A panic has said how the run is replayed.
+    pub(super) has_failed: Cell<bool>,
     pub(super) cores: Vec<Core>,
     pub(super) pool: Pool,
     pub(super) recorder: Rc<RefCell<Recorder>>,
+    pub(super) injector: Rc<RefCell<Injector>>,
+    pub(super) foreign: Arc<Foreign>,
     pub(super) rng: Rng,
     pub(super) stalls: Option<Stalls>,
     pub(super) now: u64,
@@ -106,7 +127,31 @@ pub(super) struct World {
 
 impl World {
     /// Does the next thing, unless it is due after `limit`.
+    ///
+    /// # Panics
+    /// If something foreign has come to light.
     pub(super) fn step(&mut self, limit: u64) -> Step {
+        let (step, panics) = listening(|| self.do_next(limit));
+        self.foreign.hear(&panics);
+        self.check_foreign();
+        step
+    }
+
+    /// Fails the run if something foreign has come to light.
+    pub(super) fn check_foreign(&self) {
+        if let Some(what) = self.foreign.take() {
+            self.fail(format_args!("{what}"));
+        }
+    }
+
+    /// Fails the run.
+    #[track_caller]
+    pub(super) fn fail(&self, what: fmt::Arguments<'_>) -> ! {
+        self.has_failed.set(true);
+        check::fail(self.seed, what)
+    }
+
+    fn do_next(&mut self, limit: u64) -> Step {
         self.hear_alarms();
         let work = self.pool.next_due(self.now);
         let Some(first) = self.cores.iter().filter_map(Core::due).chain(work).min() else {
@@ -157,7 +202,7 @@ impl World {
 
     fn hear_alarms(&mut self) {
         for core in &mut self.cores {
-            if core.alarm.0.swap(false, Ordering::AcqRel)
+            if core.alarm.rung.swap(false, Ordering::AcqRel)
                 && matches!(core.state, State::Asleep { .. })
             {
                 let at = self.now.max(core.time.nanos()) + self.rng.random_range(0..WAKE_LATENCY);
@@ -185,7 +230,7 @@ impl World {
             // An idle core spins for a while before it sleeps.
             State::Awake { at: end }
         } else {
-            core.alarm.0.store(false, Ordering::Release);
+            core.alarm.rung.store(false, Ordering::Release);
             core.bell.announce_sleep(&core.waker);
             if core.engine.has_work() {
                 core.bell.awake();

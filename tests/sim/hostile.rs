@@ -4,8 +4,8 @@
 use corecast::base::ids::CoreId;
 use corecast::sim::{Simulation, SimulationBuilder, check_seeds};
 use corecast::{
-    Actor, ActorRef, Capture, Context, EntityId, EntityType, Fault, Next, Region, ReplyTo, ShardId,
-    ShardKey,
+    Actor, ActorRef, Capture, Context, CoreStats, EntityId, EntityType, Fault, Next, Region,
+    ReplyTo, ShardId, ShardKey,
 };
 use std::cell::Cell;
 use std::fmt;
@@ -267,6 +267,15 @@ fn an_id_that_panics_takes_one_message_down() {
                     );
                 }
                 let went_off = ARMED.take().is_none();
+                // What it took down, tell or ask, is a dead letter.
+                let letters: u64 = sim
+                    .stats()
+                    .cores
+                    .iter()
+                    .map(CoreStats::dead_letters_total)
+                    .sum();
+                let is_lost = went_off && !matches!(call, Call::Debug | Call::Drop);
+                assert_eq!(letters, u64::from(is_lost), "{call:?} {after}");
                 let count = sim.ask(region.entity(&Id(13)), Msg::Get).unwrap();
                 assert!((5..=6).contains(&count), "{count}");
                 assert_alive(&mut sim, &bystanders, "an id");

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["node", "data"],
     &["io", "sim"],
     &["engine"],
-    &["behavior"],
+    &["behavior", "stream"],
     &["actor", "persistence"],
     &[
         "membership",

@@ -158,6 +158,14 @@ pub struct Settings {
     /// low, and actors that need one fail under load.
     pub timers: usize,
 
+    /// How many watches the actors of one core may hold ([`Context::watch`](crate::Context::watch)). Default: 1,000,000. At
+    /// most 4,294,967,295.
+    ///
+    /// Beyond it a watch is refused at once; those of entities whose shard moves here are let in. Worst case: this times
+    /// some 300 bytes here and 50 on the cores of those who are watched. Too high, and watches of actors that never end fill
+    /// the memory; too low, and actors that need one fail under load.
+    pub watches: usize,
+
     /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again; and as many
     /// more at its beginning, right when they arrive from other cores for actors that have nothing else to do. What arrives
     /// beyond that stays in its lane until the next turn. Default: 512.
@@ -260,6 +268,7 @@ impl Default for Settings {
             async_deadline: Duration::from_secs(10),
             tasks: 1_000_000,
             timers: 1_000_000,
+            watches: 1_000_000,
             turn_messages: 512,
             activation_messages: 512,
             turn_time: Duration::from_micros(200),

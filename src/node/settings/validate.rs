@@ -61,6 +61,7 @@ impl Settings {
             ("asks", self.asks, "every ask would be rejected"),
             ("tasks", self.tasks, "every future would be refused"),
             ("timers", self.timers, "no actor could start a timer"),
+            ("watches", self.watches, "no actor could watch another"),
             (
                 "turn_messages",
                 self.turn_messages,
@@ -111,6 +112,7 @@ impl Settings {
             ),
             ("tasks", self.tasks, MAX_NUMBERED, "at most 4294967295"),
             ("timers", self.timers, MAX_NUMBERED, "at most 4294967295"),
+            ("watches", self.watches, MAX_NUMBERED, "at most 4294967295"),
         ] {
             if value > most {
                 return Err(SettingsError::OutOfRange {
@@ -283,7 +285,7 @@ mod tests {
     #[test]
     fn every_size_must_hold_something() {
         type Field = fn(&mut Settings) -> &mut usize;
-        let fields: [(&str, Field); 16] = [
+        let fields: [(&str, Field); 17] = [
             ("budget_messages", |s| &mut s.budget_messages),
             ("budget_bytes", |s| &mut s.budget_bytes),
             ("mailbox", |s| &mut s.mailbox),
@@ -293,6 +295,7 @@ mod tests {
             ("asks", |s| &mut s.asks),
             ("tasks", |s| &mut s.tasks),
             ("timers", |s| &mut s.timers),
+            ("watches", |s| &mut s.watches),
             ("turn_messages", |s| &mut s.turn_messages),
             ("activation_messages", |s| &mut s.activation_messages),
             ("io_memory_bytes", |s| &mut s.io_memory_bytes),

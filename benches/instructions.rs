@@ -1,8 +1,9 @@
-//! What pending timers cost a core that has other things to do: instructions of the same work without any timer and with
-//! a hundred thousand, counted by `valgrind --tool=callgrind`, which has to be installed.
+//! What the paths that every message takes cost in instructions, counted by `valgrind --tool=callgrind`, which has to be
+//! installed: unlike times, they do not depend on what else the machine does. To compare two versions, run it in both.
 //!
-//! `cargo bench --bench timers` fails if they are more than 1.05 times as many. It runs itself under valgrind, with no work
-//! and with some, so that what it takes to start the runtime and the timers does not count.
+//! `cargo bench --bench instructions` fails if a hundred thousand pending timers make the same work cost more than 1.05
+//! times as much. It runs itself under valgrind, with no work and with some, so that what it takes to start the runtime
+//! and the timers does not count.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
@@ -26,7 +27,26 @@ enum Token {
     StartTimers(u64, ReplyTo<()>),
     Await(ReplyTo<()>),
     Hops(u64),
+    /// Send so many messages to the next node, some hundred at a time.
+    Burst(u64),
+    One,
+    /// Start so many actors, one after the other, each of which handles a message and stops.
+    Spawn(u64),
     Ping(ReplyTo<()>),
+}
+
+/// Messages of a burst that wait at once.
+const BURST: u64 = 500;
+
+struct Leaf(ActorRef<Token>);
+
+impl Actor for Leaf {
+    type Msg = u64;
+
+    fn receive(&mut self, left: u64, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        ctx.tell(self.0, Token::Spawn(left));
+        Ok(Next::Stop)
+    }
 }
 
 impl Actor for Node {
@@ -54,14 +74,48 @@ impl Actor for Node {
                     ctx.tell(next, Token::Hops(left - 1));
                 }
             }
+            Token::Burst(0) | Token::Spawn(0) => ctx.tell(ctx.me(), Token::Hops(0)),
+            Token::Burst(left) => {
+                for _ in 0..BURST.min(left) {
+                    ctx.tell(self.next.unwrap_or(ctx.me()), Token::One);
+                }
+                ctx.tell(ctx.me(), Token::Burst(left.saturating_sub(BURST)));
+            }
+            Token::One => {}
+            Token::Spawn(left) => {
+                let me = ctx.me();
+                let leaf = ctx.spawn_actor(move || Leaf(me))?;
+                ctx.tell(leaf, left - 1);
+            }
             Token::Ping(reply_to) => ctx.reply(reply_to, ()),
         }
         Ok(Next::Continue)
     }
 }
 
-/// Work of two kinds: long turns, in which a token goes round a ring, and short ones, of one message each.
-fn work(timers: u64, hops: u64, turns: u64) {
+/// What is counted.
+#[derive(Clone, Copy)]
+enum Work {
+    Tells,
+    Hops,
+    Spawns,
+    Asks,
+}
+
+impl Work {
+    const ALL: [(Work, &'static str, u64); 4] = [
+        (Work::Tells, "a tell, in bursts", 1_000_000),
+        (Work::Hops, "a hop, with messages for ten actors", 1_000_000),
+        (
+            Work::Asks,
+            "an ask by a future, in turns of one message",
+            20_000,
+        ),
+        (Work::Spawns, "an actor that handles one message", 200_000),
+    ];
+}
+
+fn work(kind: Work, timers: u64, amount: u64) {
     let runtime = one_core().start().expect("the runtime starts");
     let handle = runtime.handle();
     let node = || Node {
@@ -81,9 +135,15 @@ fn work(timers: u64, hops: u64, turns: u64) {
     started.wait().expect("the timers start");
     let worked = handle.run_on(CoreId(0), move |scope| async move {
         let done = scope.ask_within(within, first, Token::Await);
-        scope.tell(first, Token::Hops(hops));
+        let (begin, asks) = match kind {
+            Work::Tells => (Token::Burst(amount), 0),
+            Work::Hops => (Token::Hops(amount), 0),
+            Work::Spawns => (Token::Spawn(amount), 0),
+            Work::Asks => (Token::Hops(0), amount),
+        };
+        scope.tell(first, begin);
         done.await?;
-        for _ in 0..turns {
+        for _ in 0..asks {
             scope.ask_within(within, first, Token::Ping).await?;
         }
         Ok::<_, corecast::AskError>(())
@@ -97,13 +157,13 @@ fn one_core() -> RuntimeBuilder {
 }
 
 /// Instructions of the threads of a runtime that does this.
-fn count(timers: u64, hops: u64, turns: u64) -> u64 {
+fn count(kind: usize, timers: u64, amount: u64) -> u64 {
     let program = std::env::current_exe().expect("this program");
     let ran = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
         .arg("work")
-        .args([timers, hops, turns].map(|number| number.to_string()))
+        .args([kind as u64, timers, amount].map(|number| number.to_string()))
         .output()
         .expect("valgrind is installed");
     let said = String::from_utf8_lossy(&ran.stderr);
@@ -118,19 +178,22 @@ fn count(timers: u64, hops: u64, turns: u64) -> u64 {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     if words.get(1).is_some_and(|word| word == "work") {
-        let number = |index: usize| words[index].parse().expect("a number");
-        work(number(2), number(3), number(4));
+        let number = |index: usize| words[index].parse::<u64>().expect("a number");
+        work(Work::ALL[number(2) as usize].0, number(3), number(4));
         return ExitCode::SUCCESS;
     }
     let mut worst: f64 = 0.0;
-    for (name, hops, turns, each) in [
-        ("a hop, in turns of many messages", 1_000_000, 0, 1_000_000),
-        ("an ask, in turns of one message", 0, 20_000, 20_000),
-    ] {
-        let [without, with] = [0, TIMERS].map(|timers| {
-            let work = count(timers, hops, turns).saturating_sub(count(timers, 0, 0));
-            work as f64 / f64::from(each)
-        });
+    for (kind, (work, name, amount)) in Work::ALL.into_iter().enumerate() {
+        let each = |timers| {
+            let work = count(kind, timers, amount).saturating_sub(count(kind, timers, 0));
+            work as f64 / amount as f64
+        };
+        let without = each(0);
+        if matches!(work, Work::Tells | Work::Spawns) {
+            println!("{name}: {without:.1} instructions");
+            continue;
+        }
+        let with = each(TIMERS);
         let ratio = with / without;
         println!("{name}: {without:.1} instructions, {with:.1} with {TIMERS} timers, {ratio:.3} x");
         worst = worst.max(ratio);

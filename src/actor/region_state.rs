@@ -1,0 +1,59 @@
+//! What is known of a region on one core without knowing its types.
+
+use super::control::Cargo;
+use super::local::Local;
+use super::recency::Recency;
+use super::refusal::Rejection;
+use super::supervision::Supervision;
+use crate::base::ids::{CoreId, Epoch, ShardId};
+use crate::sharding::handoff::Last;
+use crate::sharding::topology::MoveId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The untyped half of a region on one core.
+pub(crate) struct RegionState {
+    pub(crate) name: &'static str,
+    /// Messages handled by each shard since the start.
+    pub(crate) handled: Vec<u64>,
+    pub(crate) kind: u16,
+    /// Shards whose entities run on this core.
+    pub(crate) hosted: Vec<bool>,
+    /// Shards that are being shipped: none of their entities may run.
+    pub(crate) sealed: Vec<bool>,
+    /// Entities of each shard that wait in an asynchronous handler.
+    pub(crate) suspended: BTreeMap<u32, u32>,
+    pub(crate) active: usize,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) max_active: Option<usize>,
+    /// What is done about the faults of its entities.
+    pub(crate) supervision: Supervision,
+    /// Only kept where one of the two kinds of passivation is asked for.
+    pub(crate) recency: Option<Recency>,
+    pub(crate) timer_set: bool,
+    pub(crate) ops: RegionOps,
+}
+
+impl RegionState {
+    pub(crate) fn is_over(&self) -> bool {
+        self.max_active.is_some_and(|max| self.active > max)
+    }
+}
+
+/// What the engine does to a region without knowing its types.
+#[derive(Clone, Copy)]
+pub(crate) struct RegionOps {
+    pub(crate) send_last: fn(&mut Local, Last, CoreId),
+    pub(crate) release_held: fn(&mut Local, u16, ShardId),
+    pub(crate) ship: fn(&mut Local, u16, Shipment) -> Box<dyn Cargo>,
+    pub(crate) reject_held: fn(&mut Local, u16, Rejection),
+}
+
+/// What is to be shipped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shipment {
+    pub(crate) id: MoveId,
+    pub(crate) epoch: Epoch,
+    /// At most so many entities at once, so that the core stays responsive.
+    pub(crate) limit: usize,
+}

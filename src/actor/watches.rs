@@ -1,0 +1,238 @@
+//! Who watches whom: the tables of one core.
+//!
+//! A watch has two halves. On the watcher's core it is an entry with a number, which knows the target and makes the message
+//! for the watcher; the entry is taken out when the target's end is heard of, so that nobody hears of it twice. On the
+//! target's core it is the bare number in the set of those who want to hear. Both give their memory back when they end.
+
+use super::ending::StopCause;
+use super::entity_watch::WatchedEntity;
+use super::local::Local;
+use super::reference::{AnyActorRef, CellRef};
+use crate::base::ids::CoreId;
+use ahash::AHashMap;
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::hash::Hash;
+
+/// A watch: the watcher's core, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WatchId {
+    pub(crate) core: CoreId,
+    pub(crate) number: u64,
+}
+
+/// Brings the news to a watcher: what it made of the `then` of its message type.
+pub(super) type Bring =
+    fn(&mut Local, CellRef, Box<dyn Any + Send>, Option<AnyActorRef>, Option<StopCause>);
+
+/// Who is watched.
+pub(super) enum Target {
+    Actor(AnyActorRef),
+    Entity(Box<dyn WatchedEntity>),
+}
+
+impl Target {
+    /// Its address, unless it is an entity, whose address changes.
+    pub(super) fn address(&self) -> Option<AnyActorRef> {
+        match self {
+            Target::Actor(actor) => Some(*actor),
+            Target::Entity(_) => None,
+        }
+    }
+}
+
+/// The watcher's half.
+pub(crate) struct Watching {
+    pub(super) watcher: CellRef,
+    pub(super) target: Target,
+    /// What makes a message of the news.
+    pub(super) then: Box<dyn Any + Send>,
+    pub(super) bring: Bring,
+    /// The watches of the same watcher.
+    next: Option<u64>,
+    previous: Option<u64>,
+}
+
+/// Both halves of the watches of a core.
+#[derive(Default)]
+pub(crate) struct Watches {
+    by_number: AHashMap<u64, Watching>,
+    /// The latest watch of each watcher.
+    latest: AHashMap<CellRef, u64>,
+    numbers: AHashMap<(CellRef, AnyActorRef), u64>,
+    /// The numbers given so far.
+    given: u64,
+    /// Those who want to hear of an actor of this core, in an order that does not depend on a hash.
+    watchers: AHashMap<CellRef, BTreeSet<WatchId>>,
+    /// Those who want to hear of an entity, and go with it when it moves.
+    followers: AHashMap<CellRef, BTreeSet<WatchId>>,
+}
+
+impl Watches {
+    /// Watches of this core's actors.
+    pub(crate) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty() && self.watchers.is_empty() && self.followers.is_empty()
+    }
+
+    pub(super) fn number(&self, watcher: CellRef, target: AnyActorRef) -> Option<u64> {
+        self.numbers.get(&(watcher, target)).copied()
+    }
+
+    /// The number of the next watch.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.given += 1;
+        self.given
+    }
+
+    /// Adds a watcher's half.
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        watcher: CellRef,
+        target: Target,
+        then: Box<dyn Any + Send>,
+        bring: Bring,
+    ) {
+        let next = self.latest.insert(watcher, number);
+        if let Some(next) = next.and_then(|next| self.by_number.get_mut(&next)) {
+            next.previous = Some(number);
+        }
+        if let Some(actor) = target.address() {
+            self.numbers.insert((watcher, actor), number);
+        }
+        let watching = Watching {
+            watcher,
+            target,
+            then,
+            bring,
+            next,
+            previous: None,
+        };
+        self.by_number.insert(number, watching);
+    }
+
+    /// Takes a watcher's half out.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Watching> {
+        let watching = self.by_number.remove(&number)?;
+        if let Some(actor) = watching.target.address() {
+            self.numbers.remove(&(watching.watcher, actor));
+        }
+        if let Some(next) = watching.next.and_then(|next| self.by_number.get_mut(&next)) {
+            next.previous = watching.previous;
+        }
+        let previous = watching.previous;
+        match (
+            previous.and_then(|previous| self.by_number.get_mut(&previous)),
+            watching.next,
+        ) {
+            (Some(previous), next) => previous.next = next,
+            (None, Some(next)) => _ = self.latest.insert(watching.watcher, next),
+            (None, None) => _ = self.latest.remove(&watching.watcher),
+        }
+        give_back(&mut self.by_number);
+        give_back(&mut self.numbers);
+        give_back(&mut self.latest);
+        Some(watching)
+    }
+
+    /// The latest watch of a watcher.
+    pub(super) fn latest_of(&self, watcher: CellRef) -> Option<u64> {
+        self.latest.get(&watcher).copied()
+    }
+
+    /// The watches of this core's actors whose targets live on another, in order.
+    pub(super) fn on(&self, core: CoreId) -> Vec<u64> {
+        let there = |(number, watching): (&u64, &Watching)| {
+            let is_there = watching
+                .target
+                .address()
+                .is_some_and(|actor| actor.core == core);
+            is_there.then_some(*number)
+        };
+        let mut numbers: Vec<_> = self.by_number.iter().filter_map(there).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// All watchers' halves, to be dropped.
+    pub(crate) fn into_all(self) -> impl Iterator<Item = Watching> {
+        self.by_number.into_values()
+    }
+
+    /// The watches that a watcher has of an entity.
+    pub(super) fn of_entity(
+        &self,
+        watcher: CellRef,
+        region: u16,
+        id: &dyn Any,
+    ) -> impl Iterator<Item = u64> {
+        let next = |number: &u64| self.by_number.get(number)?.next;
+        std::iter::successors(self.latest_of(watcher), next).filter(move |number| {
+            let target = self.by_number.get(number).map(|watching| &watching.target);
+            matches!(target, Some(Target::Entity(entity)) if entity.is(region, id))
+        })
+    }
+
+    /// Adds a target's half.
+    pub(super) fn add_watcher(&mut self, target: CellRef, by: WatchId) {
+        self.watchers.entry(target).or_default().insert(by);
+    }
+
+    /// Takes a target's half out.
+    pub(super) fn remove_watcher(&mut self, target: CellRef, by: WatchId) {
+        remove_from(&mut self.watchers, target, by);
+    }
+
+    /// Adds an entity's half.
+    pub(super) fn add_follower(&mut self, entity: CellRef, by: WatchId) {
+        self.followers.entry(entity).or_default().insert(by);
+    }
+
+    /// Takes an entity's half out.
+    pub(super) fn remove_follower(&mut self, entity: CellRef, by: WatchId) {
+        remove_from(&mut self.followers, entity, by);
+    }
+
+    /// Takes those out who go with an entity.
+    pub(super) fn take_followers(&mut self, entity: CellRef) -> BTreeSet<WatchId> {
+        take_from(&mut self.followers, entity)
+    }
+
+    /// Takes all out who want to hear of an end.
+    pub(super) fn take_watchers(&mut self, target: CellRef) -> BTreeSet<WatchId> {
+        let mut all = take_from(&mut self.watchers, target);
+        all.append(&mut take_from(&mut self.followers, target));
+        all
+    }
+}
+
+type Halves = AHashMap<CellRef, BTreeSet<WatchId>>;
+
+fn remove_from(halves: &mut Halves, target: CellRef, by: WatchId) {
+    if let Some(watchers) = halves.get_mut(&target) {
+        watchers.remove(&by);
+        if watchers.is_empty() {
+            take_from(halves, target);
+        }
+    }
+}
+
+fn take_from(halves: &mut Halves, target: CellRef) -> BTreeSet<WatchId> {
+    let watchers = halves.remove(&target).unwrap_or_default();
+    give_back(halves);
+    watchers
+}
+
+/// Gives a table's memory back when most of it is empty.
+fn give_back<K: Eq + Hash, V>(table: &mut AHashMap<K, V>) {
+    const WORTH_IT: usize = 1_024;
+    if table.capacity() > WORTH_IT && table.len() < table.capacity() / 8 {
+        let room = table.len() * 2;
+        table.shrink_to(room);
+    }
+}

@@ -1,0 +1,355 @@
+//! The stream itself, on its core: a channel, the actor that consumers join, and the source that fills it.
+
+use super::channel::{Channel, Fate, Output};
+use super::error::StreamError;
+use super::protocol::{Down, Item, Join, UNLIMITED, Up};
+use super::reference::StreamRef;
+use super::settings::StreamSettings;
+use super::source::Source;
+use crate::actor::context::Context;
+use crate::actor::guard::{drop_guarded, guarded};
+use crate::actor::handle::Handle;
+use crate::actor::local::Local;
+use crate::actor::model::{Actor, Fault, Next};
+use crate::actor::reference::Receiver;
+use crate::actor::refusal::{AskError, Rejection, SpawnError, Uncertainty};
+use crate::actor::reply::{Envelope, ReplyTo};
+use crate::base::ids::CoreId;
+use crate::wire::message::Message;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Where a consumer hears of items, or of the end.
+type Address<T> = ReplyTo<Down<T>>;
+
+/// A stream, shared by its source, its actor, and the asks that are open on its core.
+pub(crate) struct Outlet<T: Message> {
+    state: Mutex<State<T>>,
+    core: CoreId,
+    handle: Handle,
+    linger: Duration,
+}
+
+pub(crate) struct State<T: Message> {
+    pub(crate) channel: Channel<T, Address<T>, Address<T>>,
+    /// The core has been told that there is something to do.
+    poked: bool,
+    /// The core is at it: whoever finds more leaves it to that.
+    flushing: bool,
+    /// Its actor is about to stop; who joins now comes too late.
+    stopping: bool,
+    /// The stream has gone from its core.
+    closed: bool,
+    /// Futures of the producer.
+    wakers: Vec<Waker>,
+    /// Ends the wait for a consumer when it is dropped.
+    lingering: Option<ReplyTo<()>>,
+    stream: Option<StreamRef<T>>,
+}
+
+impl<T: Message> State<T> {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.closed || self.channel.has_ended()
+    }
+
+    /// Has a future of the producer woken when something changes.
+    pub(crate) fn wake_later(&mut self, waker: &Waker) {
+        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
+            self.wakers.push(waker.clone());
+        }
+    }
+}
+
+/// On what a consumer speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Up,
+    Lease,
+}
+
+impl<T: Message> Outlet<T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the core, if a push has made something of it to do.
+    pub(crate) fn poke_if_due(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
+        if !state.poked && state.channel.has_news() {
+            self.poke(state);
+        }
+    }
+
+    /// Tells the core that there is something to do, once: there is one job for each stream at most.
+    pub(crate) fn poke(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
+        if std::mem::replace(&mut state.poked, true) {
+            return;
+        }
+        drop(state);
+        let outlet = self.clone();
+        // A core that is gone has closed the stream, or is about to.
+        self.handle.owe(self.core, move |local| {
+            outlet.lock().poked = false;
+            outlet.flush(local);
+        });
+    }
+
+    /// A consumer wants to join.
+    fn admit(self: &Arc<Self>, local: &mut Local, joined: ReplyTo<Down<T>>) {
+        let number = {
+            let mut state = self.lock();
+            match state.stopping {
+                true => Err(Rejection::NoSuchActor.into()),
+                false => state.channel.join(),
+            }
+        };
+        let number = match number {
+            Ok(number) => number,
+            Err(why) => return local.reply(joined, Down::End(Err(why))),
+        };
+        let lines = (
+            self.listen(local, number, Line::Up),
+            self.listen(local, number, Line::Lease),
+            self.listen(local, number, Line::Up),
+        );
+        match lines {
+            (Ok(up), Ok(lease), Ok(hello)) => {
+                local.reply(joined, Down::Joined { up, lease, hello });
+            }
+            (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => {
+                drop(self.lock().channel.leave(number, Vec::new()));
+                local.reply(joined, Down::End(Err(why.into())));
+            }
+        }
+    }
+
+    /// Opens a way for a consumer to speak.
+    fn listen(
+        self: &Arc<Self>,
+        local: &mut Local,
+        number: u64,
+        line: Line,
+    ) -> Result<ReplyTo<Up<T>>, Rejection> {
+        let outlet = self.clone();
+        let heard =
+            Box::new(move |local: &mut Local, said| outlet.heard(local, number, line, said));
+        local.open_ask(UNLIMITED, heard).map_err(|(why, _)| why)
+    }
+
+    /// A consumer has said something, or cannot any more.
+    fn heard(
+        self: &Arc<Self>,
+        local: &mut Local,
+        number: u64,
+        line: Line,
+        said: Result<Up<T>, AskError>,
+    ) {
+        let of_no_use = match said {
+            Ok(Up::Hello { closing }) => self.lock().channel.set_closing(number, closing),
+            Ok(Up::Demand { items, to }) => self.lock().channel.ask(number, items, to),
+            Ok(Up::Leave { unused }) if line == Line::Up => {
+                self.take_back(local, unused);
+                None
+            }
+            Ok(Up::Leave { unused }) => {
+                self.leave(local, number, unused);
+                None
+            }
+            Err(_) => {
+                if line == Line::Lease {
+                    self.leave(local, number, Vec::new());
+                }
+                None
+            }
+        };
+        drop(of_no_use);
+        self.flush(local);
+    }
+
+    fn leave(&self, local: &mut Local, number: u64, unused: Vec<Item<T>>) {
+        let (gone, _) = self.lock().channel.leave(number, Vec::new());
+        drop(gone);
+        self.take_back(local, unused);
+    }
+
+    /// Takes back what a consumer does not want any more.
+    fn take_back(&self, local: &mut Local, items: Vec<Item<T>>) {
+        let mut state = self.lock();
+        if state.closed && state.channel.is_shared() {
+            drop(state);
+            bury(local, items);
+            return;
+        }
+        let copies = state.channel.take_back(items);
+        drop(state);
+        drop_guarded(copies);
+    }
+
+    /// Tells everybody what is to be told, and sees to what becomes of the stream.
+    fn flush(self: &Arc<Self>, local: &mut Local) {
+        {
+            let mut state = self.lock();
+            if state.closed || std::mem::replace(&mut state.flushing, true) {
+                return;
+            }
+        }
+        while let Some(output) = self.next_output() {
+            match output {
+                Output::Items {
+                    consumer,
+                    to,
+                    items,
+                } => match self.listen(local, consumer, Line::Up) {
+                    Ok(up) => local.reply(to, Down::Items { items, up }),
+                    Err(why) => {
+                        self.take_back(local, items);
+                        self.lock().channel.cut_off(consumer, why.into());
+                    }
+                },
+                Output::End {
+                    closing,
+                    end,
+                    demand,
+                } => {
+                    drop(demand);
+                    local.reply(closing, Down::End(end));
+                }
+            }
+        }
+        self.lock().flushing = false;
+        self.settle(local);
+    }
+
+    /// What is to be told next. If copying an item or dropping one panics, the stream has failed.
+    fn next_output(&self) -> Option<Output<T, Address<T>, Address<T>>> {
+        guarded(|| self.lock().channel.next_output()).unwrap_or_else(|panic| {
+            tracing::error!(core = %self.core, item = std::any::type_name::<T>(), panic, "copying an item of a stream panicked: the stream has failed");
+            let why = StreamError::Failed(format!("copying an item panicked: {panic}").into());
+            let held = self.lock().channel.break_off(&why);
+            drop_guarded(held);
+            self.lock().channel.next_output()
+        })
+    }
+
+    fn settle(self: &Arc<Self>, local: &mut Local) {
+        let mut state = self.lock();
+        let wakers = std::mem::take(&mut state.wakers);
+        let fate = state.channel.fate();
+        let lingering = match fate {
+            Fate::Lingers => None,
+            Fate::Goes | Fate::Over => state.lingering.take(),
+        };
+        let is_to_linger = fate == Fate::Lingers && state.lingering.is_none();
+        drop(state);
+        drop(lingering);
+        wake_all(wakers);
+        if is_to_linger {
+            let outlet = self.clone();
+            let tired = Box::new(move |local: &mut Local, ended: Result<(), AskError>| {
+                if ended == Err(Uncertainty::Timeout.into()) {
+                    outlet.stop(local);
+                }
+            });
+            match local.open_ask(self.linger, tired) {
+                Ok(lingering) => self.lock().lingering = Some(lingering),
+                Err(_) => self.stop(local),
+            }
+        }
+        if fate == Fate::Over {
+            self.stop(local);
+        }
+    }
+
+    fn stop(&self, local: &mut Local) {
+        let mut state = self.lock();
+        state.stopping = true;
+        let stream = state.stream;
+        drop(state);
+        if let Some(stream) = stream {
+            local.stop_actor_in_order(stream.hub);
+        }
+    }
+
+    /// The stream goes from its core: nobody hears from it any more. What it held.
+    fn close(&self) -> Vec<Item<T>> {
+        let mut state = self.lock();
+        state.closed = true;
+        let wakers = std::mem::take(&mut state.wakers);
+        let consumers = state.channel.forget_consumers();
+        let held = state.channel.break_off(&StreamError::Lost);
+        let lingering = state.lingering.take();
+        drop(state);
+        drop((consumers, lingering));
+        wake_all(wakers);
+        held.into()
+    }
+}
+
+/// Counts items that nobody will get.
+fn bury<T: Message>(local: &mut Local, items: Vec<Item<T>>) {
+    for (_, item) in items {
+        local.dead_letter(Receiver::Unknown, Rejection::Stopped, Envelope::Plain, item);
+    }
+}
+
+/// Wakes futures, which may be those of a foreign executor.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        if let Err(panic) = guarded(|| waker.wake()) {
+            tracing::error!(panic, "the waker of a future at a stream panicked");
+        }
+    }
+}
+
+/// The actor that consumers join.
+struct Hub<T: Message>(Arc<Outlet<T>>);
+
+impl<T: Message> Actor for Hub<T> {
+    type Msg = Join<T>;
+
+    fn receive(&mut self, join: Join<T>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        self.0.admit(ctx.local, join.0);
+        self.0.flush(ctx.local);
+        Ok(Next::Continue)
+    }
+
+    fn post_stop(&mut self, ctx: &mut Context<'_, Self>) {
+        bury(ctx.local, self.0.close());
+    }
+}
+
+impl<T: Message> Drop for Hub<T> {
+    /// For a core that could not come to the hook.
+    fn drop(&mut self) {
+        drop_guarded(self.0.close());
+    }
+}
+
+impl Local {
+    /// Opens a stream on this core.
+    pub(crate) fn open_stream<T: Message>(
+        &mut self,
+        settings: StreamSettings<T>,
+    ) -> Result<(Source<T>, StreamRef<T>), SpawnError> {
+        let state = State {
+            channel: Channel::new(settings.fan_out, settings.buffer, settings.consumers),
+            poked: false,
+            flushing: false,
+            stopping: false,
+            closed: false,
+            wakers: Vec::new(),
+            lingering: None,
+            stream: None,
+        };
+        let outlet = Arc::new(Outlet {
+            state: Mutex::new(state),
+            core: self.core,
+            handle: self.handle.clone(),
+            linger: settings.linger,
+        });
+        let hub = self.spawn_root(|| Hub(outlet.clone()))?;
+        let stream = StreamRef { hub };
+        outlet.lock().stream = Some(stream);
+        Ok((Source::new(outlet), stream))
+    }
+}
