@@ -24,6 +24,7 @@ mod moves;
 mod panics;
 mod passivation;
 mod planted;
+mod restarts;
 mod shutdown;
 mod strangers;
 mod streams;
