@@ -19,6 +19,8 @@ pub(super) struct Profile {
     pub(super) supervision: Option<Supervision>,
     pub(super) restarts: Restarts,
     /// Why it was restarted, until its hook has been told.
+    /// How often it was resumed after a fault.
+    pub(super) resumed: u64,
     pub(super) fault: Option<Rc<Fault>>,
     /// It waits for its restart: nothing is in its cell but the mailbox.
     pub(super) waiting: Option<Waiting>,

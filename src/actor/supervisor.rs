@@ -225,7 +225,6 @@ impl Local {
             cell.scheduled = true;
         }
         self.counters.restarts += 1;
-        let restarts = self.life(at);
         self.publish_restarted(at, place, fault, restarts);
         true
     }
@@ -240,6 +239,7 @@ impl Local {
         if let Some(profile) = self.profiles.get_mut(at)
             && let Some(waiting) = &mut profile.waiting
         {
+        let restarts = profile.restarts.total();
             waiting.timer = Some(timer);
         }
     }
@@ -363,6 +363,8 @@ impl Local {
             }
             failing = parent;
         }
+        // What the handler that has failed awaited must not be taken for what the next one awaits.
+        self.profiles.entry(at).resumed += 1;
         self.stop_now(failing, StopCause::Failed);
     }
 
@@ -446,7 +448,7 @@ impl Local {
         }
     }
 
-    /// Which life of an actor this is: futures that suspended an earlier one must not touch it.
+    /// Which life of an actor this is: futures that suspended an earlier one, or a handler that failed, must not touch it.
     #[inline]
     pub(super) fn life(&self, at: CellRef) -> u64 {
         if self.profiles.is_empty() {
@@ -454,6 +456,6 @@ impl Local {
         }
         self.profiles
             .get(at)
-            .map_or(0, |profile| profile.restarts.total())
+            .map_or(0, |profile| profile.restarts.total() + profile.resumed)
     }
 }

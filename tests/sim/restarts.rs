@@ -115,3 +115,60 @@ fn a_restart_that_waits_goes_on_to_the_start_without_a_message() {
         sim
     });
 }
+
+#[test]
+fn a_future_of_a_handler_that_failed_does_not_wake_an_actor_that_was_resumed() {
+    check_seeds(10, |builder| {
+        let mut sim = builder.cores(2).start();
+        let log = Log::default();
+        let sleeper = sleeper(&mut sim, &log, Directive::Resume);
+        sim.tell(sleeper, Sleep::SayAndFail(SECOND, "of the one that failed"));
+        sim.tell(sleeper, Sleep::Say(SECOND * 2, "of the next"));
+        sim.run_for(SECOND * 3 / 2);
+        log.expect(&["start"]);
+        sim.run_for(SECOND);
+        log.expect(&["of the next"]);
+        // Nor does one whose deadline passes meanwhile fail it.
+        sim.tell(sleeper, Sleep::SayAndFail(SECOND * 60, "never"));
+        sim.run_for(SECOND * 9);
+        sim.tell(sleeper, Sleep::Say(SECOND * 5, "in time"));
+        sim.run_for(SECOND * 20);
+        log.expect(&["in time"]);
+        assert_eq!(sim.stats().cores[1].faults, 2);
+        sim
+    });
+}
+
+/// Answers after a second.
+struct Slow;
+
+impl Actor for Slow {
+    type Msg = ReplyTo<()>;
+
+    fn receive(&mut self, to: ReplyTo<()>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let nap = ctx.sleep(SECOND);
+        ctx.suspend(nap, |_, (), ctx| {
+            ctx.reply(to, ());
+            Ok(Next::Continue)
+        });
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn an_actor_that_is_resumed_while_it_waits_goes_on_with_its_next_message() {
+    check_seeds(10, |builder| {
+        let mut sim = builder.cores(2).start();
+        let log = Log::default();
+        let sleeper = sleeper(&mut sim, &log, Directive::Resume);
+        let slow = sim.spawn(CoreId(0), || Slow).unwrap();
+        sim.tell(sleeper, Sleep::FailLater(slow));
+        sim.tell(sleeper, Sleep::Say(SECOND * 2, "of the first"));
+        sim.tell(sleeper, Sleep::Say(SECOND * 3, "of the second"));
+        sim.run_for(SECOND * 3);
+        log.expect(&["start"]);
+        sim.run_for(SECOND * 2);
+        log.expect(&["of the second"]);
+        sim
+    });
+}
