@@ -18,6 +18,9 @@ use super::supervision::{Directive, Strategy, Supervision};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// A factory that has panicked is not called again in the same turn: it might panic for ever.
+const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(1);
+
 /// What came of making an actor again.
 enum Grown {
     Body(Box<dyn Body>),
@@ -71,6 +74,20 @@ impl Local {
             // So that nobody has it run before this is settled.
             cell.scheduled = true;
         }
+        self.follow(at, fault, directive, supervision);
+        if reply::has_orphans() {
+            self.settle_orphans(true);
+        }
+    }
+
+    /// Does what has been decided about a fault.
+    fn follow(
+        &mut self,
+        at: CellRef,
+        fault: Fault,
+        directive: Directive,
+        supervision: Supervision,
+    ) {
         let fault = Rc::new(fault);
         match directive {
             Directive::Resume => self.let_go_on(at),
@@ -81,9 +98,6 @@ impl Local {
         }
         drop_guarded(supervision);
         drop_guarded(fault);
-        if reply::has_orphans() {
-            self.settle_orphans(true);
-        }
     }
 
     fn report_fault(
@@ -135,7 +149,8 @@ impl Local {
         })
     }
 
-    /// Restarts or stops an actor, and whom of its siblings its supervision includes. Their bodies lie in their cells.
+    /// Restarts or stops an actor, and whom of its siblings its supervision includes. Their bodies lie in their cells; that
+    /// of the actor itself is missing if it could not be made again.
     fn carry_out(
         &mut self,
         at: CellRef,
@@ -148,15 +163,21 @@ impl Local {
         if directive == Directive::Restart
             && self.profiles.entry(at).restarts.allow(now, supervision)
         {
-            let backoff = &supervision.backoff;
-            let wait = self
-                .profiles
-                .entry(at)
-                .restarts
-                .delay(now, at.slot().into(), backoff);
+            let (backoff, who) = (&supervision.backoff, at.slot().into());
+            let mut wait = self.profiles.entry(at).restarts.delay(now, who, backoff);
+            let was_tried = self.note_failed_restart(at, fault, supervision);
+            if self.draining {
+                // A shutdown waits for nobody longer than it must.
+                wait = Duration::ZERO;
+            }
+            if was_tried {
+                wait = wait.max(BEFORE_ANOTHER_TRY);
+            }
             let mut to_restart: Vec<_> = group
                 .into_iter()
-                .filter(|member| self.unmake(*member, fault, supervision))
+                .filter(|member| {
+                    self.unmake(*member, fault, supervision) || was_tried && *member == at
+                })
                 .collect();
             // They ended youngest first, and begin oldest first.
             while let Some(member) = to_restart.pop() {
@@ -219,6 +240,7 @@ impl Local {
         let now = self.now;
         let profile = self.profiles.entry(at);
         profile.restarts.note(now, supervision);
+        let restarts = profile.restarts.total();
         drop_guarded(profile.fault.replace(fault.clone()));
         profile.waiting = Some(Waiting { seed, timer: None });
         if let Some(cell) = self.cells.get(at) {
@@ -229,9 +251,29 @@ impl Local {
         true
     }
 
+    /// Counts the fault of a factory that was to make an actor again, which still waits for it, as one more restart.
+    fn note_failed_restart(
+        &mut self,
+        at: CellRef,
+        fault: &Rc<Fault>,
+        supervision: &Supervision,
+    ) -> bool {
+        let now = self.now;
+        let Some(profile) = self
+            .profiles
+            .get_mut(at)
+            .filter(|profile| profile.waiting.is_some())
+        else {
+            return false;
+        };
+        profile.restarts.note(now, supervision);
+        drop_guarded(profile.fault.replace(fault.clone()));
+        self.counters.restarts += 1;
+        true
+    }
+
     fn restart_after(&mut self, at: CellRef, wait: Duration) {
-        // A shutdown waits for nobody longer than it must.
-        if wait.is_zero() || self.draining {
+        if wait.is_zero() {
             return self.restart_now(at);
         }
         let due = self.now + wait;
@@ -239,7 +281,6 @@ impl Local {
         if let Some(profile) = self.profiles.get_mut(at)
             && let Some(waiting) = &mut profile.waiting
         {
-        let restarts = profile.restarts.total();
             waiting.timer = Some(timer);
         }
     }
@@ -293,33 +334,15 @@ impl Local {
         }
     }
 
-    /// A factory has panicked in a restart, which counts as one more fault.
+    /// A factory has panicked in a restart, which is a fault like any other.
     fn could_not_grow(&mut self, at: CellRef, panic: String, seed: Seed) {
-        let place = match seed {
-            Seed::Entity(place) => Some(place),
-            Seed::Plain(_) => None,
-        };
+        let place = seed.place();
+        self.profiles.entry(at).waiting = Some(Waiting { seed, timer: None });
         let supervision = self.supervision_of(at, place);
         let fault = Fault::panicked(panic);
         let directive = supervision.directive(&fault);
         self.report_fault(at, place, &fault, directive);
-        let now = self.now;
-        let profile = self.profiles.entry(at);
-        profile.waiting = Some(Waiting { seed, timer: None });
-        let restarts = &mut profile.restarts;
-        let again = directive == Directive::Restart && restarts.allow(now, &supervision);
-        if again {
-            let who = at.slot().into();
-            let wait = profile.restarts.delay(now, who, &supervision.backoff);
-            profile.restarts.note(now, &supervision);
-            drop_guarded(profile.fault.replace(Rc::new(fault)));
-            self.counters.restarts += 1;
-            self.restart_after(at, wait);
-        } else {
-            drop_guarded(fault);
-            self.stop_now(at, StopCause::Failed);
-        }
-        drop_guarded(supervision);
+        self.follow(at, fault, directive, supervision);
     }
 
     /// Restarts all that wait for it, since the core is about to end.
@@ -331,12 +354,17 @@ impl Local {
         }
     }
 
-    /// Has an actor that has failed go on as it is.
+    /// Has an actor that has failed go on as it is. One that could not be made again has nothing to go on with, and stops.
     fn let_go_on(&mut self, at: CellRef) {
         let Some(cell) = self.cells.get(at) else {
             return;
         };
+        if cell.body.is_none() {
+            return self.stop_now(at, StopCause::Failed);
+        }
         cell.scheduled = false;
+        // What the handler that has failed awaited must not be taken for what the next one awaits.
+        self.profiles.entry(at).resumed += 1;
         self.let_waiting_in(at);
         self.schedule(at);
     }
@@ -363,8 +391,6 @@ impl Local {
             }
             failing = parent;
         }
-        // What the handler that has failed awaited must not be taken for what the next one awaits.
-        self.profiles.entry(at).resumed += 1;
         self.stop_now(failing, StopCause::Failed);
     }
 
@@ -383,10 +409,7 @@ impl Local {
             if let Some(timer) = timer {
                 self.timers.cancel(timer);
             }
-            let place = match seed {
-                Seed::Entity(place) => Some(place),
-                Seed::Plain(_) => None,
-            };
+            let place = seed.place();
             let stopped = self.is_stopping(at, || place, cause);
             if let Some(place) = place {
                 self.leave_region(at, place);

@@ -172,3 +172,138 @@ fn an_actor_that_is_resumed_while_it_waits_goes_on_with_its_next_message() {
         sim
     });
 }
+
+/// A parent with two children; the factory of the second fails whenever it is to make one again.
+struct Parent {
+    log: Log,
+    of_children: Supervision,
+    made: Arc<AtomicU32>,
+    /// The factory fails when it makes these.
+    fails: std::ops::Range<u32>,
+    child: Option<ActorRef<Sleep>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    FailChild,
+    Children(ReplyTo<usize>),
+}
+
+impl Actor for Parent {
+    type Msg = Order;
+
+    fn pre_start(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
+        self.log.say("parent");
+        ctx.spawn_actor(|| Slow)?;
+        let (made, fails) = (self.made.clone(), self.fails.clone());
+        let child = ctx.spawn_actor(move || {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            assert!(!fails.contains(&number), "no more, on purpose");
+            Child
+        });
+        self.child = Some(child?);
+        Ok(())
+    }
+
+    fn receive(&mut self, msg: Order, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match (msg, self.child) {
+            (Order::FailChild, Some(child)) => ctx.tell(child, Sleep::Fail),
+            (Order::FailChild, None) => {}
+            (Order::Children(reply_to), _) => {
+                let children = ctx.children().len();
+                ctx.reply(reply_to, children);
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    fn supervision(&self) -> Supervision {
+        self.of_children.clone()
+    }
+}
+
+struct Child;
+
+impl Actor for Child {
+    type Msg = Sleep;
+
+    fn receive(&mut self, _: Sleep, _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        Err(Fault::new("the child"))
+    }
+}
+
+/// Has the child fail once. Returns how often it was made, and the children that are left.
+fn fail_child(of_children: Supervision, fails: std::ops::Range<u32>, log: &Log) -> (u32, usize) {
+    let mut sim = Simulation::builder(7).cores(2).start();
+    let made = Arc::<AtomicU32>::default();
+    let (log, of_actor) = (log.clone(), made.clone());
+    let options = SpawnOptions::default().supervised(at_once());
+    let factory = move || Parent {
+        log: log.clone(),
+        of_children: of_children.clone(),
+        made: of_actor.clone(),
+        fails: fails.clone(),
+        child: None,
+    };
+    let parent = sim.spawn_supervised(CORE, options, factory).unwrap();
+    sim.tell(parent, Order::FailChild);
+    sim.run_for(SECOND * 600);
+    let left = sim.ask(parent, Order::Children).unwrap();
+    assert!(sim.shutdown(SECOND).drained);
+    (made.load(Ordering::Relaxed), left)
+}
+
+#[test]
+fn a_factory_that_fails_in_a_restart_is_tried_again_from_the_top_of_the_stack() {
+    let often = at_once().restarts(20_000, SECOND * 3_600);
+    let (made, left) = fail_child(often.clone(), 1..u32::MAX, &Log::default());
+    assert_eq!((made, left), (20_001, 1));
+    assert_eq!(fail_child(often, 1..3, &Log::default()), (4, 2));
+}
+
+#[test]
+fn a_factory_that_fails_in_a_restart_is_a_fault_like_any_other() {
+    let log = Log::default();
+    let escalating = |directive| {
+        let decide = move |fault: &Fault| match fault.is_panic() {
+            true => directive,
+            false => Directive::Restart,
+        };
+        Supervision::decide(decide).backoff(Backoff::NONE)
+    };
+    // The parent is restarted for it.
+    let up = escalating(Directive::Escalate);
+    assert_eq!(fail_child(up, 1..2, &log), (3, 2));
+    log.expect(&["parent", "parent"]);
+    // There is nothing that could go on as it is.
+    let as_it_is = escalating(Directive::Resume);
+    assert_eq!(fail_child(as_it_is, 1..2, &log), (2, 1));
+    // Siblings share its fate.
+    let together = escalating(Directive::Stop).strategy(Strategy::AllForOne);
+    assert_eq!(fail_child(together, 1..2, &log), (2, 0));
+    let few = at_once().strategy(Strategy::AllForOne);
+    assert_eq!(fail_child(few.restarts(2, SECOND * 60), 1..9, &log), (3, 0));
+}
+
+#[test]
+fn a_shutdown_ends_also_if_a_factory_fails_for_ever() {
+    let mut sim = Simulation::builder(3).cores(2).start();
+    let made = Arc::<AtomicU32>::default();
+    let hopeless = Supervision::default()
+        .restarts(u32::MAX, Duration::MAX)
+        .backoff(Backoff {
+            initial: Duration::MAX,
+            max: Duration::MAX,
+            ..Backoff::default()
+        });
+    let actor = sim
+        .spawn_supervised(CORE, hopeless, move || {
+            assert_eq!(made.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
+            Child
+        })
+        .unwrap();
+    sim.tell(actor, Sleep::Fail);
+    sim.run_for(SECOND);
+    sim.tell(actor, Sleep::Fail);
+    assert!(!sim.shutdown(SECOND).drained);
+}
