@@ -8,11 +8,11 @@ use super::ending::StopCause;
 use super::entity_watch::WatchedEntity;
 use super::local::Local;
 use super::reference::{AnyActorRef, CellRef};
+use crate::base::give_back::give_back;
 use crate::base::ids::CoreId;
 use ahash::AHashMap;
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::hash::Hash;
 
 /// A watch: the watcher's core, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -226,13 +226,4 @@ fn take_from(halves: &mut Halves, target: CellRef) -> BTreeSet<WatchId> {
     let watchers = halves.remove(&target).unwrap_or_default();
     give_back(halves);
     watchers
-}
-
-/// Gives a table's memory back when most of it is empty.
-fn give_back<K: Eq + Hash, V>(table: &mut AHashMap<K, V>) {
-    const WORTH_IT: usize = 1_024;
-    if table.capacity() > WORTH_IT && table.len() < table.capacity() / 8 {
-        let room = table.len() * 2;
-        table.shrink_to(room);
-    }
 }
