@@ -282,10 +282,19 @@ impl Local {
         taken
     }
 
-    /// Another core has gone without a word: so have the actors there that are watched from here.
-    pub(super) fn end_watches_on(&mut self, core: CoreId) {
-        for number in self.watches.on(core) {
-            self.terminated(number, None);
+    /// Other cores have gone without a word: so have the actors there that are watched from here, as soon as what they had
+    /// sent has been taken in.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end_lost_watches(&mut self) {
+        for core in self.watches.take_lost() {
+            if self.port.inbound_depth(core) == (0, 0) {
+                for number in self.watches.on(core) {
+                    self.terminated(number, None);
+                }
+            } else {
+                self.watches.lose(core);
+            }
         }
     }
 }

@@ -66,9 +66,26 @@ pub(crate) struct Watches {
     watchers: AHashMap<CellRef, BTreeSet<WatchId>>,
     /// Those who want to hear of an entity, and go with it when it moves.
     followers: AHashMap<CellRef, BTreeSet<WatchId>>,
+    /// Cores that have gone, and may have sent something before.
+    lost: BTreeSet<CoreId>,
 }
 
 impl Watches {
+    /// Notes that a core has gone.
+    pub(super) fn lose(&mut self, core: CoreId) {
+        self.lost.insert(core);
+    }
+
+    /// Whether there are watches to be ended because a core has gone.
+    #[inline(always)]
+    pub(crate) fn any_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    pub(super) fn take_lost(&mut self) -> BTreeSet<CoreId> {
+        std::mem::take(&mut self.lost)
+    }
+
     /// Watches of this core's actors.
     pub(crate) fn len(&self) -> usize {
         self.by_number.len()
