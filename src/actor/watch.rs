@@ -259,8 +259,9 @@ impl Local {
             self.end_watch(number);
         }
         for by in self.watches.take_watchers(of) {
-            // In a shutdown the other cores' actors stop as well; if only this core ends, they live on.
-            if by.core == self.core || !self.draining {
+            // At the end of a shutdown the other cores' actors stop as well; if only this core ends, they live on, and as
+            // long as a shutdown drains, they handle what comes.
+            if by.core == self.core || !(self.draining && self.stopping) {
                 self.tell_terminated(by, Some(cause));
             }
         }

@@ -31,4 +31,5 @@ mod streams;
 mod supervision;
 mod timers;
 mod watch;
+mod watch_corners;
 mod workload;

@@ -1,0 +1,204 @@
+//! Death watch where it meets something else: the end of the runtime, full lanes, ids that panic.
+
+use corecast::base::ids::CoreId;
+use corecast::sim::{Bounds, Simulation, check_seeds};
+use corecast::{
+    Actor, ActorRef, ActorStopped, AnyActorRef, Capture, Context, EntityId, EntityType, Fault,
+    Next, Region, Rejection, ReplyTo, StopCause, Terminated,
+};
+use std::cell::Cell;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The next id that is compared panics.
+    static ARMED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Id(u64);
+
+impl EntityId for Id {
+    type Key = Id;
+
+    fn from_key(key: &Id) -> Id {
+        key.clone()
+    }
+
+    fn as_key(&self) -> &Id {
+        self
+    }
+
+    fn is(&self, key: &Id) -> bool {
+        assert!(!ARMED.replace(false), "on purpose");
+        self == key
+    }
+
+    fn stable_hash(key: &Id) -> u64 {
+        key.0
+    }
+}
+
+/// Counts what it is sent, until it is told to stop.
+#[derive(Default)]
+struct Counter(u32);
+
+#[derive(Debug)]
+enum Count {
+    Up,
+    Get(ReplyTo<u32>),
+    Stop,
+}
+
+impl Actor for Counter {
+    type Msg = Count;
+
+    fn receive(&mut self, msg: Count, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Count::Up => self.0 += 1,
+            Count::Get(reply_to) => ctx.reply(reply_to, self.0),
+            Count::Stop => return Ok(Next::Stop),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+/// Watches actors and entities.
+struct Watcher {
+    counters: Region<Id, Count>,
+    heard: Vec<Option<StopCause>>,
+    to_tell: Option<ReplyTo<Option<StopCause>>>,
+}
+
+#[derive(Debug)]
+enum Watch {
+    /// Answer when it has ended.
+    Await(AnyActorRef, ReplyTo<Option<StopCause>>),
+    Gone(Terminated),
+    EntityGone(Option<StopCause>),
+    /// Watch the entity of this number, send it something, and have the next id panic that is compared.
+    Arm(u64),
+    /// Watch somebody and stop doing so, a thousand times. How often was that refused?
+    Dither(AnyActorRef, ReplyTo<usize>),
+    /// The same with an entity.
+    DitherAt(u64, ReplyTo<usize>),
+    Heard(ReplyTo<Vec<Option<StopCause>>>),
+    WatchAt(u64),
+}
+
+const TIMES: usize = 1_000;
+
+impl Actor for Watcher {
+    type Msg = Watch;
+
+    fn receive(&mut self, msg: Watch, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let counters = self.counters;
+        match msg {
+            Watch::Await(actor, reply_to) => {
+                self.to_tell = Some(reply_to);
+                ctx.watch(actor, Watch::Gone)?;
+            }
+            Watch::Gone(Terminated { cause, .. }) => {
+                if let Some(reply_to) = self.to_tell.take() {
+                    ctx.reply(reply_to, cause);
+                }
+            }
+            Watch::EntityGone(cause) => self.heard.push(cause),
+            Watch::Arm(id) => {
+                ctx.watch_entity(counters.entity(&Id(id)), Watch::EntityGone)?;
+                ctx.tell(counters.entity(&Id(id)), Count::Up);
+                ctx.watch_entity(counters.entity(&Id(id)), Watch::EntityGone)?;
+                ARMED.set(true);
+            }
+            Watch::Dither(actor, reply_to) => {
+                let mut refused = 0;
+                for _ in 0..TIMES {
+                    match ctx.watch(actor, Watch::Gone) {
+                        Ok(()) => assert!(ctx.unwatch(actor)),
+                        Err(why) => {
+                            assert_eq!(why, Rejection::OutboxFull);
+                            refused += 1;
+                        }
+                    }
+                }
+                ctx.reply(reply_to, refused);
+            }
+            Watch::DitherAt(id, reply_to) => {
+                let mut refused = 0;
+                for _ in 0..TIMES {
+                    match ctx.watch_entity(counters.entity(&Id(id)), Watch::EntityGone) {
+                        Ok(()) => assert_eq!(ctx.unwatch_entity(counters.entity(&Id(id))), 1),
+                        Err(why) => {
+                            assert!(matches!(why, Rejection::OutboxFull | Rejection::Moving));
+                            refused += 1;
+                        }
+                    }
+                }
+                ctx.reply(reply_to, refused);
+            }
+            Watch::WatchAt(id) => {
+                ctx.watch_entity(counters.entity(&Id(id)), Watch::EntityGone)?;
+            }
+            Watch::Heard(reply_to) => ctx.reply(reply_to, self.heard.clone()),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+/// A watcher on one core, and a shard of counters on the other.
+fn apart(bounds: Bounds, seed: u64) -> (Simulation, ActorRef<Watch>, Region<Id, Count>) {
+    let kind = EntityType::send("counter", |_: &Id| Counter::default());
+    apart_of(kind, bounds, seed)
+}
+
+fn apart_of<A: Actor<Msg = Count>>(
+    kind: EntityType<A, Id>,
+    bounds: Bounds,
+    seed: u64,
+) -> (Simulation, ActorRef<Watch>, Region<Id, Count>) {
+    let mut builder = Simulation::builder(seed).cores(2).bounds(bounds);
+    let counters = builder.entities(kind.num_shards(1));
+    let mut sim = builder.start();
+    let owner = sim.owner_of(counters.shard_of(&Id(1))).unwrap();
+    let watcher = move || Watcher {
+        counters,
+        heard: vec![],
+        to_tell: None,
+    };
+    let watcher = sim.spawn(CoreId(1 - owner.0), watcher).unwrap();
+    (sim, watcher, counters)
+}
+
+#[test]
+fn whoever_ends_while_the_runtime_drains_is_still_heard_of() {
+    check_seeds(20, |mut builder| {
+        let kind = EntityType::send("counter", |_: &Id| Counter::default());
+        let counters = builder.entities(kind.num_shards(1));
+        let mut sim = builder.cores(2).start();
+        let heard = [0, 1].map(|core| {
+            let watcher = move || Watcher {
+                counters,
+                heard: vec![],
+                to_tell: None,
+            };
+            let watcher = sim.spawn(CoreId(core), watcher).unwrap();
+            let target = sim.spawn(CoreId(1), Counter::default).unwrap();
+            let end = sim.handle().ask(watcher, move |reply_to| {
+                Watch::Await(target.into(), reply_to)
+            });
+            (target, end)
+        });
+        sim.run_until_idle();
+        let heard = heard.map(|(target, end)| {
+            sim.tell(target, Count::Stop);
+            end
+        });
+        assert!(sim.shutdown(SECOND).drained);
+        for (core, end) in heard.into_iter().enumerate() {
+            let end = end.try_take().expect("every ask ends");
+            assert_eq!(end, Ok(Some(StopCause::Wanted)), "on core {core}");
+        }
+        sim
+    });
+}
