@@ -324,7 +324,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                     match note {
                         Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                         Note::Last(last) => local.lasts.push(last),
-                        Note::Signal(_, arrive) => arrive(local),
+                        Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
                         Note::Stop(_) => {}
                     }
                 }
@@ -336,11 +336,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
         for (_, note) in notes {
             match note {
                 Note::Last(last) => local.lasts.push(last),
-                Note::Signal(_, arrive) => {
-                    if let Err(panic) = guarded(|| arrive(local)) {
-                        local.region_fault(region, &panic);
-                    }
-                }
+                Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
                 Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }

@@ -196,6 +196,19 @@ impl Local {
         shard: ShardId,
         id: &I,
         signal: EntitySignal,
+    /// Has a signal arrive. A panic of its id is its end, and nothing else's.
+    pub(super) fn take_in(
+        &mut self,
+        region: u16,
+        signal: EntitySignal,
+        arrive: impl FnOnce(&mut Local),
+    ) {
+        if let Err(panic) = guarded(|| arrive(self)) {
+            self.region_fault(region, &panic);
+            self.signal_lost(signal);
+        }
+    }
+
     ) {
         let entity = self
             .region_mut::<I, M>(number)

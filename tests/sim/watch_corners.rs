@@ -202,3 +202,39 @@ fn whoever_ends_while_the_runtime_drains_is_still_heard_of() {
         sim
     });
 }
+
+#[test]
+fn a_watch_whose_id_panics_where_it_arrives_ends_and_takes_nothing_along() {
+    for holds in [false, true] {
+        let mut met = 0;
+        for seed in 0..20 {
+            let (mut sim, watcher, counters) = apart(Bounds::default(), seed);
+            let shard = counters.shard_of(&Id(1));
+            sim.tell(counters.entity(&Id(1)), Count::Up);
+            sim.run_until_idle();
+            let moved = holds.then(|| {
+                let owner = sim.owner_of(shard).unwrap();
+                let moved = sim.start_move(shard, CoreId(1 - owner.0));
+                sim.run_for(Duration::from_nanos(seed * 150));
+                moved
+            });
+            sim.tell(watcher, Watch::Arm(1));
+            if let Some(moved) = moved {
+                assert_eq!(sim.run_until(moved).unwrap(), Ok(()));
+            }
+            sim.run_until_idle();
+            // A shard that had arrived where the watcher is met it before.
+            if ARMED.replace(false) {
+                continue;
+            }
+            met += 1;
+            assert_eq!(sim.ask(watcher, Watch::Heard), Ok(vec![None]));
+            assert_eq!(sim.ask(counters.entity_ref(Id(1)), Count::Get), Ok(2));
+            sim.tell(counters.entity(&Id(1)), Count::Stop);
+            sim.run_until_idle();
+            let wanted = Some(StopCause::Wanted);
+            assert_eq!(sim.ask(watcher, Watch::Heard), Ok(vec![None, wanted]));
+        }
+        assert!(met > 0, "holds: {holds}");
+    }
+}
