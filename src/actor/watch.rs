@@ -67,7 +67,8 @@ impl<A: Actor> Context<'_, A> {
     ///
     /// # Errors
     /// [`Rejection::TooManyWatches`] if this core has as many as it may ([`Settings::watches`](crate::Settings::watches)),
-    /// [`Rejection::Stopped`] in [`post_stop`](Actor::post_stop). Nothing has changed.
+    /// [`Rejection::OutboxFull`] if there is no room towards the core of the other one, [`Rejection::Stopped`] in
+    /// [`post_stop`](Actor::post_stop) and [`pre_restart`](Actor::pre_restart). Nothing has changed.
     pub fn watch(
         &mut self,
         target: impl Into<AnyActorRef>,
@@ -129,10 +130,11 @@ impl Local {
             .and_then(|actor| self.watches.number(new.watcher, actor));
         if let Some(known) = known {
             self.end_watch(known);
-        } else if self.watches.len() >= self.limits.watches {
-            self.counters.count_refusal(Rejection::TooManyWatches);
+        if let Err(why) = self.room_for_watch(&new.target, known.is_some()) {
+            self.counters.count_refusal(why);
             drop_guarded(new);
-            return Err(Rejection::TooManyWatches);
+            return Err(why);
+        }
         }
         self.begin_watch(new);
         Ok(())
@@ -140,6 +142,27 @@ impl Local {
 
     /// Begins a watch, whatever the limit says.
     pub(super) fn begin_watch(&mut self, new: NewWatch) {
+    /// Whether there is room for a watch, here and on the way. (Its end needs none: it takes that of the watch.)
+    fn room_for_watch(&mut self, target: &Target, is_known: bool) -> Result<(), Rejection> {
+        if !is_known && self.watches.len() >= self.limits.watches {
+            return Err(Rejection::TooManyWatches);
+        }
+        match target {
+            Target::Actor(actor) if self.is_within(*actor) => self.room_towards(actor.core),
+            Target::Actor(_) => Ok(()),
+            Target::Entity(entity) => entity.has_room(self),
+        }
+    }
+
+    /// Whether there is room for a signal to a core.
+    pub(super) fn room_towards(&self, core: CoreId) -> Result<(), Rejection> {
+        let waiting = self.outbox[core.index()].messages;
+        if core != self.core && waiting >= self.limits.outbox_messages {
+            return Err(Rejection::OutboxFull);
+        }
+        Ok(())
+    }
+
         let NewWatch {
             watcher,
             target,

@@ -238,3 +238,33 @@ fn a_watch_whose_id_panics_where_it_arrives_ends_and_takes_nothing_along() {
         assert!(met > 0, "holds: {holds}");
     }
 }
+
+#[test]
+fn watches_that_begin_and_end_fill_no_outbox_beyond_its_bound() {
+    let tight = Bounds {
+        outbox_messages: 16,
+        held_messages: 16,
+        lane_batches: 1,
+        batch_messages: 4,
+        ..Bounds::default()
+    };
+    let (mut sim, watcher, counters) = apart(tight, 1);
+    let shard = counters.shard_of(&Id(1));
+    let owner = sim.owner_of(shard).unwrap();
+    let there = sim.spawn(owner, Counter::default).unwrap();
+    let there = AnyActorRef::from(there);
+    for _ in 0..3 {
+        let refused = sim.ask(watcher, move |reply_to| Watch::Dither(there, reply_to));
+        assert!(refused.unwrap() > TIMES - 50, "{refused:?}");
+        let refused = sim.ask(watcher, |reply_to| Watch::DitherAt(1, reply_to));
+        assert!(refused.unwrap() > TIMES - 50, "{refused:?}");
+        sim.run_until_idle();
+    }
+    // There is room again, and nothing is left of them.
+    let ended = sim
+        .handle()
+        .ask(watcher, move |reply_to| Watch::Await(there, reply_to));
+    sim.run_until_idle();
+    sim.shutdown(SECOND);
+    assert!(ended.try_take().expect("every ask ends").is_err());
+}
