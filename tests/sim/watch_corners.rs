@@ -268,3 +268,58 @@ fn watches_that_begin_and_end_fill_no_outbox_beyond_its_bound() {
     sim.shutdown(SECOND);
     assert!(ended.try_take().expect("every ask ends").is_err());
 }
+
+/// Fails at each message that it counts, and cannot be captured.
+struct Frail;
+
+impl Actor for Frail {
+    type Msg = Count;
+
+    fn receive(&mut self, msg: Count, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Count::Up => return Err(Fault::new("on purpose")),
+            Count::Get(reply_to) => ctx.reply(reply_to, 0),
+            Count::Stop => return Ok(Next::Stop),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+impl Capture for Frail {
+    type View = ();
+
+    fn capture(&self) {
+        panic!("on purpose")
+    }
+
+    fn restore(&mut self, (): ()) {}
+}
+
+/// Starts an entity, has it fail or not, and moves it. What its watcher and the subscribers have heard of its end.
+fn moved(kind: EntityType<Frail, Id>, fails: bool) -> (Vec<Option<StopCause>>, Vec<StopCause>) {
+    let (mut sim, watcher, frail) = apart_of(kind, Bounds::default(), 1);
+    let stopped = sim.handle().events::<ActorStopped>(10).unwrap();
+    assert_eq!(sim.ask(frail.entity_ref(Id(1)), Count::Get), Ok(0));
+    sim.tell(watcher, Watch::WatchAt(1));
+    if fails {
+        sim.tell(frail.entity(&Id(1)), Count::Up);
+    }
+    sim.run_for(SECOND / 50);
+    let shard = frail.shard_of(&Id(1));
+    let owner = sim.owner_of(shard).unwrap();
+    assert_eq!(sim.move_shard(shard, CoreId(1 - owner.0)), Ok(()));
+    let heard = sim.ask(watcher, Watch::Heard).unwrap();
+    let stopped = std::iter::from_fn(|| stopped.try_recv());
+    (heard, stopped.map(|stopped| stopped.cause).collect())
+}
+
+#[test]
+fn a_life_that_ends_by_a_move_has_one_end_for_all() {
+    let captured = || EntityType::captured("frail", |_: &Id| Frail).num_shards(1);
+    let ended = |cause| (vec![Some(cause)], vec![cause]);
+    assert_eq!(moved(captured(), false), ended(StopCause::Failed));
+    // One that waits for its restart.
+    assert_eq!(moved(captured(), true), ended(StopCause::Wanted));
+    let ephemeral = EntityType::ephemeral("frail", |_: &Id| Frail).num_shards(1);
+    assert_eq!(moved(ephemeral, false), ended(StopCause::Wanted));
+}
