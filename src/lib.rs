@@ -54,8 +54,8 @@
 //! [`Next`]: go on, or stop. Actors come in two kinds:
 //!
 //! - A **plain actor** is spawned on a core ([`Handle::spawn`], [`Context::spawn_actor`]) by a factory that runs there,
-//!   so it need not be `Send`. It lives until it stops, and its [`ActorRef`] is its address: `Copy`, and worth nothing
-//!   once the actor has gone.
+//!   so it need not be `Send`. It lives until it stops, and its [`ActorRef`] is its address: `Copy`, the same after a restart,
+//!   and worth nothing once the actor has gone.
 //! - An **entity** is named by its type and an id. It need not be spawned: its first message starts it on the core that
 //!   owns its shard, and wherever it lives, [`Region::entity`] reaches it.
 //!
@@ -188,8 +188,8 @@
 //!
 //! | call | sends | until |
 //! |---|---|---|
-//! | [`Context::start_timer`] | this actor one message, after a while | it has ticked or is cancelled, or the actor stops or fails |
-//! | [`Context::start_periodic`] | this actor a message after each interval; a slow actor gets fewer | it is cancelled, or the actor stops or fails |
+//! | [`Context::start_timer`] | this actor one message, after a while | it has ticked or is cancelled, or the actor stops or is restarted |
+//! | [`Context::start_periodic`] | this actor a message after each interval; a slow actor gets fewer | it is cancelled, or the actor stops or is restarted |
 //! | [`Handle::schedule`], [`Handle::schedule_periodic`] | the same to anybody; also by a [`Context`] or a [`Scope`] | it is cancelled, by whoever knows the name, or the runtime shuts down |
 //!
 //! A tick of an actor's own timer needs no room in its mailbox, comes before what waits there, and never comes once the
@@ -279,12 +279,82 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Failure
+//! # Families and faults
 //!
-//! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are the same: this
-//! actor stops, with its hook, and nobody else does. The ask it was handling ends as unknown, those behind it as
-//! rejected, other messages that waited become counted dead letters. A plain actor is gone then; an entity starts
-//! afresh with its next message. To refuse a request is no fault: reply with an error.
+//! What an actor spawns on its core ([`Context::spawn_actor`]) are its children: they stop before it does. What a [`Handle`]
+//! spawns has no parent, and so has what [`Context::spawn_actor_on`] starts on another core: a root.
+//!
+//! An error that a handler returns ([`Fault`], into which every error converts with `?`) and a panic are faults of this one
+//! actor. The message is gone, and its ask ends as unknown; to refuse a request is no fault: reply with an error. What is done
+//! says the actor's [`on_error`](Actor::on_error), and else a [`Supervision`]: the one that the actor
+//! [was spawned with](SpawnOptions::supervised), that of its [entity type](EntityType::supervised), or what its parent says of
+//! all its [children](Actor::supervision).
+//!
+//! | [`Directive`] | the actor | what waits in its mailbox |
+//! |---|---|---|
+//! | restart: children, entities, [`Handle::spawn_supervised`] | gets a new state from its factory, after a [`Backoff`]; its children stop and its timers end, its address, name and watchers stay | is handled by the new state |
+//! | stop: roots that were only [spawned](Handle::spawn) | stops with its children; an entity starts afresh with its next message | dead letters, and asks that end as rejected |
+//! | resume | goes on with the state that it has; after a panic only where that fault [is decided upon](Supervision::decide) | is handled |
+//! | escalate | its parent has failed, by whose own supervision; without a parent, it stops | as that one says |
+//!
+//! More than 3 restarts within 60 s ([`Supervision::restarts`]) are a stop. Restarts and stops concern the one actor; by its
+//! [`Strategy`], all children of its parent, or those that were started after it too. The order of a restart stands at
+//! [`pre_restart`](Actor::pre_restart).
+//!
+//! A [name](SpawnOptions::named) is taken once among siblings and among roots, and makes a path by which an actor is found from
+//! anywhere in the runtime ([`Handle::lookup`]). Anybody may [watch](Context::watch) any actor, wherever it lives: its end is
+//! news exactly once, behind its last message, with the [cause](StopCause), also if it had gone before. Lives of entities
+//! are watched by [`Context::watch_entity`].
+//!
+//! ```
+//! use corecast::{Actor, Backoff, Context, CoreId, Fault, Next, ReplyTo, Runtime, SpawnOptions, Supervision};
+//!
+//! struct Cook;
+//!
+//! impl Actor for Cook {
+//!     type Msg = (u32, ReplyTo<u32>);
+//!     fn receive(&mut self, (guests, to): Self::Msg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         let share = 12_u32.checked_div(guests).ok_or_else(|| Fault::new("nobody came"))?;
+//!         ctx.reply(to, share);
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! struct Kitchen { closed: bool }
+//!
+//! #[derive(Debug)]
+//! enum KitchenMsg { CookLeft, IsClosed(ReplyTo<bool>) }
+//!
+//! impl Actor for Kitchen {
+//!     type Msg = KitchenMsg;
+//!     fn pre_start(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
+//!         let cook = ctx.spawn_actor_with(SpawnOptions::from("cook"), || Cook)?;
+//!         ctx.watch(cook, |_| KitchenMsg::CookLeft)?;
+//!         Ok(())
+//!     }
+//!     fn receive(&mut self, msg: KitchenMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+//!         match msg {
+//!             KitchenMsg::CookLeft => self.closed = true,
+//!             KitchenMsg::IsClosed(reply_to) => ctx.reply(reply_to, self.closed),
+//!         }
+//!         Ok(Next::Continue)
+//!     }
+//!     fn supervision(&self) -> Supervision {
+//!         Supervision::default().restarts(1, std::time::Duration::from_secs(60)).backoff(Backoff::NONE)
+//!     }
+//! }
+//!
+//! let runtime = Runtime::builder().start()?;
+//! let handle = runtime.handle();
+//! let kitchen = handle.spawn_supervised(CoreId(0), "kitchen", || Kitchen { closed: false }).wait()?;
+//! assert_eq!(handle.ask(kitchen, KitchenMsg::IsClosed).wait(), Ok(false));
+//! let cook = handle.lookup::<(u32, ReplyTo<u32>)>("kitchen/cook")?.expect("it has been started");
+//! assert!(handle.ask(cook, |to| (0, to)).wait().is_err());
+//! assert_eq!(handle.ask(cook, |to| (4, to)).wait(), Ok(3)); // it has been restarted
+//! assert!(handle.ask(cook, |to| (0, to)).wait().is_err()); // once too often
+//! assert_eq!(handle.ask(kitchen, KitchenMsg::IsClosed).wait(), Ok(true));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! A runtime that was built with `panic = "abort"` could contain nothing, so it refuses to start.
 //!
@@ -358,13 +428,13 @@
 //! | awaited sends at one mailbox | [`Mailbox::waiters`] | [`Rejection::MailboxFull`] |
 //! | all mailboxes of a core | [`Settings::budget_messages`], [`Settings::budget_bytes`] | [`Rejection::CoreBudget`]; the core takes no requests from its lanes until there is room |
 //! | a lane between two cores | [`Settings::lane_batches`] of [`Settings::batch_messages`] | what was sent waits in the sender's outbox; replies have a lane of their own |
-//! | the outbox towards one core | [`Settings::outbox_messages`] | [`Rejection::OutboxFull`] at the call; stops count, but are never refused: one for each actor waits |
-//! | messages for a shard that moves | [`Settings::outbox_messages`] | [`Rejection::Moving`] at the call |
+//! | the outbox towards one core | [`Settings::outbox_messages`] | [`Rejection::OutboxFull`] at the call; stops and ended watches count, but are never refused: one for each actor and watch |
+//! | messages and watches for a shard that moves | [`Settings::outbox_messages`] | [`Rejection::Moving`] at the call |
 //! | the queue from other threads into a core | [`Settings::ingress_jobs`] | [`Rejection::IngressFull`]; replies have a way of their own, each for an ask that was let in |
 //! | asks that were sent from a core | [`Settings::asks`] | [`Rejection::TooManyAsks`] |
 //! | futures on a core | [`Settings::tasks`] | [`TaskError::TooManyTasks`] |
 //! | timers with names on a core | [`Settings::timers`] | [`Rejection::TooManyTimers`]; those that move here with their entities are let in |
-//! | watches of a core's actors | [`Settings::watches`] | [`Rejection::TooManyWatches`]; those that move here with their entities are let in |
+//! | watches of a core's actors | [`Settings::watches`] | [`Rejection::TooManyWatches`]; those that move here with their entities are let in. Their ends have room reserved |
 //! | items in a stream | its buffer ([`StreamSettings`]), and what its consumers have asked for, which has its room reserved where it goes | [`PushError::Full`]; [`Source::push`] waits |
 //! | consumers of a stream | [`StreamSettings::consumers`] | [`StreamError::TooManyConsumers`] |
 //! | asks of streams | three for each consumer, among [`Settings::asks`] | [`StreamError::Refused`], [`Rejection::TooManyAsks`] |

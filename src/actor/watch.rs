@@ -33,8 +33,9 @@ type Then<M> = Box<dyn FnOnce(Terminated) -> M + Send>;
 /// # Death watch
 ///
 /// The news of an end is a message for which room is reserved, and comes exactly once for each watch. What the actor had
-/// sent to this one comes before it. A restart is no end. A watch itself ends with the watcher, but not by its restart; it
-/// moves with an entity whose state moves. When the runtime shuts down, nobody hears of it.
+/// sent to this one comes before it; but a reply to an ask has a way of its own, and so has what was sent to or by an entity
+/// while its shard moved: these may come after it. A restart is no end. A watch itself ends with the watcher, but not by its
+/// restart; it moves with an entity whose state moves. What a shutdown stops in the end, nobody hears of.
 impl<A: Actor> Context<'_, A> {
     /// Has this actor told when another one has come to its end, whoever it is and wherever in the runtime it lives. If it
     /// has gone already, the news comes at once.
@@ -87,7 +88,8 @@ impl<A: Actor> Context<'_, A> {
         self.local.watch(watching)
     }
 
-    /// Ends a watch: its news will not come, not even if it is under way. Returns whether this actor watched the other.
+    /// Ends a watch: its news will not come, not even if it is under way between two cores. Returns whether this actor
+    /// watched the other: not if the news lies in its mailbox already, where it is a message like any other.
     pub fn unwatch(&mut self, target: impl Into<AnyActorRef>) -> bool {
         let Some(number) = self.local.watches.number(self.at, target.into()) else {
             return false;
@@ -128,20 +130,18 @@ impl Local {
             .target
             .address()
             .and_then(|actor| self.watches.number(new.watcher, actor));
-        if let Some(known) = known {
-            self.end_watch(known);
         if let Err(why) = self.room_for_watch(&new.target, known.is_some()) {
             self.counters.count_refusal(why);
             drop_guarded(new);
             return Err(why);
         }
+        if let Some(known) = known {
+            self.end_watch(known);
         }
         self.begin_watch(new);
         Ok(())
     }
 
-    /// Begins a watch, whatever the limit says.
-    pub(super) fn begin_watch(&mut self, new: NewWatch) {
     /// Whether there is room for a watch, here and on the way. (Its end needs none: it takes that of the watch.)
     fn room_for_watch(&mut self, target: &Target, is_known: bool) -> Result<(), Rejection> {
         if !is_known && self.watches.len() >= self.limits.watches {
@@ -163,6 +163,8 @@ impl Local {
         Ok(())
     }
 
+    /// Begins a watch, whatever the limit says.
+    pub(super) fn begin_watch(&mut self, new: NewWatch) {
         let NewWatch {
             watcher,
             target,
