@@ -63,7 +63,7 @@ impl Actor for Sensor {
     fn receive(&mut self, msg: SensorMsg, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
         match msg {
             SensorMsg::Reading(reading) if !(-90.0..=60.0).contains(&reading) => {
-                // A fault stops this sensor, and it alone. Its next reading starts it afresh.
+                // A fault restarts this sensor, and it alone: it begins to count anew, and what waits for it is not lost.
                 return Err(Broken {
                     label: self.label,
                     reading,
@@ -198,15 +198,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|number| format!("roof-{number}").parse())
         .collect::<Result<Vec<InlineKey>, _>>()?;
     send_readings(&handle, sensors, &labels, READINGS / 2)?;
-    // What waits behind the reading that breaks the sensor never had its turn, so an ask there is rejected; one that
-    // comes later starts the sensor afresh.
+    // What waits behind the reading that breaks the sensor is handled once it has been restarted, after a tenth of a second.
     handle.tell(sensors.entity(&labels[3]), SensorMsg::Reading(1e6));
     match handle
         .ask(sensors.entity(&labels[3]), SensorMsg::Count)
         .wait()
     {
         Ok(count) => println!(
-            "{} has started afresh, with {count} readings",
+            "{} has been restarted, with {count} readings",
             labels[3].as_str()
         ),
         Err(error) => println!("{} has failed: {error}", labels[3].as_str()),
@@ -247,7 +246,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .iter()
         .map(|core| core.faults)
         .sum();
-    println!("{faults} sensor failed, and started afresh with its next reading");
+    println!("{faults} sensor failed, and was restarted");
     let (broken, whole) = (
         summary.reports[&labels[3]].readings,
         summary.reports[&labels[0]].readings,

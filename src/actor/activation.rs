@@ -255,6 +255,10 @@ impl<A: Actor> ActorBody<A> {
         };
         match then.0(&mut self.actor, &mut ctx) {
             Ok(Next::Continue) if ctx.is_suspended() => Ran::Suspended,
+            // A restart is not through with its `post_restart`, and no message need come that would go on with it.
+            Ok(Next::Continue) if self.stage == Stage::Renewed => self
+                .begin_again(&mut ctx, Entry::Ticks)
+                .unwrap_or(Ran::More),
             Ok(Next::Continue) => {
                 self.proven(&mut ctx);
                 Ran::More

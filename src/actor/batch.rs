@@ -21,7 +21,7 @@ pub(crate) trait Batch: Any + Send {
     /// Which lane it takes.
     fn lane(&self) -> LaneClass;
 
-    /// How many messages are in it, and stops, which count as such.
+    /// How many messages are in it, and stops and signals, which count as such.
     fn len(&self) -> usize;
 
     /// The actors whose stops are in it.
@@ -272,7 +272,8 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
     }
 
     fn len(&self) -> usize {
-        self.items.len()
+        let is_signal = |(_, note): &&(u32, Note)| matches!(note, Note::Signal(..));
+        self.items.len() + self.notes.iter().filter(is_signal).count()
     }
 
     /// Ids bring code of the user's along (`Hash`, `Eq`, `Clone`, destructors). A panic there takes one message down, and
@@ -324,7 +325,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                     match note {
                         Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                         Note::Last(last) => local.lasts.push(last),
-                        Note::Signal(_, arrive) => arrive(local),
+                        Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
                         Note::Stop(_) => {}
                     }
                 }
@@ -336,11 +337,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
         for (_, note) in notes {
             match note {
                 Note::Last(last) => local.lasts.push(last),
-                Note::Signal(_, arrive) => {
-                    if let Err(panic) = guarded(|| arrive(local)) {
-                        local.region_fault(region, &panic);
-                    }
-                }
+                Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
                 Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }

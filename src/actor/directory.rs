@@ -6,6 +6,7 @@
 
 use super::reference::{ActorRef, AnyActorRef};
 use super::refusal::SpawnError;
+use crate::base::give_back::give_back;
 use crate::wire::message::Message;
 use ahash::AHashMap;
 use std::any::TypeId;
@@ -70,7 +71,9 @@ impl Directory {
 
     /// Gives a name back.
     pub(super) fn strike(&self, path: &str) {
-        self.by_path().remove(path);
+        let mut by_path = self.by_path();
+        by_path.remove(path);
+        give_back(&mut by_path);
     }
 
     /// The actor at a path; a slash before it may be left out.
@@ -107,4 +110,22 @@ pub(super) fn check_name(name: &str) -> Result<(), SpawnError> {
         name: name.to_owned(),
         why,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_were_given_back_take_no_memory() {
+        let directory = Directory::default();
+        let names = || (0..50_000).map(|number| format!("worker {number}"));
+        let taken: Vec<_> = names()
+            .map(|name| directory.reserve::<u64>(name).unwrap())
+            .collect();
+        assert!(directory.reserve::<u64>("worker 7".into()).is_err());
+        taken.iter().for_each(|path| directory.strike(path));
+        assert!(directory.by_path().capacity() <= 1_024);
+        assert!(directory.reserve::<u64>("worker 7".into()).is_ok());
+    }
 }

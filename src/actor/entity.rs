@@ -218,7 +218,8 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
 
     /// What is done when one of its entities fails (default: it is restarted, with its mailbox, at most 3 times within
     /// 60 s; after that it is stopped, and its next message starts it afresh). Entities have no siblings and no parent:
-    /// strategies do not apply, and to escalate is to stop.
+    /// strategies do not apply, and to escalate is to stop. How often an entity was restarted is forgotten when it stops and
+    /// when its shard moves; one that waits for its restart meanwhile starts afresh where it arrives, with its mailbox.
     pub fn supervised(mut self, supervision: Supervision) -> Self {
         self.supervision = supervision;
         self

@@ -34,6 +34,8 @@ pub(crate) enum EntitySignal {
 pub(super) trait WatchedEntity: Send {
     /// What sends a signal there.
     fn prepare(&self, signal: EntitySignal) -> Box<dyn FnOnce(&mut Local)>;
+    /// Whether there is room on the way there.
+    fn has_room(&self, local: &mut Local) -> Result<(), Rejection>;
     /// Whether it is the one of this region and id.
     fn is(&self, region: u16, id: &dyn Any) -> bool;
 }
@@ -49,6 +51,25 @@ impl<I: EntityId, M: Message> WatchedEntity for Watched<I, M> {
     fn prepare(&self, signal: EntitySignal) -> Box<dyn FnOnce(&mut Local)> {
         let (region, shard, id) = (self.region, self.shard, self.id.clone());
         Box::new(move |local| local.signal_entity::<I, M>(region, shard, id, signal))
+    }
+
+    fn has_room(&self, local: &mut Local) -> Result<(), Rejection> {
+        let (limit, shard) = (local.limits.held_messages, self.shard);
+        let Some(region) = local.region_mut::<I, M>(self.region) else {
+            return Ok(());
+        };
+        match region.route(shard) {
+            Some(Route::To(core)) => local.room_towards(core),
+            Some(Route::Hold)
+                if region
+                    .held
+                    .get(&shard)
+                    .is_some_and(|held| held.len() >= limit) =>
+            {
+                Err(Rejection::Moving)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is(&self, region: u16, id: &dyn Any) -> bool {
@@ -71,7 +92,8 @@ impl<A: Actor> Context<'_, A> {
     /// comes at once, with `None`. Each call is a watch of its own.
     ///
     /// # Errors
-    /// As [`watch`](Context::watch); also [`Rejection::OldIncarnation`] for an entity of another runtime.
+    /// As [`watch`](Context::watch); also [`Rejection::Moving`] if the entity's shard moves and too much waits for it already,
+    /// and [`Rejection::OldIncarnation`] for an entity of another runtime.
     pub fn watch_entity<I: EntityId, M: Message>(
         &mut self,
         entity: EntityAt<'_, I, M>,
@@ -156,8 +178,14 @@ impl Local {
                 let place = batch.items.len() as u32;
                 let note = Note::Signal(signal, Box::new(arrive));
                 batch.notes.push((place, note));
+                let in_batch = batch.items.len() + batch.notes.len();
+                let target = &mut self.outbox[to.index()];
+                target.messages += 1;
                 if opened {
-                    self.outbox[to.index()].open.push(OpenBatch::Region(number));
+                    target.open.push(OpenBatch::Region(number));
+                }
+                if in_batch >= self.limits.batch_messages {
+                    self.seal(to, OpenBatch::Region(number));
                 }
             }
             Some(Route::Hold) => {
@@ -165,6 +193,19 @@ impl Local {
                 held.push_back(Held::Signal(id, signal));
             }
             None => {}
+        }
+    }
+
+    /// Has a signal arrive. A panic of its id is its end, and nothing else's.
+    pub(super) fn take_in(
+        &mut self,
+        region: u16,
+        signal: EntitySignal,
+        arrive: impl FnOnce(&mut Local),
+    ) {
+        if let Err(panic) = guarded(|| arrive(self)) {
+            self.region_fault(region, &panic);
+            self.signal_lost(signal);
         }
     }
 

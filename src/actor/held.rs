@@ -78,7 +78,9 @@ pub(super) fn release_held<I: EntityId, M: Message>(
             let (id, message, extra) = match held {
                 Held::Message(id, message, extra) => (id, message, extra),
                 Held::Signal(id, signal) => {
-                    local.signal_entity::<I, M>(number, shard, id, signal);
+                    local.take_in(number, signal, |local| {
+                        local.signal_entity::<I, M>(number, shard, id, signal);
+                    });
                     continue;
                 }
             };

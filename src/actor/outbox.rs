@@ -157,7 +157,7 @@ impl Local {
                 cargo.reject(self, why);
             }
         }
-        self.end_watches_on(to);
+        self.watches.lose(to);
     }
 
     pub(crate) fn why_gone(&self) -> Rejection {
@@ -229,7 +229,7 @@ impl Local {
         }
         let why = self.why_gone();
         batch.reject(self, to, why);
-        self.end_watches_on(to);
+        self.watches.lose(to);
     }
 
     /// Makes dead letters of the requests that wait for others; for the end. Replies and failed asks stay, for those who

@@ -5,6 +5,7 @@ use super::model::Fault;
 use super::reference::CellRef;
 use super::spawn::Seed;
 use super::supervision::{Restarts, Supervision};
+use crate::base::give_back::give_back;
 use crate::base::timer_wheel::TimerKey;
 use ahash::AHashMap;
 use std::rc::Rc;
@@ -62,7 +63,9 @@ impl Profiles {
     }
 
     pub(super) fn remove(&mut self, at: CellRef) -> Option<Profile> {
-        self.by_slot.remove(&at.slot())
+        let profile = self.by_slot.remove(&at.slot());
+        give_back(&mut self.by_slot);
+        profile
     }
 
     /// Those that wait for their restart, in the order of their slots.
@@ -71,5 +74,23 @@ impl Profiles {
         let mut slots: Vec<_> = self.by_slot.iter().filter_map(waits).collect();
         slots.sort_unstable();
         slots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_gone_takes_no_memory() {
+        let mut profiles = Profiles::default();
+        let actors = || (0..50_000).map(|slot| CellRef::new(slot, 1));
+        for at in actors() {
+            profiles.entry(at).resumed = u64::from(at.slot());
+        }
+        for at in actors() {
+            assert_eq!(profiles.remove(at).unwrap().resumed, u64::from(at.slot()));
+        }
+        assert!(profiles.is_empty() && profiles.by_slot.capacity() <= 1_024);
     }
 }

@@ -98,16 +98,21 @@ impl Local {
         let mut watches = self.take_watches(at);
         let mut subscriptions = self.take_subscriptions(at);
         let body = self.cells.get(at)?.body.take();
-        let state = match body {
+        let packed = match body {
             Some(body) => self.pack_body::<I, M>(number, at, &id, body),
-            None => Packed::Nothing,
+            // It waits for its restart.
+            None => {
+                let stopped = self.is_lost(at, number, &id, StopCause::Wanted);
+                self.has_stopped(stopped);
+                Err(StopCause::Wanted)
+            }
         };
         // If its life ends here, they hear of it now.
-        let followers = match state {
-            Packed::Nothing => BTreeSet::new(),
-            _ => self.watches.take_followers(at),
+        let (state, followers, cause) = match packed {
+            Ok(state) => (state, self.watches.take_followers(at), StopCause::Wanted),
+            Err(cause) => (Packed::Nothing, BTreeSet::new(), cause),
         };
-        self.release(at, StopCause::Wanted);
+        self.release(at, cause);
         let region = &mut self.region_states[usize::from(number)];
         region.active -= 1;
         if let Some(recency) = &mut region.recency {
@@ -134,15 +139,16 @@ impl Local {
         })
     }
 
+    /// Packs the state of an entity; an error is why its life ends here.
     fn pack_body<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         at: CellRef,
         id: &I,
         mut body: Box<dyn Body>,
-    ) -> Packed {
+    ) -> Result<Packed, StopCause> {
         let Some(region) = self.region_mut::<I, M>(number) else {
-            return Packed::Nothing;
+            return Err(StopCause::Wanted);
         };
         if region.host.is_ephemeral() {
             let stopped = self.is_lost(at, number, id, StopCause::Wanted);
@@ -151,10 +157,10 @@ impl Local {
             self.discard_mailbox::<M>(at, Rejection::Stopped);
             drop_guarded(body);
             self.has_stopped(stopped);
-            return Packed::Nothing;
+            return Err(StopCause::Wanted);
         }
         match region.host.pack(body) {
-            Ok(packed) => packed,
+            Ok(packed) => Ok(packed),
             Err(fault) => {
                 let kind = region.kind;
                 self.count_fault(kind);
@@ -166,7 +172,7 @@ impl Local {
                 drop_guarded(fault);
                 let stopped = self.is_lost(at, number, id, StopCause::Failed);
                 self.has_stopped(stopped);
-                Packed::Nothing
+                Err(StopCause::Failed)
             }
         }
     }

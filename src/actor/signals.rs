@@ -1,7 +1,7 @@
 //! What the runtime sends along with messages from core to core: watches, and the ends of those who are watched.
 //!
 //! Signals take the way of the messages, so that an actor's last message arrives before the news of its end. They are never
-//! refused: each belongs to a watch, and of those there is a bounded number.
+//! refused: each belongs to a watch, and one of those begins only where there is room.
 
 use super::batch::Batch;
 use super::ending::StopCause;

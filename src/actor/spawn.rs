@@ -107,6 +107,16 @@ pub(crate) enum Seed {
     Entity(EntityPlace),
 }
 
+impl Seed {
+    /// The entity that it makes, if it is one.
+    pub(super) fn place(&self) -> Option<EntityPlace> {
+        match self {
+            Seed::Plain(_) => None,
+            Seed::Entity(place) => Some(*place),
+        }
+    }
+}
+
 /// A factory whatever its actor's type.
 pub(crate) trait Sow {
     /// Makes the actor, with its factory for the next time. An error is what the factory's panic said.
@@ -270,7 +280,10 @@ impl Local {
 
     /// The entity in a cell, if one lies there.
     pub(super) fn entity_in(&mut self, at: CellRef) -> Option<EntityPlace> {
-        self.cells.get(at)?.body.as_ref()?.entity()
+        match &self.cells.get(at)?.body {
+            Some(body) => body.entity(),
+            None => self.profiles.get(at)?.waiting.as_ref()?.seed.place(),
+        }
     }
 }
 

@@ -19,8 +19,8 @@ use crate::base::time::Time;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long an actor waits at least whose factory has just failed.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// A factory that has panicked is not called again in the same turn: it might panic for ever.
+const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(1);
 
 /// What came of making an actor again.
 enum Grown {
@@ -78,19 +78,30 @@ impl Local {
             // So that nobody has it run before this is settled.
             cell.scheduled = true;
         }
+        self.follow(at, fault, directive, ruling);
+        drop_guarded(supervision);
+        if reply::has_orphans() {
+            self.settle_orphans(true);
+        }
+    }
+
+    /// Does what has been decided about a fault.
+    fn follow(
+        &mut self,
+        at: CellRef,
+        fault: Fault,
+        directive: Directive,
+        supervision: &Supervision,
+    ) {
         let fault = Rc::new(fault);
         match directive {
             Directive::Resume => self.let_go_on(at),
             Directive::Restart | Directive::Stop => {
-                self.carry_out(at, &fault, directive, ruling);
+                self.carry_out(at, &fault, directive, supervision);
             }
             Directive::Escalate => self.escalate(at, &fault),
         }
-        drop_guarded(supervision);
         drop_guarded(fault);
-        if reply::has_orphans() {
-            self.settle_orphans(true);
-        }
     }
 
     fn report_fault(
@@ -152,7 +163,8 @@ impl Local {
         })
     }
 
-    /// Restarts or stops an actor, and whom of its siblings its supervision includes. Their bodies lie in their cells.
+    /// Restarts or stops an actor, and whom of its siblings its supervision includes. Their bodies lie in their cells; that
+    /// of the actor itself is missing if it could not be made again.
     fn carry_out(
         &mut self,
         at: CellRef,
@@ -165,15 +177,19 @@ impl Local {
         if directive == Directive::Restart
             && self.profiles.entry(at).restarts.allow(now, supervision)
         {
-            let backoff = &supervision.backoff;
-            let wait = self
-                .profiles
-                .entry(at)
-                .restarts
-                .delay(now, at.slot().into(), backoff);
+            let (backoff, who) = (&supervision.backoff, at.slot().into());
+            let mut wait = self.profiles.entry(at).restarts.delay(now, who, backoff);
+            let was_tried = self.note_failed_restart(at, fault);
+            if self.draining {
+                // A shutdown waits for nobody longer than it must.
+                wait = Duration::ZERO;
+            }
+            if was_tried {
+                wait = wait.max(BEFORE_ANOTHER_TRY);
+            }
             let mut to_restart: Vec<_> = group
                 .into_iter()
-                .filter(|member| self.unmake(*member, fault))
+                .filter(|member| self.unmake(*member, fault) || was_tried && *member == at)
                 .collect();
             // They ended youngest first, and begin oldest first.
             while let Some(member) = to_restart.pop() {
@@ -236,20 +252,35 @@ impl Local {
         let now = self.now;
         let profile = self.profiles.entry(at);
         profile.restarts.note(now);
+        let restarts = profile.restarts.total();
         drop_guarded(profile.fault.replace(fault.clone()));
         profile.waiting = Some(Waiting { seed, timer: None });
         if let Some(cell) = self.cells.get(at) {
             cell.scheduled = true;
         }
         self.counters.restarts += 1;
-        let restarts = self.profiles.entry(at).restarts.total();
         self.publish_restarted(at, place, fault, restarts);
         true
     }
 
+    /// Counts the fault of a factory that was to make an actor again, which still waits for it, as one more restart.
+    fn note_failed_restart(&mut self, at: CellRef, fault: &Rc<Fault>) -> bool {
+        let now = self.now;
+        let Some(profile) = self
+            .profiles
+            .get_mut(at)
+            .filter(|profile| profile.waiting.is_some())
+        else {
+            return false;
+        };
+        profile.restarts.note(now);
+        drop_guarded(profile.fault.replace(fault.clone()));
+        self.counters.restarts += 1;
+        true
+    }
+
     fn restart_after(&mut self, at: CellRef, wait: Duration) {
-        // A shutdown waits for nobody longer than it must.
-        if wait.is_zero() || self.draining {
+        if wait.is_zero() {
             return self.restart_now(at);
         }
         self.restart_at(at, self.now + wait);
@@ -313,37 +344,15 @@ impl Local {
         }
     }
 
-    /// A factory has panicked in a restart, which counts as one more fault.
+    /// A factory has panicked in a restart, which is a fault like any other.
     fn could_not_grow(&mut self, at: CellRef, panic: String, seed: Seed) {
-        let place = match seed {
-            Seed::Entity(place) => Some(place),
-            Seed::Plain(_) => None,
-        };
+        let place = seed.place();
+        self.profiles.entry(at).waiting = Some(Waiting { seed, timer: None });
         let supervision = self.supervision_of(at, place);
         let fault = Fault::panicked(panic);
         let (directive, ruling) = supervision.ruling(&fault);
         self.report_fault(at, place, &fault, directive);
-        let now = self.now;
-        let profile = self.profiles.entry(at);
-        profile.waiting = Some(Waiting { seed, timer: None });
-        let restarts = &mut profile.restarts;
-        // In a shutdown nobody waits for a factory that may never succeed.
-        let again = directive == Directive::Restart && !self.draining;
-        if again && restarts.allow(now, ruling) {
-            let wait = restarts.delay(now, at.slot().into(), &ruling.backoff);
-            restarts.note(now);
-            drop_guarded(profile.fault.replace(Rc::new(fault)));
-            self.counters.restarts += 1;
-            // Never at once, however short the backoff is: it would not come to an end within this turn.
-            self.restart_at(at, now + wait.max(SHORTEST_WAIT));
-        } else if directive == Directive::Escalate {
-            let fault = Rc::new(fault);
-            self.escalate(at, &fault);
-            drop_guarded(fault);
-        } else {
-            drop_guarded(fault);
-            self.stop_now(at, StopCause::Failed);
-        }
+        self.follow(at, fault, directive, ruling);
         drop_guarded(supervision);
     }
 
@@ -356,13 +365,16 @@ impl Local {
         }
     }
 
-    /// Has an actor that has failed go on as it is.
+    /// Has an actor that has failed go on as it is. One that could not be made again has nothing to go on with, and stops.
     fn let_go_on(&mut self, at: CellRef) {
         let Some(cell) = self.cells.get(at) else {
             return;
         };
+        if cell.body.is_none() {
+            return self.stop_now(at, StopCause::Failed);
+        }
         cell.scheduled = false;
-        // A future that it waited for must not end what it may wait for next.
+        // What the handler that has failed awaited must not be taken for what the next one awaits.
         self.profiles.entry(at).resumed += 1;
         self.let_waiting_in(at);
         self.schedule(at);
@@ -378,10 +390,6 @@ impl Local {
             let path = self.path_of(parent, place);
             tracing::error!(core = %self.core, path, ?directive, "a fault of a child was escalated");
             match directive {
-                // One that could not be made again cannot go on.
-                Directive::Resume if self.waits_for_restart(at) => {
-                    self.stop_now(at, StopCause::Failed);
-                }
                 Directive::Resume => self.let_go_on(at),
                 Directive::Restart | Directive::Stop => {
                     self.carry_out(parent, fault, directive, ruling);
@@ -412,10 +420,7 @@ impl Local {
             if let Some(timer) = timer {
                 self.timers.cancel(timer);
             }
-            let place = match seed {
-                Seed::Entity(place) => Some(place),
-                Seed::Plain(_) => None,
-            };
+            let place = seed.place();
             let stopped = self.is_stopping(at, || place, cause);
             if let Some(place) = place {
                 self.leave_region(at, place);
@@ -477,12 +482,7 @@ impl Local {
         }
     }
 
-    fn waits_for_restart(&self, at: CellRef) -> bool {
-        let profile = self.profiles.get(at);
-        profile.is_some_and(|profile| profile.waiting.is_some())
-    }
-
-    /// Which life of an actor this is: futures that suspended an earlier one must not touch it.
+    /// Which life of an actor this is: futures that suspended an earlier one, or a handler that failed, must not touch it.
     #[inline]
     pub(super) fn life(&self, at: CellRef) -> u64 {
         if self.profiles.is_empty() {

@@ -51,7 +51,7 @@ impl<M: Message> Tick<M> {
 /// mailbox; it needs no room there. If it is due while an asynchronous handler is under way, it comes when the actor goes
 /// on. A timer that was cancelled or replaced never ticks again, not even if it was due already.
 ///
-/// When the actor stops or fails, its timers have ended before [`post_stop`](Actor::post_stop), and so have those of an
+/// When the actor stops or is restarted, its timers have ended before [`post_stop`](Actor::post_stop), and so have those of an
 /// entity that is passivated: to go on in its next life, it starts them in [`pre_start`](Actor::pre_start). (A tick counts
 /// as use, so an entity that ticks more often than its time to be idle stays.) When a shard moves, the timers of entities
 /// whose state moves go with them. From the beginning of a shutdown no timer ticks any more.

@@ -33,8 +33,9 @@ type Then<M> = Box<dyn FnOnce(Terminated) -> M + Send>;
 /// # Death watch
 ///
 /// The news of an end is a message for which room is reserved, and comes exactly once for each watch. What the actor had
-/// sent to this one comes before it. A restart is no end. A watch itself ends with the watcher, but not by its restart; it
-/// moves with an entity whose state moves. When the runtime shuts down, nobody hears of it.
+/// sent to this one comes before it; but a reply to an ask has a way of its own, and so has what was sent to or by an entity
+/// while its shard moved: these may come after it. A restart is no end. A watch itself ends with the watcher, but not by its
+/// restart; it moves with an entity whose state moves. What a shutdown stops in the end, nobody hears of.
 impl<A: Actor> Context<'_, A> {
     /// Has this actor told when another one has come to its end, whoever it is and wherever in the runtime it lives. If it
     /// has gone already, the news comes at once.
@@ -67,7 +68,8 @@ impl<A: Actor> Context<'_, A> {
     ///
     /// # Errors
     /// [`Rejection::TooManyWatches`] if this core has as many as it may ([`Settings::watches`](crate::Settings::watches)),
-    /// [`Rejection::Stopped`] in [`post_stop`](Actor::post_stop). Nothing has changed.
+    /// [`Rejection::OutboxFull`] if there is no room towards the core of the other one, [`Rejection::Stopped`] in
+    /// [`post_stop`](Actor::post_stop) and [`pre_restart`](Actor::pre_restart). Nothing has changed.
     pub fn watch(
         &mut self,
         target: impl Into<AnyActorRef>,
@@ -86,7 +88,8 @@ impl<A: Actor> Context<'_, A> {
         self.local.watch(watching)
     }
 
-    /// Ends a watch: its news will not come, not even if it is under way. Returns whether this actor watched the other.
+    /// Ends a watch: its news will not come, not even if it is under way between two cores. Returns whether this actor
+    /// watched the other: not if the news lies in its mailbox already, where it is a message like any other.
     pub fn unwatch(&mut self, target: impl Into<AnyActorRef>) -> bool {
         let Some(number) = self.local.watches.number(self.at, target.into()) else {
             return false;
@@ -127,14 +130,36 @@ impl Local {
             .target
             .address()
             .and_then(|actor| self.watches.number(new.watcher, actor));
+        if let Err(why) = self.room_for_watch(&new.target, known.is_some()) {
+            self.counters.count_refusal(why);
+            drop_guarded(new);
+            return Err(why);
+        }
         if let Some(known) = known {
             self.end_watch(known);
-        } else if self.watches.len() >= self.limits.watches {
-            self.counters.count_refusal(Rejection::TooManyWatches);
-            drop_guarded(new);
-            return Err(Rejection::TooManyWatches);
         }
         self.begin_watch(new);
+        Ok(())
+    }
+
+    /// Whether there is room for a watch, here and on the way. (Its end needs none: it takes that of the watch.)
+    fn room_for_watch(&mut self, target: &Target, is_known: bool) -> Result<(), Rejection> {
+        if !is_known && self.watches.len() >= self.limits.watches {
+            return Err(Rejection::TooManyWatches);
+        }
+        match target {
+            Target::Actor(actor) if self.is_within(*actor) => self.room_towards(actor.core),
+            Target::Actor(_) => Ok(()),
+            Target::Entity(entity) => entity.has_room(self),
+        }
+    }
+
+    /// Whether there is room for a signal to a core.
+    pub(super) fn room_towards(&self, core: CoreId) -> Result<(), Rejection> {
+        let waiting = self.outbox[core.index()].messages;
+        if core != self.core && waiting >= self.limits.outbox_messages {
+            return Err(Rejection::OutboxFull);
+        }
         Ok(())
     }
 
@@ -259,8 +284,9 @@ impl Local {
             self.end_watch(number);
         }
         for by in self.watches.take_watchers(of) {
-            // In a shutdown the other cores' actors stop as well; if only this core ends, they live on.
-            if by.core == self.core || !self.draining {
+            // At the end of a shutdown the other cores' actors stop as well; if only this core ends, they live on, and as
+            // long as a shutdown drains, they handle what comes.
+            if by.core == self.core || !(self.draining && self.stopping) {
                 self.tell_terminated(by, Some(cause));
             }
         }
@@ -282,10 +308,19 @@ impl Local {
         taken
     }
 
-    /// Another core has gone without a word: so have the actors there that are watched from here.
-    pub(super) fn end_watches_on(&mut self, core: CoreId) {
-        for number in self.watches.on(core) {
-            self.terminated(number, None);
+    /// Other cores have gone without a word: so have the actors there that are watched from here, as soon as what they had
+    /// sent has been taken in.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end_lost_watches(&mut self) {
+        for core in self.watches.take_lost() {
+            if self.port.inbound_depth(core) == (0, 0) {
+                for number in self.watches.on(core) {
+                    self.terminated(number, None);
+                }
+            } else {
+                self.watches.lose(core);
+            }
         }
     }
 }

@@ -8,11 +8,11 @@ use super::ending::StopCause;
 use super::entity_watch::WatchedEntity;
 use super::local::Local;
 use super::reference::{AnyActorRef, CellRef};
+use crate::base::give_back::give_back;
 use crate::base::ids::CoreId;
 use ahash::AHashMap;
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::hash::Hash;
 
 /// A watch: the watcher's core, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,9 +66,26 @@ pub(crate) struct Watches {
     watchers: AHashMap<CellRef, BTreeSet<WatchId>>,
     /// Those who want to hear of an entity, and go with it when it moves.
     followers: AHashMap<CellRef, BTreeSet<WatchId>>,
+    /// Cores that have gone, and may have sent something before.
+    lost: BTreeSet<CoreId>,
 }
 
 impl Watches {
+    /// Notes that a core has gone.
+    pub(super) fn lose(&mut self, core: CoreId) {
+        self.lost.insert(core);
+    }
+
+    /// Whether there are watches to be ended because a core has gone.
+    #[inline(always)]
+    pub(crate) fn any_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    pub(super) fn take_lost(&mut self) -> BTreeSet<CoreId> {
+        std::mem::take(&mut self.lost)
+    }
+
     /// Watches of this core's actors.
     pub(crate) fn len(&self) -> usize {
         self.by_number.len()
@@ -226,13 +243,4 @@ fn take_from(halves: &mut Halves, target: CellRef) -> BTreeSet<WatchId> {
     let watchers = halves.remove(&target).unwrap_or_default();
     give_back(halves);
     watchers
-}
-
-/// Gives a table's memory back when most of it is empty.
-fn give_back<K: Eq + Hash, V>(table: &mut AHashMap<K, V>) {
-    const WORTH_IT: usize = 1_024;
-    if table.capacity() > WORTH_IT && table.len() < table.capacity() / 8 {
-        let room = table.len() * 2;
-        table.shrink_to(room);
-    }
 }

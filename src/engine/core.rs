@@ -199,7 +199,7 @@ impl Engine {
                 local.settle_orphans(false);
                 moved = true;
             }
-            moved |= !local.faulty.is_empty();
+            moved |= !local.faulty.is_empty() || local.watches.any_lost();
             self.load.account(moved, local);
             for class in &mut local.classes {
                 class.trim();

@@ -58,6 +58,9 @@ impl Engine {
         for last in std::mem::take(&mut local.lasts) {
             self.handoff.handle_last(last);
         }
+        if local.watches.any_lost() && !self.halted {
+            local.end_lost_watches();
+        }
         moved
     }
 

@@ -7,8 +7,10 @@ use crate::actor::entity::EntityType;
 use crate::actor::events::DeadLetter;
 use crate::actor::handle::Handle;
 use crate::actor::local::Local;
+use crate::actor::mailbox::Mailbox;
 use crate::actor::model::{Actor, Fault, Next};
 use crate::actor::mutant::Mutant;
+use crate::actor::reference::ActorRef;
 use crate::actor::refusal::{AskError, Rejection, Uncertainty};
 use crate::actor::reply::ReplyTo;
 use crate::base::ids::{CoreId, ShardKey};
@@ -353,5 +355,100 @@ fn streams_hear_of_a_core_that_dies_on_both_sides() {
     lives.try_push(4).unwrap();
     let mut next = handle.through(alive).unwrap().consume(its_stream);
     assert_eq!(next.wait_next(), Some(Ok(4)));
+    shutdown(runtime);
+}
+
+/// Says so many words to a listener.
+struct Speaker;
+
+#[derive(Debug)]
+struct Speak(u32, ActorRef<Listen>, ReplyTo<()>);
+
+impl Actor for Speaker {
+    type Msg = Speak;
+
+    fn receive(&mut self, msg: Speak, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let Speak(words, listener, done) = msg;
+        (0..words).for_each(|_| ctx.tell(listener, Listen::Word));
+        ctx.reply(done, ());
+        Ok(Next::Continue)
+    }
+}
+
+/// Listens, and watches who speaks.
+#[derive(Default)]
+struct Listener {
+    words: u32,
+    words_at_the_end: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Listen {
+    Watch(ActorRef<Speak>, ReplyTo<()>),
+    /// Say when this has begun, hold the core until the other one is gone, and then send something there.
+    Wait(mpsc::Sender<()>, CoreId, ActorRef<Speak>),
+    Word,
+    Gone,
+    Report(ReplyTo<(u32, Vec<u32>)>),
+}
+
+impl Actor for Listener {
+    type Msg = Listen;
+
+    fn receive(&mut self, msg: Listen, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            Listen::Watch(speaker, done) => {
+                ctx.watch(speaker, |_| Listen::Gone)?;
+                ctx.reply(done, ());
+            }
+            Listen::Wait(began, core, speaker) => {
+                began.send(())?;
+                while !ctx.local.port.doorbell(core).is_gone() {
+                    std::thread::yield_now();
+                }
+                let me = ctx.me();
+                ctx.ask(speaker, move |done| Speak(1, me, done), |_| Listen::Word);
+            }
+            Listen::Word => self.words += 1,
+            Listen::Gone => self.words_at_the_end.push(self.words),
+            Listen::Report(reply_to) => {
+                ctx.reply(reply_to, (self.words, self.words_at_the_end.clone()));
+            }
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn an_actor_that_goes_with_its_core_is_heard_of_behind_its_last_words() {
+    const WORDS: u32 = 3_000;
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let (alive, dead) = (CoreId(0), CoreId(1));
+    let [near, far] = [alive, dead].map(|core| handle.through(core).unwrap());
+    let endless = Mailbox::unbounded();
+    let listener = near.spawn_with(alive, endless, Listener::default);
+    let listener = listener.wait().unwrap();
+    let speaker = far.spawn(|| Speaker).wait().unwrap();
+    let watched = near.ask(listener, move |done| Listen::Watch(speaker, done));
+    assert_eq!(watched.wait(), Ok(()));
+    // Behind the watch.
+    let spoken = near.ask(speaker, move |done| Speak(0, listener, done));
+    assert_eq!(spoken.wait(), Ok(()));
+    let (began, begun) = mpsc::channel();
+    near.tell(listener, Listen::Wait(began, dead, speaker));
+    begun.recv_timeout(PATIENCE).expect("it hangs");
+    let spoken = far.ask(speaker, move |done| Speak(WORDS, listener, done));
+    assert_eq!(spoken.wait(), Ok(()));
+    kill(&handle, dead);
+    let ends = loop {
+        let report = near.ask(listener, Listen::Report).wait_for(PATIENCE);
+        let (words, ends) = report.expect("it hangs").unwrap();
+        // The last one is the outcome of the ask.
+        if words == WORDS + 1 && !ends.is_empty() {
+            break ends;
+        }
+    };
+    assert!(ends == [WORDS] || ends == [WORDS + 1], "{ends:?}");
     shutdown(runtime);
 }
