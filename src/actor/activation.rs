@@ -255,6 +255,10 @@ impl<A: Actor> ActorBody<A> {
         };
         match then.0(&mut self.actor, &mut ctx) {
             Ok(Next::Continue) if ctx.is_suspended() => Ran::Suspended,
+            // `post_restart` has come to its end; `pre_start` waits for no message.
+            Ok(Next::Continue) if self.stage == Stage::Renewed => self
+                .begin_again(&mut ctx, Entry::Ticks)
+                .unwrap_or(Ran::More),
             Ok(Next::Continue) => {
                 self.proven(&mut ctx);
                 Ran::More
