@@ -156,7 +156,7 @@ impl Local {
                 .delay(now, at.slot().into(), backoff);
             let mut to_restart: Vec<_> = group
                 .into_iter()
-                .filter(|member| self.unmake(*member, fault, supervision))
+                .filter(|member| self.unmake(*member, fault))
                 .collect();
             // They ended youngest first, and begin oldest first.
             while let Some(member) = to_restart.pop() {
@@ -198,7 +198,7 @@ impl Local {
 
     /// Ends the present state of an actor that is to be restarted, its children first. Returns whether it is: not one
     /// that waits for its restart already, and one that cannot be made again is stopped.
-    fn unmake(&mut self, at: CellRef, fault: &Rc<Fault>, supervision: &Supervision) -> bool {
+    fn unmake(&mut self, at: CellRef, fault: &Rc<Fault>) -> bool {
         let Some(mut body) = self.take_body(at) else {
             return false;
         };
@@ -217,15 +217,18 @@ impl Local {
         }
         drop_guarded(body);
         let now = self.now;
+        // Its own, whoever failed: that says how many restarts are to be remembered.
+        let supervision = self.supervision_of(at, place);
         let profile = self.profiles.entry(at);
-        profile.restarts.note(now, supervision);
+        profile.restarts.note(now, &supervision);
+        drop_guarded(supervision);
         drop_guarded(profile.fault.replace(fault.clone()));
         profile.waiting = Some(Waiting { seed, timer: None });
+        let restarts = profile.restarts.total();
         if let Some(cell) = self.cells.get(at) {
             cell.scheduled = true;
         }
         self.counters.restarts += 1;
-        let restarts = self.life(at);
         self.publish_restarted(at, place, fault, restarts);
         true
     }
