@@ -340,6 +340,7 @@ impl Local {
             return;
         };
         cell.scheduled = false;
+        self.profiles.entry(at).restarts.resumed();
         self.let_waiting_in(at);
         self.schedule(at);
     }
@@ -457,6 +458,6 @@ impl Local {
         }
         self.profiles
             .get(at)
-            .map_or(0, |profile| profile.restarts.total())
+            .map_or(0, |profile| profile.restarts.life())
     }
 }
