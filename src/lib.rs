@@ -286,7 +286,9 @@
 //! rejected, other messages that waited become counted dead letters. A plain actor is gone then; an entity starts
 //! afresh with its next message. To refuse a request is no fault: reply with an error.
 //!
-//! A runtime that was built with `panic = "abort"` could contain nothing, so it refuses to start.
+//! A panic is contained wherever code of yours runs: handlers, hooks, futures, closures, destructors. One cannot be: a
+//! panic while another one is already unwinding, as in the destructor of a handler's local variable. Rust aborts the
+//! process then. A runtime that was built with `panic = "abort"` could contain nothing, so it refuses to start.
 //!
 //! # Events
 //!
