@@ -21,8 +21,6 @@ pub(super) struct Profile {
     /// How its behaviour wants to be supervised, within that.
     pub(super) own: Option<Supervision>,
     pub(super) restarts: Restarts,
-    /// How often it went on after a fault as it was.
-    pub(super) resumed: u64,
     /// Why it was restarted, until its hook has been told.
     pub(super) fault: Option<Rc<Fault>>,
     /// It waits for its restart: nothing is in its cell but the mailbox.

@@ -4,7 +4,7 @@ use super::activation::ActorBody;
 use super::cell::{Body, EntityPlace};
 use super::directory::check_name;
 use super::entity::Stage;
-use super::guard::guarded;
+use super::guard::{drop_guarded, guarded};
 use super::local::Local;
 use super::mailbox::Mailbox;
 use super::model::Actor;
@@ -180,9 +180,13 @@ impl Local {
         options: SpawnOptions,
         mut factory: impl FnMut() -> A + 'static,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
-        let body = move || {
-            let actor = make(&mut factory)?;
-            Ok(PlainBody::new(actor, Some(Box::new(factory))))
+        let body = move || match make(&mut factory) {
+            Ok(actor) => Ok(PlainBody::new(actor, Some(Box::new(factory)))),
+            Err(panicked) => {
+                // It may panic once more, and must not keep the name.
+                drop_guarded(factory);
+                Err(panicked)
+            }
         };
         self.spawn_particular(parent, options, body)
     }

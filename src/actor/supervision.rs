@@ -241,6 +241,8 @@ pub(crate) struct Restarts {
     failures: u32,
     /// Restarts of all its life.
     total: u64,
+    /// Faults after which it went on as it was.
+    resumed: u64,
 }
 
 impl Restarts {
@@ -275,6 +277,16 @@ impl Restarts {
     /// Restarts of all its life.
     pub(crate) fn total(&self) -> u64 {
         self.total
+    }
+
+    /// It goes on as it is after a fault.
+    pub(crate) fn resumed(&mut self) {
+        self.resumed += 1;
+    }
+
+    /// Grows with each fault: a future for which it waited before is not waited for any more.
+    pub(crate) fn life(&self) -> u64 {
+        self.total + self.resumed
     }
 }
 

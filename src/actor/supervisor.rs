@@ -252,9 +252,9 @@ impl Local {
         let now = self.now;
         let profile = self.profiles.entry(at);
         profile.restarts.note(now);
-        let restarts = profile.restarts.total();
         drop_guarded(profile.fault.replace(fault.clone()));
         profile.waiting = Some(Waiting { seed, timer: None });
+        let restarts = profile.restarts.total();
         if let Some(cell) = self.cells.get(at) {
             cell.scheduled = true;
         }
@@ -375,7 +375,7 @@ impl Local {
         }
         cell.scheduled = false;
         // What the handler that has failed awaited must not be taken for what the next one awaits.
-        self.profiles.entry(at).resumed += 1;
+        self.profiles.entry(at).restarts.resumed();
         self.let_waiting_in(at);
         self.schedule(at);
     }
@@ -490,6 +490,6 @@ impl Local {
         }
         self.profiles
             .get(at)
-            .map_or(0, |profile| profile.restarts.total() + profile.resumed)
+            .map_or(0, |profile| profile.restarts.life())
     }
 }
