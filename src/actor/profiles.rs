@@ -84,10 +84,11 @@ mod tests {
         let mut profiles = Profiles::default();
         let actors = || (0..50_000).map(|slot| CellRef::new(slot, 1));
         for at in actors() {
-            profiles.entry(at).resumed = u64::from(at.slot());
+            profiles.entry(at).path = Some(at.slot().to_string().into());
         }
         for at in actors() {
-            assert_eq!(profiles.remove(at).unwrap().resumed, u64::from(at.slot()));
+            let path = profiles.remove(at).and_then(|profile| profile.path);
+            assert_eq!(path.as_deref(), Some(at.slot().to_string().as_str()));
         }
         assert!(profiles.is_empty() && profiles.by_slot.capacity() <= 1_024);
     }
