@@ -371,6 +371,8 @@ impl Local {
 
     /// Asks the parents, one after the other, about a fault for which nobody below answers.
     fn escalate(&mut self, at: CellRef, fault: &Rc<Fault>) {
+        // It may have waited while they became due.
+        self.see_to_ticks(at);
         let mut failing = at;
         while let Some(parent) = self.cells.parent(failing) {
             let place = self.entity_in(parent);

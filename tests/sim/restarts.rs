@@ -46,6 +46,9 @@ enum Sleep {
     SayAndFail(Duration, &'static str),
     /// Ask somebody who answers after a second; the outcome makes this actor fail.
     FailLater(ActorRef<ReplyTo<()>>),
+    /// Tick each second from now on.
+    TickOn,
+    Tick,
 }
 
 impl Actor for Sleeper {
@@ -59,6 +62,14 @@ impl Actor for Sleeper {
     fn receive(&mut self, msg: Sleep, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
         let (nap, word, fails) = match msg {
             Sleep::Fail => return Err(Fault::new("at once")),
+            Sleep::TickOn => {
+                ctx.start_periodic("tick", SECOND, || Sleep::Tick)?;
+                return Ok(Next::Continue);
+            }
+            Sleep::Tick => {
+                self.log.say("tick");
+                return Ok(Next::Continue);
+            }
             Sleep::Say(nap, word) => (nap, word, false),
             Sleep::SayAndFail(nap, word) => (nap, word, true),
             Sleep::FailLater(of) => {
@@ -169,6 +180,23 @@ fn an_actor_that_is_resumed_while_it_waits_goes_on_with_its_next_message() {
         log.expect(&["start"]);
         sim.run_for(SECOND * 2);
         log.expect(&["of the second"]);
+        sim
+    });
+}
+
+#[test]
+fn an_actor_that_is_resumed_after_it_has_waited_for_too_long_goes_on_ticking() {
+    check_seeds(10, |builder| {
+        let mut sim = builder.cores(2).start();
+        let log = Log::default();
+        let sleeper = sleeper(&mut sim, &log, Directive::Resume);
+        sim.tell(sleeper, Sleep::TickOn);
+        sim.tell(sleeper, Sleep::Say(SECOND * 60, "never"));
+        sim.run_for(SECOND * 19 / 2);
+        log.expect(&["start"]);
+        // At 10 s it has exceeded its deadline; one tick has waited.
+        sim.run_for(SECOND * 4);
+        log.expect(&["tick"; 4]);
         sim
     });
 }
