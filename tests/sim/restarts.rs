@@ -201,6 +201,70 @@ fn an_actor_that_is_resumed_after_it_has_waited_for_too_long_goes_on_ticking() {
     });
 }
 
+/// Has something to do at every turn. Its first turns make it fail later on, outside of its own.
+struct Busy {
+    turns: Arc<AtomicU32>,
+    faults: u32,
+    echo: ActorRef<ReplyTo<()>>,
+}
+
+impl Actor for Busy {
+    type Msg = ();
+
+    fn receive(&mut self, (): (), ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        ctx.tell(ctx.me(), ());
+        if self.faults > 0 {
+            self.faults -= 1;
+            ctx.ask(self.echo, |reply_to| reply_to, |_| panic!("on purpose"));
+        }
+        Ok(Next::Continue)
+    }
+
+    fn on_error(&mut self, _: &Fault, _: &mut Context<'_, Self>) -> Option<Directive> {
+        Some(Directive::Resume)
+    }
+}
+
+struct Echo;
+
+impl Actor for Echo {
+    type Msg = ReplyTo<()>;
+
+    fn receive(&mut self, to: ReplyTo<()>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        ctx.reply(to, ());
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn an_actor_that_is_resumed_while_it_waits_for_its_turn_has_no_more_turns_than_others() {
+    check_seeds(5, |builder| {
+        let mut sim = builder.cores(2).start();
+        let echo = sim.spawn(CORE, || Echo).unwrap();
+        let turns = [100, 0].map(|faults| {
+            let turns = Arc::<AtomicU32>::default();
+            let of_actor = turns.clone();
+            let busy = move || Busy {
+                turns: of_actor,
+                faults,
+                echo,
+            };
+            let busy = sim.spawn(CORE, busy).unwrap();
+            sim.tell(busy, ());
+            turns
+        });
+        sim.run_for(SECOND / 200);
+        assert_eq!(sim.stats().cores[1].faults, 100);
+        let before = turns.each_ref().map(|turns| turns.load(Ordering::Relaxed));
+        sim.run_for(SECOND / 200);
+        let after = turns.each_ref().map(|turns| turns.load(Ordering::Relaxed));
+        let [failing, other] = [0, 1].map(|n| after[n] - before[n]);
+        assert!(other > 100 && failing < other * 2, "{failing} to {other}");
+        sim
+    });
+}
+
 /// A parent with two children; the factory of the second fails whenever it is to make one again.
 struct Parent {
     log: Log,
