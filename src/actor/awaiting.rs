@@ -13,6 +13,9 @@ use std::future::Future;
 /// [`Settings::async_deadline`](crate::Settings::async_deadline), 10 s by default; one that takes longer is dropped, and
 /// the actor fails.
 ///
+/// A handler has the state while it runs. One that panics or takes too long loses it: an actor that is resumed then, and not
+/// restarted, fails at each further message.
+///
 /// ```
 /// use corecast::{AsyncActor, Awaiting, Fault, Next, ReplyTo, Scope};
 /// use std::time::Duration;

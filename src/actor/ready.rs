@@ -47,6 +47,14 @@ impl Ready {
         self.ring[place] = at;
     }
 
+    /// Takes back the turn that was given last, if it is this actor's.
+    pub(crate) fn withdraw(&mut self, at: CellRef) {
+        let last = self.given.wrapping_sub(1);
+        if !self.is_empty() && self.ring[self.place(last)] == at {
+            self.given = last;
+        }
+    }
+
     /// The actor whose turn it is.
     #[inline(always)]
     pub(crate) fn pop_front(&mut self) -> Option<CellRef> {
@@ -108,6 +116,11 @@ mod tests {
                     3 => {
                         ready.push_front(at);
                         model.push_front(at);
+                    }
+                    4 => {
+                        let whose = model.back().filter(|_| which > 50).copied().unwrap_or(at);
+                        ready.withdraw(whose);
+                        model.pop_back_if(|last| *last == whose);
                     }
                     _ => {
                         ready.push_back(at);

@@ -60,11 +60,13 @@ impl Batch for SignalBatch {
         true
     }
 
-    /// Whoever wants to watch an actor that is out of reach hears that it has gone.
-    fn reject(&mut self, local: &mut Local, _to: CoreId, _why: Rejection) {
+    /// Whoever wants to watch an actor that is out of reach hears that it has gone; here, like all who watch somebody there.
+    fn reject(&mut self, local: &mut Local, to: CoreId, _why: Rejection) {
         for signal in std::mem::take(&mut self.signals) {
-            if let Signal::Watch { by, .. } = signal {
-                local.tell_terminated(by, None);
+            match signal {
+                Signal::Watch { by, .. } if by.core == local.core => local.watches.lose(to),
+                Signal::Watch { by, .. } => local.tell_terminated(by, None),
+                Signal::Unwatch { .. } | Signal::Terminated { .. } => {}
             }
         }
     }

@@ -4,7 +4,7 @@
 //! An actor that is restarted keeps its cell, and with it its address, its mailbox and its watchers. Everything here is
 //! rare, and out of line.
 
-use super::cell::{Body, EntityPlace};
+use super::cell::{Body, Cell, EntityPlace};
 use super::ending::StopCause;
 use super::guard::{drop_guarded, guarded, shown};
 use super::local::{Local, TimerEvent};
@@ -42,8 +42,14 @@ impl Local {
 
     /// Has an actor fail because code of its own failed outside of its activation.
     pub(crate) fn fail_actor(&mut self, at: CellRef, fault: Fault) {
+        let waits_for_turn = |cell: &mut Cell| cell.scheduled && !cell.suspended;
+        let has_turn = self.cells.get(at).is_some_and(waits_for_turn);
         if let Some(body) = self.take_body(at) {
             self.actor_failed(at, body, fault);
+            if has_turn {
+                // Whoever goes on has been given another one, and would keep both for as long as messages wait.
+                self.ready.withdraw(at);
+            }
         } else {
             drop_guarded(fault);
         }
@@ -376,6 +382,8 @@ impl Local {
         cell.scheduled = false;
         // What the handler that has failed awaited must not be taken for what the next one awaits.
         self.profiles.entry(at).restarts.resumed();
+        // It may have waited while they became due.
+        self.see_to_ticks(at);
         self.let_waiting_in(at);
         self.schedule(at);
     }

@@ -35,7 +35,8 @@ type Then<M> = Box<dyn FnOnce(Terminated) -> M + Send>;
 /// The news of an end is a message for which room is reserved, and comes exactly once for each watch. What the actor had
 /// sent to this one comes before it; but a reply to an ask has a way of its own, and so has what was sent to or by an entity
 /// while its shard moved: these may come after it. A restart is no end. A watch itself ends with the watcher, but not by its
-/// restart; it moves with an entity whose state moves. What a shutdown stops in the end, nobody hears of.
+/// restart; it moves with an entity whose state moves. What a shutdown stops in the end, nobody hears of. (Once it lies in the
+/// mailbox, the news is a message like any other, and one that drops its oldest may drop it.)
 impl<A: Actor> Context<'_, A> {
     /// Has this actor told when another one has come to its end, whoever it is and wherever in the runtime it lives. If it
     /// has gone already, the news comes at once.

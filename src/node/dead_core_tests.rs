@@ -385,8 +385,8 @@ struct Listener {
 #[derive(Debug)]
 enum Listen {
     Watch(ActorRef<Speak>, ReplyTo<()>),
-    /// Say when this has begun, hold the core until the other one is gone, and then send something there.
-    Wait(mpsc::Sender<()>, CoreId, ActorRef<Speak>),
+    /// Say when this has begun, hold the core until the other one is gone, then watch anew or not, and send something there.
+    Wait(mpsc::Sender<()>, CoreId, ActorRef<Speak>, bool),
     Word,
     Gone,
     Report(ReplyTo<(u32, Vec<u32>)>),
@@ -401,10 +401,13 @@ impl Actor for Listener {
                 ctx.watch(speaker, |_| Listen::Gone)?;
                 ctx.reply(done, ());
             }
-            Listen::Wait(began, core, speaker) => {
+            Listen::Wait(began, core, speaker, anew) => {
                 began.send(())?;
                 while !ctx.local.port.doorbell(core).is_gone() {
                     std::thread::yield_now();
+                }
+                if anew {
+                    ctx.watch(speaker, |_| Listen::Gone)?;
                 }
                 let me = ctx.me();
                 ctx.ask(speaker, move |done| Speak(1, me, done), |_| Listen::Word);
@@ -421,6 +424,10 @@ impl Actor for Listener {
 
 #[test]
 fn an_actor_that_goes_with_its_core_is_heard_of_behind_its_last_words() {
+    [false, true].into_iter().for_each(hears_the_last_words);
+}
+
+fn hears_the_last_words(anew: bool) {
     const WORDS: u32 = 3_000;
     let runtime = three_cores();
     let handle = runtime.handle();
@@ -436,7 +443,7 @@ fn an_actor_that_goes_with_its_core_is_heard_of_behind_its_last_words() {
     let spoken = near.ask(speaker, move |done| Speak(0, listener, done));
     assert_eq!(spoken.wait(), Ok(()));
     let (began, begun) = mpsc::channel();
-    near.tell(listener, Listen::Wait(began, dead, speaker));
+    near.tell(listener, Listen::Wait(began, dead, speaker, anew));
     begun.recv_timeout(PATIENCE).expect("it hangs");
     let spoken = far.ask(speaker, move |done| Speak(WORDS, listener, done));
     assert_eq!(spoken.wait(), Ok(()));

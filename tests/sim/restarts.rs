@@ -46,6 +46,9 @@ enum Sleep {
     SayAndFail(Duration, &'static str),
     /// Ask somebody who answers after a second; the outcome makes this actor fail.
     FailLater(ActorRef<ReplyTo<()>>),
+    /// Tick each second from now on.
+    TickOn,
+    Tick,
 }
 
 impl Actor for Sleeper {
@@ -59,6 +62,14 @@ impl Actor for Sleeper {
     fn receive(&mut self, msg: Sleep, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
         let (nap, word, fails) = match msg {
             Sleep::Fail => return Err(Fault::new("at once")),
+            Sleep::TickOn => {
+                ctx.start_periodic("tick", SECOND, || Sleep::Tick)?;
+                return Ok(Next::Continue);
+            }
+            Sleep::Tick => {
+                self.log.say("tick");
+                return Ok(Next::Continue);
+            }
             Sleep::Say(nap, word) => (nap, word, false),
             Sleep::SayAndFail(nap, word) => (nap, word, true),
             Sleep::FailLater(of) => {
@@ -169,6 +180,87 @@ fn an_actor_that_is_resumed_while_it_waits_goes_on_with_its_next_message() {
         log.expect(&["start"]);
         sim.run_for(SECOND * 2);
         log.expect(&["of the second"]);
+        sim
+    });
+}
+
+#[test]
+fn an_actor_that_is_resumed_after_it_has_waited_for_too_long_goes_on_ticking() {
+    check_seeds(10, |builder| {
+        let mut sim = builder.cores(2).start();
+        let log = Log::default();
+        let sleeper = sleeper(&mut sim, &log, Directive::Resume);
+        sim.tell(sleeper, Sleep::TickOn);
+        sim.tell(sleeper, Sleep::Say(SECOND * 60, "never"));
+        sim.run_for(SECOND * 19 / 2);
+        log.expect(&["start"]);
+        // At 10 s it has exceeded its deadline; one tick has waited.
+        sim.run_for(SECOND * 4);
+        log.expect(&["tick"; 4]);
+        sim
+    });
+}
+
+/// Has something to do at every turn. Its first turns make it fail later on, outside of its own.
+struct Busy {
+    turns: Arc<AtomicU32>,
+    faults: u32,
+    echo: ActorRef<ReplyTo<()>>,
+}
+
+impl Actor for Busy {
+    type Msg = ();
+
+    fn receive(&mut self, (): (), ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        ctx.tell(ctx.me(), ());
+        if self.faults > 0 {
+            self.faults -= 1;
+            ctx.ask(self.echo, |reply_to| reply_to, |_| panic!("on purpose"));
+        }
+        Ok(Next::Continue)
+    }
+
+    fn on_error(&mut self, _: &Fault, _: &mut Context<'_, Self>) -> Option<Directive> {
+        Some(Directive::Resume)
+    }
+}
+
+struct Echo;
+
+impl Actor for Echo {
+    type Msg = ReplyTo<()>;
+
+    fn receive(&mut self, to: ReplyTo<()>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        ctx.reply(to, ());
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn an_actor_that_is_resumed_while_it_waits_for_its_turn_has_no_more_turns_than_others() {
+    check_seeds(5, |builder| {
+        let mut sim = builder.cores(2).start();
+        let echo = sim.spawn(CORE, || Echo).unwrap();
+        let turns = [100, 0].map(|faults| {
+            let turns = Arc::<AtomicU32>::default();
+            let of_actor = turns.clone();
+            let busy = move || Busy {
+                turns: of_actor,
+                faults,
+                echo,
+            };
+            let busy = sim.spawn(CORE, busy).unwrap();
+            sim.tell(busy, ());
+            turns
+        });
+        sim.run_for(SECOND / 200);
+        assert_eq!(sim.stats().cores[1].faults, 100);
+        let before = turns.each_ref().map(|turns| turns.load(Ordering::Relaxed));
+        sim.run_for(SECOND / 200);
+        let after = turns.each_ref().map(|turns| turns.load(Ordering::Relaxed));
+        let [failing, other] = [0, 1].map(|n| after[n] - before[n]);
+        assert!(other > 100 && failing < other * 2, "{failing} to {other}");
         sim
     });
 }

@@ -84,7 +84,8 @@ enum Watch {
     /// The same with an entity.
     DitherAt(u64, ReplyTo<usize>),
     Heard(ReplyTo<Vec<Option<StopCause>>>),
-    WatchAt(u64),
+    /// Watch the entity of this number.
+    At(u64),
 }
 
 const TIMES: usize = 1_000;
@@ -137,7 +138,7 @@ impl Actor for Watcher {
                 }
                 ctx.reply(reply_to, refused);
             }
-            Watch::WatchAt(id) => {
+            Watch::At(id) => {
                 ctx.watch_entity(counters.entity(&Id(id)), Watch::EntityGone)?;
             }
             Watch::Heard(reply_to) => ctx.reply(reply_to, self.heard.clone()),
@@ -300,7 +301,7 @@ fn moved(kind: EntityType<Frail, Id>, fails: bool) -> (Vec<Option<StopCause>>, V
     let (mut sim, watcher, frail) = apart_of(kind, Bounds::default(), 1);
     let stopped = sim.handle().events::<ActorStopped>(10).unwrap();
     assert_eq!(sim.ask(frail.entity_ref(Id(1)), Count::Get), Ok(0));
-    sim.tell(watcher, Watch::WatchAt(1));
+    sim.tell(watcher, Watch::At(1));
     if fails {
         sim.tell(frail.entity(&Id(1)), Count::Up);
     }
