@@ -10,7 +10,7 @@ use super::local::Local;
 use super::model::{Actor, Fault};
 use super::reference::{ActorRef, CellRef};
 use super::reply;
-use super::spawn::{PlainBody, Seed};
+use super::spawn::{PlainBody, Remake, Seed};
 use super::supervision::{Directive, Supervision};
 use crate::wire::message::Message;
 use std::any::Any;
@@ -36,7 +36,7 @@ fn entity_recipient<I: EntityId, M: Message>(
     }
 }
 
-impl<A: Actor> Body for PlainBody<A> {
+impl<A: Actor, R: Remake<A>> Body for PlainBody<A, R> {
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
         self.inner.run(local, at, None, actor_recipient, budget)
     }
@@ -77,7 +77,7 @@ impl<A: Actor> Body for PlainBody<A> {
     }
 
     fn take_seed(&mut self) -> Option<Seed> {
-        self.take_seed()
+        self.remake.take_seed()
     }
 }
 

@@ -62,7 +62,10 @@ impl<A: Actor> Context<'_, A> {
         &mut self,
         factory: impl FnMut() -> B + 'static,
     ) -> Result<ActorRef<B::Msg>, SpawnError> {
-        self.spawn_actor_with(SpawnOptions::default(), factory)
+        if self.has_ended() {
+            return Err(Rejection::Stopped.into());
+        }
+        self.local.spawn_child(self.at, factory)
     }
 
     /// Like [`spawn_actor`](Context::spawn_actor), for a child that has a name, a mailbox of its own kind or a supervision

@@ -91,14 +91,34 @@ pub(crate) struct Parent {
     pub(super) place: Option<EntityPlace>,
 }
 
-/// Makes an actor again, and again.
-pub(super) type Factory<A> = Box<dyn FnMut() -> A>;
-
-/// An actor that is no entity, in its cell.
-pub(super) struct PlainBody<A> {
+/// An actor that is no entity, in its cell. What makes it again lies in the same allocation, since most actors are never
+/// restarted.
+pub(super) struct PlainBody<A, R> {
     pub(super) inner: ActorBody<A>,
-    /// Missing if it cannot be restarted.
-    pub(super) factory: Option<Factory<A>>,
+    pub(super) remake: R,
+}
+
+/// What makes an actor again.
+pub(super) trait Remake<A>: 'static {
+    fn take_seed(&mut self) -> Option<Seed>;
+}
+
+/// Nothing does.
+pub(super) struct Once;
+
+impl<A> Remake<A> for Once {
+    fn take_seed(&mut self) -> Option<Seed> {
+        None
+    }
+}
+
+/// A factory does, which is taken out when it is needed.
+pub(super) struct Again<F>(Option<F>);
+
+impl<A: Actor, F: FnMut() -> A + 'static> Remake<A> for Again<F> {
+    fn take_seed(&mut self) -> Option<Seed> {
+        Some(Seed::Plain(Box::new(PlainSeed(self.0.take()?))))
+    }
 }
 
 /// What makes an actor that has failed once more.
@@ -123,31 +143,26 @@ pub(crate) trait Sow {
     fn sow(self: Box<Self>) -> Result<Box<dyn Body>, (String, Seed)>;
 }
 
-struct PlainSeed<A>(Factory<A>);
+struct PlainSeed<F>(F);
 
-impl<A: Actor> Sow for PlainSeed<A> {
+impl<A: Actor, F: FnMut() -> A + 'static> Sow for PlainSeed<F> {
     fn sow(mut self: Box<Self>) -> Result<Box<dyn Body>, (String, Seed)> {
         match guarded(&mut self.0) {
-            Ok(actor) => Ok(Box::new(PlainBody::new(actor, Some(self.0)))),
+            Ok(actor) => Ok(Box::new(PlainBody::new(actor, Again(Some(self.0))))),
             Err(panic) => Err((panic, Seed::Plain(self))),
         }
     }
 }
 
-impl<A: Actor> PlainBody<A> {
-    fn new(actor: A, factory: Option<Factory<A>>) -> Self {
+impl<A: Actor, R: Remake<A>> PlainBody<A, R> {
+    fn new(actor: A, remake: R) -> Self {
         PlainBody {
             inner: ActorBody {
                 actor,
                 stage: Stage::New,
             },
-            factory,
+            remake,
         }
-    }
-
-    pub(super) fn take_seed(&mut self) -> Option<Seed> {
-        let factory = self.factory.take()?;
-        Some(Seed::Plain(Box::new(PlainSeed(factory))))
     }
 }
 
@@ -161,7 +176,7 @@ impl Local {
             return Err(Rejection::ShuttingDown.into());
         }
         let actor = make(factory)?;
-        Ok(self.place_actor(PlainBody::new(actor, None), None))
+        Ok(self.place_actor(PlainBody::new(actor, Once), None))
     }
 
     /// Starts an actor that cannot be restarted.
@@ -170,7 +185,7 @@ impl Local {
         options: SpawnOptions,
         factory: impl FnOnce() -> A,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
-        self.spawn_particular(None, options, || Ok(PlainBody::new(make(factory)?, None)))
+        self.spawn_particular(None, options, || Ok(PlainBody::new(make(factory)?, Once)))
     }
 
     /// Starts an actor, as a child of another or as a root.
@@ -181,7 +196,7 @@ impl Local {
         mut factory: impl FnMut() -> A + 'static,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
         let body = move || match make(&mut factory) {
-            Ok(actor) => Ok(PlainBody::new(actor, Some(Box::new(factory)))),
+            Ok(actor) => Ok(PlainBody::new(actor, Again(Some(factory)))),
             Err(panicked) => {
                 // It may panic once more, and must not keep the name.
                 drop_guarded(factory);
@@ -191,12 +206,27 @@ impl Local {
         self.spawn_particular(parent, options, body)
     }
 
+    /// Starts a child of which nothing particular is said.
     #[inline]
-    fn spawn_particular<A: Actor>(
+    pub(crate) fn spawn_child<A: Actor>(
+        &mut self,
+        parent: CellRef,
+        mut factory: impl FnMut() -> A + 'static,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
+        if self.draining {
+            return Err(Rejection::ShuttingDown.into());
+        }
+        let actor = make(&mut factory)?;
+        let actor = self.place_actor(PlainBody::new(actor, Again(Some(factory))), None);
+        self.cells.adopt(parent, actor.cell);
+        Ok(actor)
+    }
+
+    fn spawn_particular<A: Actor, R: Remake<A>>(
         &mut self,
         parent: Option<Parent>,
         options: SpawnOptions,
-        make: impl FnOnce() -> Result<PlainBody<A>, SpawnError>,
+        make: impl FnOnce() -> Result<PlainBody<A, R>, SpawnError>,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
         if self.draining {
             return Err(Rejection::ShuttingDown.into());
@@ -242,7 +272,7 @@ impl Local {
     #[inline]
     fn place_actor<A: Actor>(
         &mut self,
-        body: PlainBody<A>,
+        body: PlainBody<A, impl Remake<A>>,
         mailbox: Option<Mailbox>,
     ) -> ActorRef<A::Msg> {
         let class = self.class_id::<A::Msg>();
