@@ -80,20 +80,27 @@ impl Local {
     }
 
     /// Gives back the cell of an actor that has ended.
+    #[inline]
     pub(super) fn release(&mut self, at: CellRef, cause: StopCause) {
         self.forget(at, cause);
         self.cells.release(at);
     }
 
     /// Forgets what is known of an actor beside its cell.
+    #[inline]
     fn forget(&mut self, at: CellRef, cause: StopCause) {
         self.cells.disown(at);
         if !self.watches.is_empty() {
             self.end_watches(at, cause);
         }
-        if self.profiles.is_empty() {
-            return;
+        if !self.profiles.is_empty() {
+            self.drop_profile(at);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_profile(&mut self, at: CellRef) {
         if let Some(profile) = self.profiles.remove(at) {
             if let Some(path) = &profile.path {
                 self.handle.gate().directory.strike(path);

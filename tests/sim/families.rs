@@ -190,7 +190,7 @@ enum Order {
     Nothing,
     Fail,
     Stop,
-    Spawn(Plan),
+    Spawn(Box<Plan>),
     Watch(Id, AnyActorRef),
     Unwatch(Id, AnyActorRef),
     Timer(&'static str, Duration, bool),
@@ -360,7 +360,7 @@ impl Member {
                 self.say(What::Stops);
                 return Ok(Next::Stop);
             }
-            Order::Spawn(plan) => self.spawn(plan, ctx),
+            Order::Spawn(plan) => self.spawn(*plan, ctx),
             Order::Watch(of, target) => self.watch(of, target, ctx),
             Order::Unwatch(of, target) => {
                 let was_watched = ctx.unwatch(target);
@@ -612,7 +612,7 @@ impl Scenario {
         match world.rng.random_range(0..100) {
             0..30 => Order::Fail,
             30..36 => Order::Stop,
-            36..46 => Order::Spawn(world.plan(2)),
+            36..46 => Order::Spawn(Box::new(world.plan(2))),
             46..58 => Order::Watch(id, address.into()),
             58..61 => Order::Unwatch(id, address.into()),
             61..68 => {
