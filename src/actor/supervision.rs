@@ -184,7 +184,7 @@ impl Supervision {
         self
     }
 
-    /// How often an actor is restarted within a time (default 3 within 60 s; more than 1,000 is no limit). A further fault
+    /// How often an actor is restarted within a time (default 3 within 60 s; more than 32,768 is no limit). A further fault
     /// in that time stops it.
     pub fn restarts(mut self, max: u32, within: Duration) -> Self {
         self.max_restarts = max;
@@ -230,7 +230,7 @@ impl fmt::Debug for Supervision {
 }
 
 /// Restarts of one actor that are remembered. Who allows more within a time sets no limit.
-const REMEMBERED: usize = 1_000;
+const REMEMBERED: usize = 32_768;
 
 /// When an actor was restarted lately, and how often it has failed in a row.
 #[derive(Debug, Default)]

@@ -481,6 +481,10 @@ impl Judge {
         match directive {
             Directive::Restart => self.restart(whose, at, fault, &rule),
             Directive::Stop => self.stop(whose, &rule),
+            // Nothing is there that could go on.
+            _ if matches!(self.of(who).phase, Phase::Waiting(_)) => {
+                self.end(who, StopCause::Failed);
+            }
             _ => {}
         }
     }
@@ -546,6 +550,15 @@ impl Judge {
         let wait = self.wait(who, at, rule);
         for member in self.concerned(who, rule.strategy) {
             if matches!(self.of(member).phase, Phase::Waiting(_)) {
+                // It could not be made again, which is one more restart.
+                if member == who {
+                    let known = self.of(who);
+                    known.phase = Phase::Waiting(wait);
+                    known.last_fault = fault.to_owned();
+                    known.restarts.push(at);
+                    known.falls += 1;
+                    known.faults += 1;
+                }
                 continue;
             }
             self.end_children(member);
@@ -573,19 +586,7 @@ impl Judge {
         };
         let is_due = self.shutdown || (was.earliest <= at && at <= was.latest);
         self.must(is_due, &format!("{who} waits: {was:?}"));
-        let rule = self.rule_of(who);
-        let directive = self.ask(&rule, fault, true);
-        let wait = self.wait(who, at, &rule);
-        if directive == Directive::Restart && self.is_allowed(who, at, &rule) {
-            let known = self.of(who);
-            known.phase = Phase::Waiting(wait);
-            known.last_fault = fault.to_owned();
-            known.restarts.push(at);
-            known.falls += 1;
-            known.faults += 1;
-        } else {
-            self.has_gone(who, StopCause::Failed);
-        }
+        self.fails(who, at, fault, true, None);
     }
 
     fn has_begun(&mut self, who: Id) -> bool {
