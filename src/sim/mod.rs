@@ -164,6 +164,7 @@ pub mod elsewhere;
 pub mod faulty_journal;
 mod foreign;
 pub mod injection;
+pub mod network;
 pub mod probe;
 pub mod simulation;
 pub mod trace;
