@@ -6,8 +6,12 @@ pub mod coordinator;
 mod coordinator_tests;
 pub mod handoff;
 pub mod move_error;
+pub mod ownership;
+#[cfg(test)]
+mod ownership_tests;
 mod plan;
 #[cfg(test)]
 mod protocol_tests;
 pub mod settings;
+pub mod strategy;
 pub mod topology;

@@ -126,7 +126,10 @@ fn a_cut_holds_what_is_sent_and_its_end_lets_it_go_on() {
         network.send(now, link, A, 2, 10).unwrap();
         network.send(now, link, B, 3, 10).unwrap();
         let seen = arrivals(&mut network, now + Duration::from_secs(10));
-        assert!(received(&seen, B).is_empty(), "not even what was on its way");
+        assert!(
+            received(&seen, B).is_empty(),
+            "not even what was on its way"
+        );
         assert_eq!(received(&seen, A), [3], "the way back is another");
         let healed = now + Duration::from_secs(10);
         network.heal(healed);

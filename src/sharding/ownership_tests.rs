@@ -1,0 +1,220 @@
+//! The table of owners, by hand and against random commands.
+
+use proptest::prelude::*;
+
+use super::ownership::{
+    MAX_SHARDS, OwnershipCommand as Command, OwnershipTable, ShardRecord, TypeError, TypeSpec,
+};
+use super::strategy::PlacementStrategy;
+use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+fn spec(name: &str, shards: u32) -> TypeSpec {
+    TypeSpec {
+        name: name.into(),
+        shards,
+        strategy: PlacementStrategy::LeastLoaded,
+        role: None,
+        keep_running: false,
+    }
+}
+
+fn key(shard: u32) -> ShardKey {
+    ShardKey {
+        entity_type: EntityTypeId(0),
+        shard: ShardId(shard),
+    }
+}
+
+fn table(shards: u32) -> OwnershipTable {
+    let mut table = OwnershipTable::default();
+    table.register(spec("cart", shards)).unwrap();
+    table
+}
+
+fn own(prepared: u64) -> Command {
+    let shard = key(0);
+    Command::Own { shard, prepared }
+}
+
+fn abort(prepared: u64) -> Command {
+    let shard = key(0);
+    Command::Abort { shard, prepared }
+}
+
+fn record(
+    owner: Option<NodeId>,
+    epoch: u64,
+    fence: u64,
+    to: Option<NodeId>,
+    since: u64,
+) -> ShardRecord {
+    ShardRecord {
+        owner,
+        epoch: Epoch(epoch),
+        fence: Epoch(fence),
+        moving_to: to,
+        since,
+    }
+}
+
+#[test]
+fn types_have_to_agree_and_say_where_they_do_not() {
+    let mut table = table(256);
+    assert_eq!(table.register(spec("cart", 256)), Ok(EntityTypeId(0)));
+    assert_eq!(table.register(spec("order", 16)), Ok(EntityTypeId(1)));
+    let error = table.register(spec("cart", 128)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "entity type `cart` has the number of shards 128 here and 256 in the cluster; all nodes have to agree on it"
+    );
+    type Change = fn(&mut TypeSpec);
+    let changes: [(&str, Change); 3] = [
+        ("the strategy", |spec| {
+            spec.strategy = PlacementStrategy::HashRing
+        }),
+        ("the role", |spec| spec.role = Some("worker".into())),
+        ("`keep_running`", |spec| spec.keep_running = true),
+    ];
+    for (difference, change) in changes {
+        let mut other = spec("cart", 256);
+        change(&mut other);
+        let refused = table.check(&other).unwrap_err();
+        assert!(matches!(refused, TypeError::Differs { what, .. } if what == difference));
+        assert_eq!(table.register(other), Err(refused));
+    }
+    for shards in [0, MAX_SHARDS + 1] {
+        let name = "odd".to_owned();
+        let refused = Err(TypeError::Shards { name, shards });
+        assert_eq!(table.register(spec("odd", shards)), refused);
+    }
+    assert_eq!(table.types().count(), 2);
+    assert_eq!(table.check(&spec("unknown", 0)), Ok(()));
+}
+
+/// Each step of a shard's life, and each command that does not fit.
+#[test]
+fn the_life_of_a_shard() {
+    let mut table = table(1);
+    let s = key(0);
+    let steps = [
+        (Command::Prepare(vec![(s, B)]), None),
+        (
+            Command::Allocate(vec![(s, A)]),
+            Some(record(Some(A), 1, 0, None, 2)),
+        ),
+        (Command::Allocate(vec![(s, B)]), None),
+        (Command::Prepare(vec![(s, A)]), None),
+        (
+            Command::Prepare(vec![(s, B)]),
+            Some(record(Some(A), 1, 0, Some(B), 5)),
+        ),
+        (Command::Prepare(vec![(s, C)]), None),
+        (own(4), None),
+        (abort(5), Some(record(Some(A), 1, 0, None, 8))),
+        (own(5), None),
+        (
+            Command::Prepare(vec![(s, B)]),
+            Some(record(Some(A), 1, 0, Some(B), 10)),
+        ),
+        // Late words of the first move.
+        (own(5), None),
+        (abort(5), None),
+        (own(10), Some(record(Some(B), 2, 0, None, 13))),
+        (abort(10), None),
+        (
+            Command::Prepare(vec![(s, C)]),
+            Some(record(Some(B), 2, 0, Some(C), 15)),
+        ),
+        (Command::Down(C), Some(record(Some(B), 2, 0, None, 16))),
+        (own(15), None),
+        (
+            Command::Prepare(vec![(s, C)]),
+            Some(record(Some(B), 2, 0, Some(C), 18)),
+        ),
+        (Command::Down(B), Some(record(None, 2, 3, None, 19))),
+        (own(18), None),
+        (
+            Command::Allocate(vec![(s, C)]),
+            Some(record(Some(C), 3, 3, None, 21)),
+        ),
+        (Command::Allocate(vec![(key(7), C)]), None),
+    ];
+    let mut misfits = 0;
+    for (index, (command, now)) in (1..).zip(steps) {
+        let before = *table.shard(s).unwrap();
+        let changes = table.apply(index, &command);
+        match now {
+            Some(now) => {
+                assert_eq!(
+                    (changes.len(), changes[0].before, changes[0].now),
+                    (1, before, now),
+                    "{index}"
+                );
+                assert_eq!(table.shard(s), Some(&now));
+            }
+            None => {
+                misfits += 1;
+                assert_eq!(
+                    (changes.len(), table.shard(s)),
+                    (0, Some(&before)),
+                    "{index}: {command:?}"
+                );
+            }
+        }
+        assert_eq!(table.misfits(), misfits);
+    }
+}
+
+#[test]
+fn one_command_carries_many_shards_and_fits_for_each() {
+    let mut table = table(4);
+    let both = |to| Command::Allocate((0..4).map(|shard| (key(shard), to)).collect());
+    table.apply(1, &Command::Allocate(vec![(key(2), B)]));
+    assert_eq!(table.apply(2, &both(A)).len(), 3);
+    let changes = table.apply(3, &Command::Down(A));
+    let shards: Vec<u32> = changes.iter().map(|change| change.shard.shard.0).collect();
+    assert_eq!(shards, [0, 1, 3]);
+    assert_eq!(
+        table.owners_to_be(EntityTypeId(0)),
+        [None, None, Some(B), None]
+    );
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let shard = || (0..3_u32).prop_map(key);
+    let node = || (1..4_u32).prop_map(NodeId);
+    let shards = || prop::collection::vec((shard(), node()), 1..4);
+    prop_oneof![
+        3 => shards().prop_map(Command::Allocate),
+        3 => shards().prop_map(Command::Prepare),
+        4 => (shard(), 1_u64..60).prop_map(|(shard, prepared)| Command::Own { shard, prepared }),
+        3 => (shard(), 1_u64..60).prop_map(|(shard, prepared)| Command::Abort { shard, prepared }),
+        1 => node().prop_map(Command::Down),
+    ]
+}
+
+proptest! {
+    /// Whatever is proposed: epochs only rise, by one with each new owner; fences rise with the deaths of owners alone, and
+    /// no owner is ever below the fence.
+    #[test]
+    fn epochs_and_fences_only_rise(commands in prop::collection::vec(command(), 1..60)) {
+        let mut table = table(3);
+        for (index, command) in (1..).zip(&commands) {
+            for change in table.apply(index, command) {
+                let (before, now) = (change.before, change.now);
+                let assigned = now.owner.is_some() && now.owner != before.owner;
+                prop_assert_eq!(now.epoch.0, before.epoch.0 + u64::from(assigned));
+                let died = before.owner.is_some() && now.owner.is_none();
+                prop_assert_eq!(died, now.fence > before.fence);
+                prop_assert!(!died || *command == Command::Down(before.owner.unwrap()));
+                prop_assert!(now.owner.is_none() || now.epoch >= now.fence);
+                prop_assert!(now.moving_to.is_none() || now.owner.is_some() && now.moving_to != now.owner);
+                prop_assert_eq!(now.since, index);
+            }
+        }
+    }
+}
