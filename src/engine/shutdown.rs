@@ -178,6 +178,10 @@ impl Drop for Engine {
             tracing::error!(panic, "what was left on a core could not be put in order");
         }
         self.close_queue();
+        // Names are the runtime's, and an engine that has panicked may have lost whom it was about to end.
+        if let Ok(local) = self.local.try_borrow() {
+            local.strike_names();
+        }
         // Out first: what a destructor does may need the core.
         let Ok((futures, timers, watches, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {

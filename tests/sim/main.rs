@@ -28,6 +28,7 @@ mod mailboxes;
 mod moves;
 mod panics;
 mod passivation;
+mod paths;
 mod planted;
 mod restarts;
 mod shutdown;
