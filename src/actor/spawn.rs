@@ -117,6 +117,13 @@ impl<A> Remake<A> for Once {
 /// A factory does, which is taken out when it is needed.
 pub(super) struct Again<F>(Option<F>);
 
+/// The factory is dropped for itself, so that a panic in that does not meet one of the actor's.
+impl<F> Drop for Again<F> {
+    fn drop(&mut self) {
+        drop_guarded(self.0.take());
+    }
+}
+
 impl<A: Actor, F: FnMut() -> A + 'static> Remake<A> for Again<F> {
     fn take_seed(&mut self) -> Option<Seed> {
         Some(Seed::Plain(Box::new(PlainSeed(self.0.take()?))))

@@ -188,7 +188,7 @@ impl Drop for Engine {
                 (
                     local.tasks.take_all(),
                     std::mem::take(&mut local.named_timers).into_timers(),
-                    std::mem::take(&mut local.watches).into_all(),
+                    std::mem::take(&mut local.watches),
                     std::mem::take(&mut local.regions),
                     std::mem::take(&mut local.ask_tables),
                     std::mem::take(&mut local.classes),
@@ -199,7 +199,7 @@ impl Drop for Engine {
         };
         drop_all_guarded(futures);
         drop_all_guarded(timers);
-        drop_all_guarded(watches);
+        watches.end();
         drop_all_guarded(regions);
         drop_all_guarded(tables);
         drop_all_guarded(classes);
