@@ -61,7 +61,11 @@ impl<M: Message> Recipient<M> {
     /// Delivers one message of several.
     pub(crate) fn bring(&mut self, local: &mut Local, message: M) {
         if local.tracer.is_some() {
-            local.trace_owed(&message);
+            let to = match self {
+                Recipient::Actor(actor) => Some(actor.cell),
+                Recipient::Entity(_) => None,
+            };
+            local.trace_owed(to, &message);
         }
         match self {
             Recipient::Actor(actor) => {

@@ -36,6 +36,7 @@ mod strangers;
 mod streams;
 mod supervision;
 mod timers;
+mod two_panics;
 mod watch;
 mod watch_corners;
 mod workload;
