@@ -486,10 +486,3 @@ impl<A: Actor> fmt::Debug for Context<'_, A> {
             .finish_non_exhaustive()
     }
 }
-
-impl Local {
-    /// Has an actor stopped, as soon as nothing is running, because code of its own failed.
-    pub(crate) fn fault_later(&mut self, at: CellRef, fault: Fault) {
-        self.faulty.push((at, fault));
-    }
-}
