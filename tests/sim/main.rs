@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod asks;
+mod awaiting;
 mod balancing;
 mod behaviors;
 mod clock;
