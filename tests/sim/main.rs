@@ -7,6 +7,7 @@ mod arrivals;
 mod asks;
 mod awaiting;
 mod balancing;
+mod behavior_corners;
 mod behaviors;
 mod clock;
 mod dead_letters;
