@@ -16,7 +16,7 @@ enum Cart {
     Remove(&'static str),
     Total(ReplyTo<u32>),
     CheckOut(ReplyTo<Result<Receipt, NothingToBuy>>),
-    /// Nobody has touched it for a while.
+    /// Nothing has been put into it for a while.
     Forgotten,
 }
 
@@ -68,23 +68,25 @@ fn active(mut items: Vec<Item>) -> Behavior<Cart> {
     receive(move |ctx, message| match message {
         Cart::Add(item) => {
             items.push(item);
-            same()
+            // In place of the one before.
+            ctx.start_timer("forgotten", PATIENCE, Cart::Forgotten)?;
+            Ok(same())
         }
         Cart::Remove(name) => {
             items.retain(|item| item.name != name);
-            if items.is_empty() { empty() } else { same() }
+            Ok(if items.is_empty() { empty() } else { same() })
         }
         Cart::Total(reply_to) => {
             ctx.reply(reply_to, total(&items));
-            same()
+            Ok(same())
         }
         Cart::CheckOut(reply_to) => {
             let items = std::mem::take(&mut items);
             let total = total(&items);
             ctx.reply(reply_to, Ok(Receipt { items, total }));
-            checked_out(total)
+            Ok(checked_out(total))
         }
-        Cart::Forgotten => empty(),
+        Cart::Forgotten => Ok(empty()),
     })
 }
 

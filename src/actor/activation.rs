@@ -6,7 +6,7 @@ use super::context::{Context, Recipient, Resume};
 use super::ending::StopCause;
 use super::entity::Stage;
 use super::guard::{drop_guarded, guarded};
-use super::injection::Watched;
+use super::injection::{Delayed, Watched};
 use super::local::Local;
 use super::model::{Actor, Fault, Next};
 use super::reference::CellRef;
@@ -247,6 +247,9 @@ impl<A: Actor> ActorBody<A> {
         recipient: RecipientOf<A::Msg>,
         then: Box<dyn Any>,
     ) -> Ran {
+        if then.is::<Delayed>() {
+            return Ran::More;
+        }
         let mut ctx = Context::new(local, at, place, recipient);
         let Ok(then) = then.downcast::<Resume<A>>() else {
             return ctx

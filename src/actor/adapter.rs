@@ -12,6 +12,11 @@ impl<A: Actor> Context<'_, A> {
         self.local.fault_of_last_life(self.at)
     }
 
+    /// Whether this actor has any children.
+    pub(crate) fn has_children(&self) -> bool {
+        self.local.cells.youngest_child(self.at).is_some()
+    }
+
     /// Has the faults of this actor dealt with in this way, and what that escalates as it is said from outside. It holds
     /// until another is set, also if the factory fails that is to make the actor again.
     pub(crate) fn supervise_myself(&mut self, supervision: Option<Supervision>) {

@@ -61,7 +61,11 @@ impl<M: Message> Recipient<M> {
     /// Delivers one message of several.
     pub(crate) fn bring(&mut self, local: &mut Local, message: M) {
         if local.tracer.is_some() {
-            local.trace_owed(&message);
+            let to = match self {
+                Recipient::Actor(actor) => Some(actor.cell),
+                Recipient::Entity(_) => None,
+            };
+            local.trace_owed(to, &message);
         }
         match self {
             Recipient::Actor(actor) => {
@@ -480,12 +484,5 @@ impl<A: Actor> fmt::Debug for Context<'_, A> {
         f.debug_struct("Context")
             .field("me", &self.me())
             .finish_non_exhaustive()
-    }
-}
-
-impl Local {
-    /// Has an actor stopped, as soon as nothing is running, because code of its own failed.
-    pub(crate) fn fault_later(&mut self, at: CellRef, fault: Fault) {
-        self.faulty.push((at, fault));
     }
 }

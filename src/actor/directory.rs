@@ -7,6 +7,8 @@
 use super::reference::{ActorRef, AnyActorRef};
 use super::refusal::SpawnError;
 use crate::base::give_back::give_back;
+use crate::base::ids::CoreId;
+use crate::base::stable_hash::stable_hash;
 use crate::wire::message::Message;
 use ahash::AHashMap;
 use std::any::TypeId;
@@ -34,6 +36,8 @@ pub(crate) struct Directory {
 }
 
 struct Listed {
+    /// Where it is being made, or lives.
+    core: CoreId,
     /// Missing while the actor is being made.
     actor: Option<AnyActorRef>,
     message: TypeId,
@@ -47,13 +51,18 @@ impl Directory {
     }
 
     /// Takes a name for an actor that is about to be made.
-    pub(super) fn reserve<M: Message>(&self, path: String) -> Result<Arc<str>, SpawnError> {
+    pub(super) fn reserve<M: Message>(
+        &self,
+        path: String,
+        core: CoreId,
+    ) -> Result<Arc<str>, SpawnError> {
         let mut by_path = self.by_path();
         if by_path.contains_key(path.as_str()) {
             return Err(SpawnError::NameTaken { path });
         }
         let path: Arc<str> = path.into();
         let listed = Listed {
+            core,
             actor: None,
             message: TypeId::of::<M>(),
             message_name: std::any::type_name::<M>(),
@@ -73,6 +82,13 @@ impl Directory {
     pub(super) fn strike(&self, path: &str) {
         let mut by_path = self.by_path();
         by_path.remove(path);
+        give_back(&mut by_path);
+    }
+
+    /// Gives all names back that actors of a core still have, since it has come to its end.
+    pub(super) fn strike_all_of(&self, core: CoreId) {
+        let mut by_path = self.by_path();
+        by_path.retain(|_, listed| listed.core != core);
         give_back(&mut by_path);
     }
 
@@ -112,6 +128,31 @@ pub(super) fn check_name(name: &str) -> Result<(), SpawnError> {
     })
 }
 
+/// A text that is not a name as one part of a path: no longer than names are, without slashes, and different from that of
+/// every other text, as well as hashes are.
+pub(super) fn part_of_path(text: &str) -> String {
+    let mut part = String::with_capacity(text.len().min(2 * LONGEST_NAME));
+    for char in text.chars() {
+        match char {
+            '/' => part.push_str("%2F"),
+            '$' => part.push_str("%24"),
+            '%' => part.push_str("%25"),
+            char => part.push(char),
+        }
+        if part.len() > LONGEST_NAME {
+            part.truncate(part.floor_char_boundary(LONGEST_NAME - 40));
+            // No sign that stands for another is written like this.
+            let (len, hash) = (text.len(), stable_hash(text.as_bytes()));
+            part.push_str(&format!("%~{len}.{hash:016x}"));
+            return part;
+        }
+    }
+    if part.is_empty() {
+        part.push('%');
+    }
+    part
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,11 +162,47 @@ mod tests {
         let directory = Directory::default();
         let names = || (0..50_000).map(|number| format!("worker {number}"));
         let taken: Vec<_> = names()
-            .map(|name| directory.reserve::<u64>(name).unwrap())
+            .map(|name| directory.reserve::<u64>(name, CoreId(0)).unwrap())
             .collect();
-        assert!(directory.reserve::<u64>("worker 7".into()).is_err());
+        assert!(
+            directory
+                .reserve::<u64>("worker 7".into(), CoreId(0))
+                .is_err()
+        );
         taken.iter().for_each(|path| directory.strike(path));
         assert!(directory.by_path().capacity() <= 1_024);
-        assert!(directory.reserve::<u64>("worker 7".into()).is_ok());
+        assert!(
+            directory
+                .reserve::<u64>("worker 7".into(), CoreId(0))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_core_that_has_gone_has_no_names() {
+        let directory = Directory::default();
+        for (name, core) in [("a", 0), ("b", 1), ("c", 1)] {
+            directory.reserve::<u64>(name.into(), CoreId(core)).unwrap();
+        }
+        directory.strike_all_of(CoreId(1));
+        let taken =
+            ["a", "b", "c"].map(|name| directory.reserve::<u64>(name.into(), CoreId(0)).is_err());
+        assert_eq!(taken, [true, false, false]);
+    }
+
+    #[test]
+    fn every_text_has_a_part_of_its_own() {
+        let long = "x".repeat(1_000);
+        let (longer, slashes) = (format!("{long}y"), "/".repeat(1_000));
+        let cut = part_of_path(&long);
+        let texts = [
+            "", "%", "/", "%2F", "%252F", "a", "$a", "a/b", "a%2Fb", &long, &longer, &slashes, &cut,
+        ];
+        let parts: std::collections::BTreeSet<_> = texts.map(part_of_path).into();
+        assert_eq!(parts.len(), texts.len());
+        for part in parts {
+            assert!(check_name(&part).is_ok(), "{part:?} could not be a name");
+        }
+        assert_eq!(part_of_path("\"ada\""), "\"ada\"");
     }
 }

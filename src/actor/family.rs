@@ -114,23 +114,31 @@ impl<A: Actor> Context<'_, A> {
         &mut self,
         name: &str,
     ) -> Result<Option<ActorRef<M>>, WrongMessageType> {
+        if name.contains('/') {
+            return Ok(None);
+        }
         let path = format!("{}/{name}", self.path());
-        self.lookup(&path)
+        let found: Option<ActorRef<M>> = self.lookup(&path)?;
+        // Two entities whose ids look alike have one path between them, but not their children.
+        Ok(found.filter(|child| self.is_child((*child).into())))
     }
 
     /// Asks a child to stop once it has handled what was sent to it before. Returns whether it is one of this actor's.
     pub fn stop_child(&mut self, child: AnyActorRef) -> bool {
-        let is_here = child.home == self.local.home && child.core == self.local.core;
-        if !is_here
-            || self.local.cells.get(child.cell).is_none()
-            || self.local.cells.parent(child.cell) != Some(self.at)
-        {
+        if !self.is_child(child) {
             return false;
         }
         if let Some(ops) = self.local.mailbox_ops(child.cell) {
             (ops.stop)(self.local, child.cell);
         }
         true
+    }
+
+    fn is_child(&mut self, other: AnyActorRef) -> bool {
+        let is_here = other.home == self.local.home && other.core == self.local.core;
+        is_here
+            && self.local.cells.get(other.cell).is_some()
+            && self.local.cells.parent(other.cell) == Some(self.at)
     }
 
     /// The actor with a name, wherever in the runtime it lives: a root by its name, a child by its
@@ -144,6 +152,11 @@ impl<A: Actor> Context<'_, A> {
 
     /// Where this actor is among the others: the names of its ancestors and its own, with slashes between them. One that
     /// was given no name is called after its place, an entity after its type and id.
+    ///
+    /// Of the id it is the `Debug` rendering, with `%2F` for a slash, `%24` for a dollar sign and `%25` for a percent sign;
+    /// of one that is longer than 255 bytes the beginning, with a hash of the whole behind `%~`. So no id looks like a path
+    /// of somebody else's; but entities of one type whose ids are rendered alike have the same path, and of their children
+    /// only one can have a given name.
     #[must_use]
     pub fn path(&mut self) -> String {
         self.local.path_of(self.at, self.place)

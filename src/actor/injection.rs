@@ -4,10 +4,10 @@
 use super::activation::{ActorBody, Ran};
 use super::batch::ActorBatch;
 use super::cell::EntityPlace;
-use super::context::{Context, Resume};
+use super::context::Context;
 use super::local::{Local, downcast_class};
 use super::mailbox::Mail;
-use super::model::{Actor, Next};
+use super::model::Actor;
 use super::reference::{CellRef, Receiver};
 use super::refusal::Rejection;
 use super::region::AnyRegion;
@@ -32,14 +32,16 @@ pub(super) enum Watched {
 }
 
 impl<A: Actor> ActorBody<A> {
-    /// Sees to what comes next in the mailbox.
+    /// Sees to what comes next in the mailbox. Without room for another future there is no delay: a message that has had one
+    /// is not delayed again.
     #[cold]
     #[inline(never)]
     pub(super) fn watch_next(&mut self, ctx: &mut Context<'_, A>) -> Watched {
         let (at, place) = (ctx.at, ctx.place());
         match ctx.local.judge_next::<A>(at, place) {
             Verdict::Handle => ctx.local.trace_next::<A::Msg>(at, type_name::<A>()),
-            Verdict::Delay(delay) => return delayed(delay, ctx),
+            Verdict::Delay(delay) if ctx.local.has_room_for_task() => return delayed(delay, ctx),
+            Verdict::Delay(_) => return self.watch_next(ctx),
             verdict => {
                 if let Some((Mail::User(message), envelope)) = ctx.local.next_sealed::<A::Msg>(at) {
                     return injected(verdict, message, envelope, ctx);
@@ -65,7 +67,8 @@ impl<A: Actor> ActorBody<A> {
         match verdict {
             Verdict::Handle => ctx.local.trace_arrival(at, type_name::<A>(), batch),
             // It stays in the batch, which goes into the mailbox of an actor that takes no more.
-            Verdict::Delay(delay) => return delayed(delay, ctx),
+            Verdict::Delay(delay) if ctx.local.has_room_for_task() => return delayed(delay, ctx),
+            Verdict::Delay(_) => return self.watch_arrival(batch, ctx),
             verdict => {
                 if let Some((address, message)) = batch.items.pop() {
                     return injected(verdict, message, address.off().1, ctx);
@@ -76,21 +79,19 @@ impl<A: Actor> ActorBody<A> {
     }
 }
 
-/// Suspends the actor as an asynchronous handler would, but with no deadline; the message stays where it is. Without room
-/// for another future there is no delay.
+/// What follows a delay: nothing has been handled.
+pub(super) struct Delayed;
+
+/// Suspends the actor as an asynchronous handler would, but with no deadline; the message stays where it is.
 fn delayed<A: Actor>(delay: Duration, ctx: &mut Context<'_, A>) -> Watched {
     let local = &mut *ctx.local;
-    if !local.has_room_for_task() {
-        return Watched::Handle;
-    }
     local.trace(TraceEvent::Inject {
         to: ctx.at,
         what: "delay",
     });
     let until = local.now + delay;
     let passed = local.sleep_until(until);
-    let resume =
-        |()| -> Box<dyn Any> { Box::new(Resume::<A>(Box::new(|_, _| Ok(Next::Continue)))) };
+    let resume = |()| -> Box<dyn Any> { Box::new(Delayed) };
     let life = local.life(ctx.at);
     local.add_job(Box::new(Suspending::new(
         passed,
@@ -146,9 +147,9 @@ impl Local {
     /// An outcome is about to be brought to whoever has asked for it.
     #[cold]
     #[inline(never)]
-    pub(super) fn trace_owed<M: Message>(&mut self, outcome: &M) {
+    pub(super) fn trace_owed<M: Message>(&mut self, to: Option<CellRef>, outcome: &M) {
         if let Some(tracer) = &mut self.tracer {
-            tracer.owe(outcome, outcome);
+            tracer.owe(to, outcome, outcome);
         }
     }
 

@@ -20,6 +20,7 @@ use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
 use super::signals::SignalBatch;
 use super::sleep::Sleeps;
 use super::subscriptions::Subscriptions;
+use super::supervisor::LateFault;
 use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
@@ -34,6 +35,7 @@ use crate::wire::message::Message;
 use ahash::AHashMap;
 use std::any::TypeId;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Weak;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,8 +214,8 @@ pub struct Local {
     last_kind: Option<(TypeId, u16)>,
     /// What waits in all mailboxes.
     pub(crate) queued: Budget,
-    /// Actors to be stopped because code of theirs failed outside of their activation.
-    pub(crate) faulty: Vec<(CellRef, super::model::Fault)>,
+    /// Actors whose code has failed outside of their activation.
+    pub(crate) faulty: VecDeque<LateFault>,
     /// Why the actor that has just run failed.
     pub(crate) fault: Option<super::model::Fault>,
     /// The time when somebody last read the clock, for the account of who held the core.
@@ -304,7 +306,7 @@ impl Local {
             last_kind: None,
             queued: Budget::new(setup.limits.queued_messages, setup.limits.queued_bytes),
             limits: setup.limits,
-            faulty: Vec::new(),
+            faulty: VecDeque::new(),
             fault: None,
             topology: setup.topology,
             regions: Vec::new(),

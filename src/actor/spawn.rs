@@ -2,7 +2,7 @@
 
 use super::activation::ActorBody;
 use super::cell::{Body, EntityPlace};
-use super::directory::check_name;
+use super::directory::{check_name, part_of_path};
 use super::entity::Stage;
 use super::guard::{drop_guarded, guarded};
 use super::local::Local;
@@ -10,6 +10,7 @@ use super::mailbox::Mailbox;
 use super::model::Actor;
 use super::reference::{ActorRef, CellRef};
 use super::refusal::{Rejection, SpawnError};
+use super::region_state::RegionState;
 use super::supervision::Supervision;
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ pub struct SpawnOptions {
 impl SpawnOptions {
     /// The actor's name: the last part of its [path](super::context::Context::path), by which it can be
     /// [looked up](super::handle::Handle::lookup). No other living child of its parent, or root of the runtime, may have
-    /// it. It is not empty, at most 255 bytes long, has no slash in it, and does not begin with a `$`.
+    /// it. It is not empty, at most 255 bytes long, has no slash in it, and does not begin with a `$`; that of a root is not
+    /// that of an entity type either.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -114,6 +116,13 @@ impl<A> Remake<A> for Once {
 
 /// A factory does, which is taken out when it is needed.
 pub(super) struct Again<F>(Option<F>);
+
+/// The factory is dropped for itself, so that a panic in that does not meet one of the actor's.
+impl<F> Drop for Again<F> {
+    fn drop(&mut self) {
+        drop_guarded(self.0.take());
+    }
+}
 
 impl<A: Actor, F: FnMut() -> A + 'static> Remake<A> for Again<F> {
     fn take_seed(&mut self) -> Option<Seed> {
@@ -264,9 +273,29 @@ impl Local {
         check_name(name)?;
         let path = match parent {
             Some(Parent { at, place }) => format!("{}/{name}", self.path_of(at, place)),
-            None => name.to_owned(),
+            None => {
+                self.check_root_name(name)?;
+                name.to_owned()
+            }
         };
-        self.handle.gate().directory.reserve::<M>(path)
+        self.handle.gate().directory.reserve::<M>(path, self.core)
+    }
+
+    /// Gives back whatever names actors of this core still have, for its end.
+    pub(crate) fn strike_names(&self) {
+        self.handle.gate().directory.strike_all_of(self.core);
+    }
+
+    /// Below the name of an entity type lie its entities.
+    fn check_root_name(&self, name: &str) -> Result<(), SpawnError> {
+        let is_type = |state: &RegionState| part_of_path(state.name) == name;
+        if self.region_states.iter().any(is_type) {
+            return Err(SpawnError::BadName {
+                name: name.to_owned(),
+                why: "it is the name of an entity type, under which its entities are found",
+            });
+        }
+        Ok(())
     }
 
     #[inline]
@@ -309,7 +338,8 @@ impl Local {
     fn entity_name(&self, at: CellRef, place: EntityPlace) -> String {
         let region = usize::from(place.region);
         let id = self.regions[region].describe(place, at.slot());
-        format!("{}/{id}", self.region_states[region].name)
+        let entity_type = part_of_path(self.region_states[region].name);
+        format!("{entity_type}/{}", part_of_path(&id))
     }
 
     /// The entity in a cell, if one lies there.

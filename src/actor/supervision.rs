@@ -2,7 +2,7 @@
 //!
 //! The vocabulary is that of Erlang/OTP's supervisors ("Supervisor Behaviour", OTP Design Principles) and of Akka.
 
-use super::guard::guarded;
+use super::guard::{drop_guarded, guarded};
 use super::model::Fault;
 use crate::base::stable_hash::stable_hash;
 use crate::base::time::Time;
@@ -129,6 +129,16 @@ enum Decider {
     Each(Arc<dyn Fn(&Fault) -> Directive + Send + Sync>),
 }
 
+/// A decider of a user's that is dropped for itself: supervisions lie within each other and beside factories and faults, and
+/// one panic must not meet another.
+struct Guarded<F>(Option<F>);
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        drop_guarded(self.0.take());
+    }
+}
+
 impl Default for Supervision {
     fn default() -> Self {
         Supervision::always(Directive::Restart)
@@ -147,7 +157,12 @@ impl Supervision {
 
     /// A directive for each fault. If the decider panics, the actor stops.
     pub fn decide(decider: impl Fn(&Fault) -> Directive + Send + Sync + 'static) -> Self {
-        Supervision::of(Decider::Each(Arc::new(decider)))
+        let decider = Guarded(Some(decider));
+        let decide = move |fault: &Fault| match &decider.0 {
+            Some(decide) => decide(fault),
+            None => Directive::Stop,
+        };
+        Supervision::of(Decider::Each(Arc::new(decide)))
     }
 
     fn of(decider: Decider) -> Self {

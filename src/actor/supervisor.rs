@@ -22,6 +22,14 @@ use std::time::Duration;
 /// A factory that has panicked is not called again in the same turn: it might panic for ever.
 const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(1);
 
+/// A fault of code that an actor has given away, such as what makes a message of an outcome.
+pub(crate) struct LateFault {
+    at: CellRef,
+    /// How often the actor had been restarted by then: a state that came later is not to blame.
+    restarts: u64,
+    fault: Fault,
+}
+
 /// What came of making an actor again.
 enum Grown {
     Body(Box<dyn Body>),
@@ -32,12 +40,47 @@ enum Grown {
 }
 
 impl Local {
-    /// Ends the activations of actors whose code failed outside of them.
+    /// Has an actor fail, as soon as nothing is running, because code of its own has.
+    pub(crate) fn fault_later(&mut self, at: CellRef, fault: Fault) {
+        let restarts = self.restarts(at);
+        self.faulty.push_back(LateFault {
+            at,
+            restarts,
+            fault,
+        });
+    }
+
+    /// Has the actors fail whose code failed outside of their activations, in the order in which it did.
     #[cold]
     pub(crate) fn end_faulty(&mut self) {
-        while let Some((at, fault)) = self.faulty.pop() {
-            self.fail_actor(at, fault);
+        while let Some(LateFault {
+            at,
+            restarts,
+            fault,
+        }) = self.faulty.pop_front()
+        {
+            if self.restarts(at) == restarts {
+                self.fail_actor(at, fault);
+            } else {
+                self.note_fault_of_last_life(at, fault);
+            }
         }
+    }
+
+    /// Counts a fault of a state that has been replaced because of another one since.
+    fn note_fault_of_last_life(&mut self, at: CellRef, fault: Fault) {
+        if let Some(kind) = self.cells.get(at).map(|cell| cell.kind) {
+            self.count_fault(kind);
+            let said = shown(format_args!("{fault}"));
+            tracing::error!(core = %self.core, fault = said, "an actor that was restarted had failed in another way as well");
+        }
+        drop_guarded(fault);
+    }
+
+    fn restarts(&self, at: CellRef) -> u64 {
+        self.profiles
+            .get(at)
+            .map_or(0, |profile| profile.restarts.total())
     }
 
     /// Has an actor fail because code of its own failed outside of its activation.

@@ -103,9 +103,10 @@ pub trait Tracer {
     /// Takes one.
     fn record(&mut self, now: Time, event: TraceEvent);
 
-    /// An outcome is on its way to an actor that has asked for it. No runtime loses one.
-    fn owe(&mut self, outcome: &dyn Any, shown: &dyn Debug) {
-        let _ = (outcome, shown);
+    /// An outcome is on its way to an actor that has asked for it: this one, or an entity, wherever it is. No runtime loses
+    /// one.
+    fn owe(&mut self, to: Option<CellRef>, outcome: &dyn Any, shown: &dyn Debug) {
+        let _ = (to, outcome, shown);
     }
 
     /// Decides what becomes of a message. One that is delayed comes here again when its time has passed.

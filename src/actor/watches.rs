@@ -6,6 +6,7 @@
 
 use super::ending::StopCause;
 use super::entity_watch::WatchedEntity;
+use super::guard::drop_guarded;
 use super::local::Local;
 use super::reference::{AnyActorRef, CellRef};
 use crate::base::give_back::give_back;
@@ -176,9 +177,14 @@ impl Watches {
         numbers
     }
 
-    /// All watchers' halves, to be dropped.
-    pub(crate) fn into_all(self) -> impl Iterator<Item = Watching> {
-        self.by_number.into_values()
+    /// Drops everything, the eldest watch first, and what users have brought along piece by piece.
+    pub(crate) fn end(self) {
+        let mut all: Vec<_> = self.by_number.into_iter().collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        for (_, Watching { target, then, .. }) in all {
+            drop_guarded(then);
+            drop_guarded(target);
+        }
     }
 
     /// The watches that a watcher has of an entity.

@@ -122,7 +122,7 @@ impl<M: Message> Behaving<M> {
                         self.layers.keep(own);
                     }
                     let decorated = *decorated;
-                    self.layers.put_inside(decorated.layers);
+                    self.layers.put_inside(decorated.layers)?;
                     ctx.supervise_myself(self.layers.supervision());
                     decorated.inner
                 }

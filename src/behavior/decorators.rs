@@ -11,6 +11,9 @@ use crate::wire::message::Message;
 use std::fmt;
 use std::sync::Arc;
 
+/// Supervisions, hooks and spies that may be around a behaviour; with more the actor fails.
+const MAX_LAYERS: usize = 1_000;
+
 /// One thing around a behaviour. Each hook is one of its own, so that each is dropped for itself.
 pub(super) enum Layer<M: Message> {
     Supervision(Supervision),
@@ -222,7 +225,7 @@ pub struct Spied<M> {
 pub enum Sight<M> {
     /// The actor is about to handle this message.
     Message(M),
-    /// The actor has stopped.
+    /// The actor has stopped. (One that stops while it waits to be restarted has nobody left to say so.)
     Stopped,
 }
 
@@ -304,9 +307,16 @@ impl<M: Message> Layers<M> {
         self.count_spies();
     }
 
-    pub(super) fn put_inside(&mut self, mut inside: Layers<M>) {
+    /// Fails if there would be more than there may be.
+    pub(super) fn put_inside(&mut self, mut inside: Layers<M>) -> Result<(), Fault> {
+        if self.layers.len() + inside.layers.len() > MAX_LAYERS {
+            return Err(Fault::new(format!(
+                "there are more than {MAX_LAYERS} decorators around a behaviour; is it waited for in a loop that adds one each time?"
+            )));
+        }
         self.layers.append(&mut inside.layers);
         self.count_spies();
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -327,15 +337,18 @@ impl<M: Message> Layers<M> {
 
     /// All supervisions in one, the innermost first.
     pub(super) fn supervision(&self) -> Option<Supervision> {
-        let supervisions = self.inside_out().filter_map(|layer| match layer {
-            Layer::Supervision(supervision) => Some(supervision.clone()),
-            _ => None,
-        });
-        supervisions.reduce(Supervision::inside)
-    }
-
-    fn inside_out(&self) -> impl Iterator<Item = &Layer<M>> {
-        self.layers.iter().rev()
+        // From the outside in, since the way to the outermost is as long as there are some.
+        let mut around: Option<Supervision> = None;
+        for layer in &self.layers {
+            if let Layer::Supervision(own) = layer {
+                let own = own.clone();
+                around = Some(match around {
+                    Some(outer) => own.inside(outer),
+                    None => own,
+                });
+            }
+        }
+        around
     }
 
     fn inside_out_mut(&mut self) -> impl Iterator<Item = &mut Layer<M>> {

@@ -178,13 +178,17 @@ impl Drop for Engine {
             tracing::error!(panic, "what was left on a core could not be put in order");
         }
         self.close_queue();
+        // Names are the runtime's, and an engine that has panicked may have lost whom it was about to end.
+        if let Ok(local) = self.local.try_borrow() {
+            local.strike_names();
+        }
         // Out first: what a destructor does may need the core.
         let Ok((futures, timers, watches, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {
                 (
                     local.tasks.take_all(),
                     std::mem::take(&mut local.named_timers).into_timers(),
-                    std::mem::take(&mut local.watches).into_all(),
+                    std::mem::take(&mut local.watches),
                     std::mem::take(&mut local.regions),
                     std::mem::take(&mut local.ask_tables),
                     std::mem::take(&mut local.classes),
@@ -195,7 +199,7 @@ impl Drop for Engine {
         };
         drop_all_guarded(futures);
         drop_all_guarded(timers);
-        drop_all_guarded(watches);
+        watches.end();
         drop_all_guarded(regions);
         drop_all_guarded(tables);
         drop_all_guarded(classes);

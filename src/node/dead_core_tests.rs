@@ -459,3 +459,35 @@ fn hears_the_last_words(anew: bool) {
     assert!(ends == [WORDS] || ends == [WORDS + 1], "{ends:?}");
     shutdown(runtime);
 }
+
+/// As if the engine had panicked in the middle of ending an actor: nobody has it any more.
+#[test]
+fn the_names_on_a_core_that_died_can_be_given_again() {
+    let runtime = three_cores();
+    let handle = runtime.handle();
+    let (alive, dead) = (CoreId(0), CoreId(1));
+    let lost = handle
+        .spawn_supervised(dead, "lost", Keeper::default)
+        .wait()
+        .unwrap();
+    let kept = handle
+        .spawn_supervised(alive, "kept", Keeper::default)
+        .wait()
+        .unwrap();
+    handle
+        .submit_call(dead, move |local| {
+            drop(local.cells.get(lost.cell).and_then(|cell| cell.body.take()));
+        })
+        .unwrap();
+    kill(&handle, dead);
+    let mut attempts = std::iter::repeat_with(|| {
+        std::thread::yield_now();
+        let again = handle.spawn_supervised(alive, "lost", Keeper::default);
+        again.wait().ok()
+    });
+    let again = attempts.by_ref().take(100_000).find_map(|again| again);
+    assert!(again.is_some(), "the name is still taken");
+    assert_eq!(handle.lookup("lost"), Ok(again));
+    assert_eq!(handle.lookup("kept"), Ok(Some(kept)));
+    shutdown(runtime);
+}

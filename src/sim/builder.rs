@@ -259,7 +259,8 @@ impl SimulationBuilder {
             now: 0,
             outside,
         };
-        Simulation::new(world, Handle::new(assembly.gate.clone()), assembly.runtime)
+        let handle = Handle::new(assembly.gate.clone());
+        Simulation::new(world, handle, assembly.runtime, self.bounds.ask_timeout)
     }
 
     fn draw(&mut self) {

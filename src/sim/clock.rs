@@ -5,6 +5,7 @@ use super::injection::Injector;
 use super::trace::Recorder;
 use crate::actor::handle::OutsideClock;
 use crate::actor::local::Clock;
+use crate::actor::reference::CellRef;
 use crate::actor::trace::{TraceEvent, Tracer, Upcoming, Verdict};
 use crate::base::ids::CoreId;
 use crate::base::rng::Rng;
@@ -116,8 +117,9 @@ impl Tracer for CoreTracer {
         }
     }
 
-    fn owe(&mut self, outcome: &dyn Any, shown: &dyn Debug) {
-        self.injector.borrow_mut().owe(outcome, shown);
+    fn owe(&mut self, to: Option<CellRef>, outcome: &dyn Any, shown: &dyn Debug) {
+        let to = to.map(|to| (self.core, to));
+        self.injector.borrow_mut().owe(to, outcome, shown);
     }
 
     fn judge(&mut self, upcoming: &Upcoming<'_>) -> Verdict {

@@ -1,6 +1,7 @@
 //! What is not on any core: blocking calls and foreign executors, run at later virtual times from the seed.
 
 use super::foreign::Foreign;
+use crate::actor::guard::drop_all_guarded;
 use crate::actor::task::Executor;
 use crate::base::rng::Rng;
 use rand::RngExt;
@@ -107,6 +108,13 @@ impl Pool {
             }
         }
         self.running.iter().filter_map(|running| running.due).min()
+    }
+
+    /// Drops all work, piece by piece.
+    pub(super) fn end(&mut self) {
+        let arrived = std::mem::take(&mut *self.entrance.lock());
+        let running = self.running.drain(..).map(|running| running.work);
+        drop_all_guarded(running.chain(arrived));
     }
 
     /// Lets the work that is due by `now` go on, one piece; its number.

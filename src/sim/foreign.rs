@@ -13,9 +13,11 @@ const INSTEAD: &str = "Take from the simulation what is to come from the seed: c
     Simulation::elsewhere() as the executor of ctx.spawn_on, in place of tokio, glommio or a pool of threads";
 
 /// Parts of what glommio and tokio panic with where they do not run.
-const CALLS_FOR_A_RUNTIME: [&str; 4] = [
+const CALLS_FOR_A_RUNTIME: [&str; 6] = [
     "there is no reactor running",
     "Tokio 1.x context",
+    "TryCurrentError",
+    "called from outside of a `task::LocalSet`",
     "have a LocalExecutor running",
     "cannot access a scoped thread local variable without calling `set` first",
 ];

@@ -160,7 +160,7 @@ impl Injection {
         self.aim_at(|_, upcoming| upcoming.actor == TypeId::of::<A>())
     }
 
-    /// Strikes messages of one type only, and of these the ones for which this is true.
+    /// Strikes messages of one type only, and of these the ones for which this is true. A panic in there fails the run.
     pub fn only<M: Message>(mut self, wanted: impl Fn(&M) -> bool + 'static) -> Injection {
         let is_wanted =
             move |_, upcoming: &Upcoming<'_>| upcoming.message.downcast_ref().is_some_and(&wanted);
@@ -335,9 +335,14 @@ pub(super) struct Injector {
     spared: BTreeSet<TypeId>,
     /// Whose next message has had its delay.
     delayed: BTreeSet<(CoreId, CellRef)>,
-    /// Outcomes that are on their way, by type and digest, and how many of each.
-    owed: BTreeMap<(TypeId, u64), u32>,
+    /// Outcomes that are on their way, and how many of each. Those for entities, which may move, have no receiver here.
+    owed: BTreeMap<(Option<(CoreId, CellRef)>, Key), u32>,
+    /// What code of the test's said that panicked here: a fault of the test, and not of the actor.
+    broken: Option<String>,
 }
+
+/// What tells one message from another: its type, and the digest of how it is shown.
+type Key = (TypeId, u64);
 
 impl Injector {
     pub(super) fn new(rng: Rng, spared: BTreeSet<TypeId>) -> Injector {
@@ -348,6 +353,7 @@ impl Injector {
             spared,
             delayed: BTreeSet::new(),
             owed: BTreeMap::new(),
+            broken: None,
         }
     }
 
@@ -372,14 +378,24 @@ impl Injector {
         self.plan = plan;
     }
 
-    pub(super) fn owe(&mut self, outcome: &dyn Any, shown: &dyn fmt::Debug) {
+    pub(super) fn owe(
+        &mut self,
+        to: Option<(CoreId, CellRef)>,
+        outcome: &dyn Any,
+        shown: &dyn fmt::Debug,
+    ) {
         if let Some(key) = key_of(outcome, shown) {
-            *self.owed.entry(key).or_default() += 1;
+            *self.owed.entry((to, key)).or_default() += 1;
         }
     }
 
+    /// What a condition or a factory of faults has said that panicked.
+    pub(super) fn take_broken(&mut self) -> Option<String> {
+        self.broken.take()
+    }
+
     pub(super) fn judge(&mut self, core: CoreId, upcoming: &Upcoming<'_>) -> Verdict {
-        let owed = self.owed_as(upcoming);
+        let owed = self.owed_as(core, upcoming);
         let verdict = if self.delayed.remove(&(core, upcoming.to)) {
             Verdict::Handle
         } else {
@@ -401,8 +417,14 @@ impl Injector {
     fn decide(&mut self, at: &Judged<'_>) -> Verdict {
         let mut verdict = None;
         for rule in &mut self.rules {
-            if rule.strikes(at, &mut self.rng) && verdict.is_none() {
-                verdict = Some(rule.verdict());
+            let struck = guarded(|| {
+                let strikes = rule.strikes(at, &mut self.rng);
+                (strikes && verdict.is_none()).then(|| rule.verdict())
+            });
+            match struck {
+                Ok(Some(struck)) => verdict = Some(struck),
+                Ok(None) => {}
+                Err(panic) => _ = self.broken.get_or_insert(panic),
             }
         }
         self.rules.retain(|rule| !rule.injected.ended.get());
@@ -419,14 +441,20 @@ impl Injector {
     }
 
     /// The key of a message, if it is an outcome, or looks like one.
-    fn owed_as(&self, upcoming: &Upcoming<'_>) -> Option<(TypeId, u64)> {
+    fn owed_as(
+        &self,
+        core: CoreId,
+        upcoming: &Upcoming<'_>,
+    ) -> Option<(Option<(CoreId, CellRef)>, Key)> {
         if self.owed.is_empty() {
             return None;
         }
-        key_of(upcoming.message, upcoming.shown).filter(|key| self.owed.contains_key(key))
+        let to = upcoming.entity.is_none().then_some((core, upcoming.to));
+        let key = (to, key_of(upcoming.message, upcoming.shown)?);
+        self.owed.contains_key(&key).then_some(key)
     }
 
-    fn settle(&mut self, key: (TypeId, u64)) {
+    fn settle(&mut self, key: (Option<(CoreId, CellRef)>, Key)) {
         if let Some(count) = self.owed.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -437,7 +465,7 @@ impl Injector {
 }
 
 /// What tells one message from another; `None` if it cannot be shown.
-fn key_of(message: &dyn Any, shown: &dyn fmt::Debug) -> Option<(TypeId, u64)> {
+fn key_of(message: &dyn Any, shown: &dyn fmt::Debug) -> Option<Key> {
     let digest = guarded(|| digest(shown)).ok()?;
     Some((message.type_id(), digest))
 }

@@ -150,7 +150,8 @@
 //!
 //! What no seed decides would make a failure that cannot be repeated, so it fails the run, with an explanation:
 //!
-//! - a wake from another thread, of a future or, by a handle, of a core;
+//! - a wake from another thread, of a future or, by a handle, of a core that sleeps (one that is awake needs none: what
+//!   another thread does to it then is found by the comparison below);
 //! - a panic of code that called for tokio or glommio, which do not run there. (In a test that itself runs in a
 //!   tokio runtime, tokio finds that one: write it as a plain `#[test]`.)
 //! - a clock of the machine, randomness of its own or the order of a map: nothing catches them at the call, but

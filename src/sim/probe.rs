@@ -5,6 +5,7 @@ use super::world::Step;
 use crate::actor::context::Context;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
+use crate::actor::guard::shown;
 use crate::actor::mailbox::Mailbox;
 use crate::actor::model::{Actor, Fault, Next};
 use crate::actor::reference::{ActorRef, Region};
@@ -98,9 +99,10 @@ impl<T: Message, To: Copy> Probe<T, To> {
             self.fail(sim, format_args!("got nothing for {within:?}"))
         };
         if !wanted(&message) {
+            let got = shown(format_args!("{message:?}"));
             self.fail(
                 sim,
-                format_args!("got {message:?}, which is not what was expected"),
+                format_args!("got {got}, which is not what was expected"),
             );
         }
         message
@@ -113,9 +115,10 @@ impl<T: Message, To: Copy> Probe<T, To> {
     #[track_caller]
     pub fn expect_none_for(&self, sim: &mut Simulation, duration: Duration) {
         if let Some(message) = self.next(sim, duration) {
+            let got = shown(format_args!("{message:?}"));
             self.fail(
                 sim,
-                format_args!("got {message:?}, though nothing was to come for {duration:?}"),
+                format_args!("got {got}, though nothing was to come for {duration:?}"),
             );
         }
     }

@@ -9,7 +9,6 @@ use super::trace::Trace;
 use super::world::{Step, World};
 use crate::actor::context::Context;
 use crate::actor::control::Request;
-use crate::actor::guard::drop_guarded;
 use crate::actor::handle::Handle;
 use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
@@ -45,6 +44,8 @@ pub struct Simulation {
     world: World,
     handle: Handle,
     runtime: RuntimeId,
+    /// The time that an ask has which is given none of its own.
+    ask_timeout: Duration,
     /// Its cores have stopped.
     closed: bool,
 }
@@ -91,11 +92,17 @@ impl Simulation {
         SimulationBuilder::new(seed)
     }
 
-    pub(super) fn new(world: World, handle: Handle, runtime: RuntimeId) -> Simulation {
+    pub(super) fn new(
+        world: World,
+        handle: Handle,
+        runtime: RuntimeId,
+        ask_timeout: Duration,
+    ) -> Simulation {
         Simulation {
             world,
             handle,
             runtime,
+            ask_timeout,
             closed: false,
         }
     }
@@ -131,7 +138,10 @@ impl Simulation {
     /// # Errors
     /// The result that is still to come, if nothing is going to happen any more or after 10 virtual minutes.
     pub fn run_until<T>(&mut self, pending: Pending<T>) -> Result<T, StillPending<T>> {
-        let limit = self.after(PATIENCE);
+        self.run_until_or(self.after(PATIENCE), pending)
+    }
+
+    fn run_until_or<T>(&mut self, limit: u64, pending: Pending<T>) -> Result<T, StillPending<T>> {
         let mut pending = pending;
         loop {
             pending = match pending.try_take() {
@@ -299,8 +309,7 @@ impl Simulation {
         make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
     ) -> Result<R, AskError> {
         let reply = self.handle.ask(to, make);
-        self.run_until(reply)
-            .unwrap_or(Err(Uncertainty::RuntimeGone.into()))
+        self.outcome(reply, self.ask_timeout)
     }
 
     /// Like [`ask`](Simulation::ask), with a time to wait of your own.
@@ -314,7 +323,17 @@ impl Simulation {
         make: impl FnOnce(ReplyTo<R>) -> D::Msg + Send + 'static,
     ) -> Result<R, AskError> {
         let reply = self.handle.ask_within(within, to, make);
-        self.run_until(reply)
+        self.outcome(reply, within)
+    }
+
+    /// Lets the world run until an ask has ended, which it does by itself when its time has passed.
+    fn outcome<R>(
+        &mut self,
+        reply: Pending<Result<R, AskError>>,
+        within: Duration,
+    ) -> Result<R, AskError> {
+        let limit = self.after(within.saturating_add(PATIENCE));
+        self.run_until_or(limit, reply)
             .unwrap_or(Err(Uncertainty::RuntimeGone.into()))
     }
 
@@ -384,9 +403,7 @@ impl Simulation {
                 self.world.fail(format_args!("a core does not stop"));
             }
         }
-        for core in &mut self.world.cores {
-            core.engine.sweep();
-        }
+        self.world.sweep();
         self.closed = true;
         self.handle.gate().topics().close();
         Closing {
@@ -439,9 +456,7 @@ impl Simulation {
 impl Drop for Simulation {
     fn drop(&mut self) {
         close_exit(self.runtime);
-        for core in self.world.cores.drain(..) {
-            drop_guarded(core);
-        }
+        self.world.end();
         self.handle.gate().topics().close();
         if !std::thread::panicking() {
             self.world.check_foreign();

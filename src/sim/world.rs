@@ -9,7 +9,7 @@ use super::elsewhere::Pool;
 use super::foreign::Foreign;
 use super::injection::Injector;
 use super::trace::Recorder;
-use crate::actor::guard::listening;
+use crate::actor::guard::{drop_all_guarded, listening};
 use crate::base::rng::Rng;
 use crate::engine::core::Engine;
 use crate::mesh::doorbell::Doorbell;
@@ -134,7 +134,31 @@ impl World {
         let (step, panics) = listening(|| self.do_next(limit));
         self.foreign.hear(&panics);
         self.check_foreign();
+        let broken = self.injector.borrow_mut().take_broken();
+        if let Some(panic) = broken {
+            self.fail(format_args!("an injection panicked: {panic}"));
+        }
         step
+    }
+
+    /// Drops what is left, the cores first, and hears what that says.
+    pub(super) fn end(&mut self) {
+        let ((), panics) = listening(|| {
+            drop_all_guarded(self.cores.drain(..));
+            self.pool.end();
+        });
+        self.foreign.hear(&panics);
+    }
+
+    /// Has every core count what has come in since it stopped.
+    pub(super) fn sweep(&mut self) {
+        let ((), panics) = listening(|| {
+            for core in &mut self.cores {
+                core.engine.sweep();
+            }
+        });
+        self.foreign.hear(&panics);
+        self.check_foreign();
     }
 
     /// Fails the run if something foreign has come to light.

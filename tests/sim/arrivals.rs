@@ -353,8 +353,9 @@ fn check_asks(seen: &Seen, handled: &BTreeSet<u64>) -> u64 {
 
 #[test]
 fn a_batch_goes_on_whatever_becomes_of_its_actors() {
-    let (handled_in_all, full_in_all) = (Cell::new(0), Cell::new(0));
+    let (runs, handled_in_all, full_in_all) = (Cell::new(0), Cell::new(0), Cell::new(0));
     check_seeds(200, |builder| {
+        runs.set(runs.get() + 1);
         let (mut sim, shared) = storm(builder);
         let stats = sim.stats();
         for core in &stats.cores {
@@ -395,9 +396,13 @@ fn a_batch_goes_on_whatever_becomes_of_its_actors() {
         drop(seen);
         sim
     });
-    if std::env::var_os("CORECAST_SEED").is_none() {
-        let (handled, full) = (handled_in_all.get(), full_in_all.get());
-        assert!(handled > 10_000 && full > 100, "{handled} {full}");
+    let (runs, handled, full) = (runs.get(), handled_in_all.get(), full_in_all.get());
+    // Few seeds may all be quiet ones.
+    if runs >= 20 {
+        assert!(
+            handled > 25 * runs && full > runs as u64 / 4,
+            "{runs} runs: {handled} {full}"
+        );
     }
 }
 

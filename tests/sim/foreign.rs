@@ -169,10 +169,12 @@ impl Actor for Caller {
     }
 }
 
-const CALLS: [fn(); 5] = [
+const CALLS: [fn(); 7] = [
     || drop(tokio::spawn(async {})),
     || drop(tokio::time::sleep(Duration::from_millis(1))),
     || drop(tokio::task::spawn_blocking(|| ())),
+    || drop(tokio::task::spawn_local(async {})),
+    || drop(tokio::runtime::Handle::try_current().unwrap()),
     || drop(glommio::spawn_local(async {})),
     || drop(glommio::timer::Timer::new(Duration::from_millis(1))),
 ];
@@ -196,6 +198,38 @@ fn a_call_for_another_runtime() {
             let result = sim.run_until(called).unwrap();
             panic!("the run went on: {result:?}");
         });
+    }
+}
+
+/// Calls it when it stops.
+struct LastCaller(fn());
+
+impl Actor for LastCaller {
+    type Msg = ();
+
+    fn receive(&mut self, (): (), _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        Ok(Next::Continue)
+    }
+
+    fn post_stop(&mut self, _: &mut Context<'_, Self>) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn a_call_for_another_runtime_in_the_end() {
+    for shuts_down in [true, false] {
+        assert_fails(
+            &["called for a runtime that does not run there"],
+            |builder| {
+                let mut sim = builder.start();
+                sim.spawn(CoreId(0), || LastCaller(CALLS[0])).unwrap();
+                if shuts_down {
+                    sim.shutdown(Duration::from_secs(1));
+                }
+                sim
+            },
+        );
     }
 }
 

@@ -4,10 +4,10 @@
 
 use crate::kit::panic_of;
 use corecast::base::ids::CoreId;
-use corecast::sim::{FaultPlan, Injection, Probe, Simulation, check_seed, check_seeds};
+use corecast::sim::{Bounds, FaultPlan, Injection, Probe, Simulation, check_seed, check_seeds};
 use corecast::{
-    Actor, ActorRef, AskError, Context, EntityType, Fault, Next, Region, Rejection, ReplyTo, Time,
-    Uncertainty,
+    Actor, ActorRef, AskError, Backoff, Context, EntityType, Fault, Next, Region, Rejection,
+    ReplyTo, Supervision, Time, Uncertainty,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -535,4 +535,150 @@ fn what_makes_no_sense_is_refused() {
     };
     let too_much = panic_of(|| Simulation::builder(1).start().faults(plan.clone()));
     assert!(too_much.contains("is no probability"));
+}
+
+/// Fails at every message.
+struct Hopeless(ActorRef<Time>);
+
+impl Actor for Hopeless {
+    type Msg = ();
+
+    fn receive(&mut self, (): (), ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let at = ctx.now();
+        ctx.tell(self.0, at);
+        Err(Fault::new("on purpose"))
+    }
+}
+
+/// What waits has not been handled: the next restart is no sooner for it.
+#[test]
+fn a_delay_is_no_success_after_a_restart() {
+    const DELAY: Duration = Duration::from_millis(1);
+    check_seeds(10, |builder| {
+        let mut sim = builder.start();
+        let probe = sim.probe::<Time>();
+        let to = probe.address();
+        let backoff = Backoff {
+            jitter: 0.0,
+            ..Backoff::default()
+        };
+        let patient = Supervision::default()
+            .restarts(10, Duration::from_secs(3_600))
+            .backoff(backoff);
+        let hopeless = sim
+            .spawn_supervised(CoreId(1), patient, move || Hopeless(to))
+            .unwrap();
+        sim.inject(Injection::delay(DELAY).to_actor(hopeless));
+        (0..5).for_each(|_| sim.tell(hopeless, ()));
+        sim.run_for(Duration::from_secs(60));
+        let times = probe.received();
+        let waits: Vec<_> = times
+            .windows(2)
+            .map(|two| (two[1] - two[0]).as_millis() / 100)
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8]);
+        sim
+    });
+}
+
+/// Without room for the future that a delay takes, the message is handled at once, and the next one is struck by itself.
+#[test]
+fn a_delay_for_which_there_is_no_room_is_none() {
+    check_seeds(10, |builder| {
+        let bounds = Bounds {
+            tasks: 0,
+            ..Bounds::default()
+        };
+        let mut sim = builder.bounds(bounds).start();
+        let probe = sim.probe();
+        let worker = worker(&mut sim, 1, "worker", &probe);
+        let delayed = sim.inject(
+            Injection::delay(Duration::from_secs(1))
+                .nth(1)
+                .to_actor(worker),
+        );
+        let dropped = sim.inject(Injection::drop().nth(2).to_actor(worker));
+        (1..=3).for_each(|number| sim.tell(worker, Job::Do(number)));
+        assert!(sim.run_until_idle());
+        assert_eq!(numbers(&probe), [1, 3]);
+        assert_eq!((delayed.struck(), dropped.struck()), (1, 1));
+        let events: Vec<_> = sim.trace().events().collect();
+        let delivered = |event: &&String| event.contains("deliver") && event.contains("Worker");
+        assert_eq!(events.iter().filter(delivered).count(), 2);
+        sim
+    });
+}
+
+/// Waits for a word that its future brings, and passes it on.
+struct Expecting(ActorRef<&'static str>, Option<Duration>);
+
+impl Actor for Expecting {
+    type Msg = &'static str;
+
+    fn pre_start(&mut self, ctx: &mut Context<'_, Self>) -> Result<(), Fault> {
+        if let Some(after) = self.1 {
+            // It comes into a mailbox that is held up.
+            let nap = ctx.sleep(after);
+            ctx.spawn(nap, |_| "word");
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, word: &'static str, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        ctx.tell(self.0, word);
+        Ok(Next::Continue)
+    }
+}
+
+/// The same words to somebody else do not make an outcome one that may be lost.
+#[test]
+fn an_outcome_is_not_dropped_for_what_another_gets() {
+    const MS: Duration = Duration::from_millis(1);
+    check_seeds(10, |builder| {
+        let mut sim = builder.start();
+        let probe = sim.probe();
+        let to = probe.address();
+        let owed = sim
+            .spawn(CoreId(1), move || Expecting(to, Some(MS * 20)))
+            .unwrap();
+        let other = sim.spawn(CoreId(1), move || Expecting(to, None)).unwrap();
+        let held_up = sim.inject(
+            Injection::delay(MS * 100)
+                .to_actor(owed)
+                .only(|word: &&str| *word == "first"),
+        );
+        sim.tell(owed, "first");
+        sim.run_for(MS * 50);
+        // The outcome lies behind it.
+        let dropped = sim.inject(Injection::drop().only(|word: &&str| *word == "word"));
+        sim.tell(other, "word");
+        sim.run_for(MS * 100);
+        assert_eq!(probe.received(), ["first", "word"]);
+        assert_eq!((held_up.struck(), dropped.struck()), (1, 1));
+        sim
+    });
+}
+
+#[test]
+fn a_condition_that_panics_fails_the_run_and_not_the_actor() {
+    for is_condition in [true, false] {
+        let text = panic_of(|| {
+            let mut sim = Simulation::builder(3).start();
+            let probe = sim.probe();
+            let worker = worker(&mut sim, 1, "worker", &probe);
+            if is_condition {
+                let condition = |job: &Job| {
+                    assert!(matches!(job, Job::Answer(..)), "only questions");
+                    false
+                };
+                sim.inject(Injection::drop().only(condition));
+            } else {
+                sim.inject(Injection::fail_with(|| panic!("only questions")));
+            }
+            sim.tell(worker, Job::Do(1));
+            sim.run_until_idle();
+        });
+        assert!(text.contains("seed 3 failed"), "{text}");
+        assert!(text.contains("only questions"), "{text}");
+    }
 }

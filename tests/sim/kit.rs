@@ -302,3 +302,73 @@ fn every_core_has_randomness_of_its_own() {
         .collect();
     assert_eq!(numbers.len(), 4);
 }
+
+/// Answers when it has slept.
+struct Slow;
+
+impl Actor for Slow {
+    type Msg = ReplyTo<u32>;
+
+    fn receive(
+        &mut self,
+        reply_to: ReplyTo<u32>,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        let nap = ctx.sleep(Duration::from_secs(1_800));
+        ctx.suspend(nap, move |_, (), ctx| {
+            ctx.reply(reply_to, 7);
+            Ok(Next::Continue)
+        });
+        Ok(Next::Continue)
+    }
+}
+
+/// However long that takes.
+#[test]
+fn an_ask_is_waited_for_until_it_has_ended() {
+    let bounds = Bounds {
+        async_deadline: Duration::from_secs(7_200),
+        ask_timeout: Duration::from_secs(3_600),
+        ..Bounds::default()
+    };
+    let mut sim = Simulation::builder(1).bounds(bounds).start();
+    let slow = sim.spawn(CoreId(1), || Slow).unwrap();
+    assert_eq!(sim.ask(slow, |to| to), Ok(7));
+    let within = Duration::from_secs(1_900);
+    assert_eq!(sim.ask_within(within, slow, |to| to), Ok(7));
+    let timeout = Err(corecast::Uncertainty::Timeout.into());
+    let within = Duration::from_secs(900);
+    assert_eq!(sim.ask_within(within, slow, |to| to), timeout);
+    assert_eq!(sim.now().as_nanos() / 1_000_000_000, 1_800 * 2 + 900);
+}
+
+/// A panic while a panic is reported would end the process.
+#[test]
+fn a_message_that_cannot_be_shown_disappoints_a_probe_like_any_other() {
+    struct Shy;
+    impl std::fmt::Debug for Shy {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("do not look")
+        }
+    }
+    struct Bringer(ActorRef<Shy>);
+    impl Actor for Bringer {
+        type Msg = ();
+        fn receive(&mut self, (): (), ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+            ctx.tell(self.0, Shy);
+            Ok(Next::Continue)
+        }
+    }
+    let text = panic_of(|| {
+        let mut builder = Simulation::builder(1);
+        let probe = builder.entity_probe::<u64, u32>("unused");
+        let mut sim = builder.start();
+        drop(probe);
+        let probe = sim.probe::<Shy>();
+        let to = probe.address();
+        let bringer = sim.spawn(CoreId(0), move || Bringer(to)).unwrap();
+        sim.tell(bringer, ());
+        probe.expect(&mut sim, |_| false);
+    });
+    assert_says(&text, &["seed 1 failed", "the probe for"]);
+}

@@ -5,7 +5,9 @@
 
 mod arrivals;
 mod asks;
+mod awaiting;
 mod balancing;
+mod behavior_corners;
 mod behaviors;
 mod clock;
 mod dead_letters;
@@ -28,6 +30,7 @@ mod mailboxes;
 mod moves;
 mod panics;
 mod passivation;
+mod paths;
 mod planted;
 mod restarts;
 mod shutdown;
@@ -35,6 +38,7 @@ mod strangers;
 mod streams;
 mod supervision;
 mod timers;
+mod two_panics;
 mod watch;
 mod watch_corners;
 mod workload;

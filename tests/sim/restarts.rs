@@ -1,7 +1,7 @@
 //! Restarts that meet something else: futures of the life before, hooks that wait, factories that fail.
 
 use corecast::base::ids::CoreId;
-use corecast::sim::{Simulation, check_seeds};
+use corecast::sim::{Bounds, Simulation, check_seeds};
 use corecast::{
     Actor, ActorRef, Backoff, Context, Directive, Fault, Next, ReplyTo, SpawnOptions, Strategy,
     Supervision,
@@ -398,4 +398,51 @@ fn a_shutdown_ends_also_if_a_factory_fails_for_ever() {
     sim.run_for(SECOND);
     sim.tell(actor, Sleep::Fail);
     assert!(!sim.shutdown(SECOND).drained);
+}
+
+/// Fails, and so does what it has given away, in the same turn.
+struct Unlucky(Arc<AtomicU32>);
+
+impl Actor for Unlucky {
+    type Msg = bool;
+
+    fn pre_start(&mut self, _: &mut Context<'_, Self>) -> Result<(), Fault> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn receive(&mut self, also_fails: bool, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        // There is no room for any future, so that each of these fails at once.
+        ctx.spawn(async {}, |_| panic!("the first"));
+        ctx.spawn(async {}, |_| panic!("the second"));
+        if also_fails {
+            return Err(Fault::new("the handler"));
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn a_fault_of_the_life_before_does_not_hit_the_one_that_follows_at_once() {
+    check_seeds(5, |builder| {
+        let bounds = Bounds {
+            tasks: 0,
+            ..Bounds::default()
+        };
+        let mut sim = builder.cores(2).bounds(bounds).start();
+        let lives = Arc::<AtomicU32>::default();
+        let count = lives.clone();
+        let unlucky = sim
+            .spawn_supervised(CORE, at_once(), move || Unlucky(count.clone()))
+            .unwrap();
+        for (also_fails, lived, faults) in [(true, 2, 3), (false, 3, 5)] {
+            sim.tell(unlucky, also_fails);
+            assert!(sim.run_until_idle());
+            let core = &sim.stats().cores[1];
+            assert_eq!(core.restarts + 1, lived);
+            assert_eq!((core.actors, core.faults), (1, faults));
+            assert_eq!(u64::from(lives.load(Ordering::Relaxed)), lived);
+        }
+        sim
+    });
 }
