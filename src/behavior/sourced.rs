@@ -8,6 +8,7 @@ use crate::actor::entity_id::EntityId;
 use crate::actor::guard::{drop_guarded, guarded};
 use crate::actor::model::{Actor, Fault, Next};
 use crate::actor::refusal::TaskError;
+use crate::actor::supervision::{Directive, Supervision};
 use crate::base::ids::Epoch;
 use crate::persistence::error::{JournalError, SourcingError};
 use crate::persistence::id::PersistenceId;
@@ -366,6 +367,27 @@ impl<E: EventSourced> Actor for Sourced<E> {
     ) -> Result<Next, Fault> {
         let effect = self.decide(|behavior, state| behavior.on_command(state, command, ctx))?;
         self.carry_out(effect, ctx)
+    }
+
+    fn on_error(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, E>) -> Option<Directive> {
+        self.behavior.on_error(fault, ctx)
+    }
+
+    fn supervision(&self) -> Supervision {
+        self.behavior.supervision()
+    }
+
+    fn pre_restart(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, E>) {
+        self.end(ctx);
+        self.behavior.pre_restart(fault, ctx);
+    }
+
+    fn post_restart(
+        &mut self,
+        fault: &Fault,
+        ctx: &mut SourcedContext<'_, E>,
+    ) -> Result<(), Fault> {
+        self.behavior.post_restart(fault, ctx)
     }
 
     fn post_stop(&mut self, ctx: &mut SourcedContext<'_, E>) {
