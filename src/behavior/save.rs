@@ -65,6 +65,7 @@ impl Save {
         work: Work<()>,
     ) {
         saves.under_way.store(true, Ordering::Release);
+        local.settling.snapshots += 1;
         local.add_job_with_deadline(Box::new(Save {
             saves,
             id,
@@ -92,6 +93,7 @@ impl Job for Save {
 
     fn finish(mut self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
         self.finished = true;
+        local.settling.snapshots -= 1;
         drop_guarded(self.work.take());
         let failed = failed.map(|error| error.to_string());
         match self.failed.take().or(failed) {

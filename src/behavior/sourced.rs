@@ -394,6 +394,14 @@ impl<E: EventSourced> Actor for Sourced<E> {
         self.end(ctx);
         self.behavior.post_stop(ctx);
     }
+
+    /// Takes the last snapshot while there is somebody who stores it; once, also if that fails.
+    fn settle_for_the_end(&mut self, ctx: &mut SourcedContext<'_, E>) {
+        let is_due = self.progress.is_last_snapshot_due(self.saves.saved());
+        if is_due && self.phase != Phase::Recovering && self.progress.is_without_snapshot() {
+            self.save_snapshot(ctx);
+        }
+    }
 }
 
 /// Each part is dropped for itself, so that one panic does not meet another.

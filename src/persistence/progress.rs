@@ -135,6 +135,11 @@ impl Progress {
         self.snapshots != Snapshots::Never && self.last > saved
     }
 
+    /// Whether nobody has tried yet to take a snapshot of the state as it is.
+    pub(crate) fn is_without_snapshot(&self) -> bool {
+        self.last > self.snapshot
+    }
+
     /// Begins to take a snapshot of the state as it is; this one is not due again, whatever comes of it.
     pub(crate) fn begin_snapshot(&mut self) -> Sequence {
         self.snapshot = self.last;
