@@ -173,8 +173,8 @@ pub trait EventSourced: Sized + 'static {
     /// What to do about a fault of this actor, as [`Actor::on_error`](crate::Actor::on_error); `None`, the default, leaves
     /// it to its supervision.
     ///
-    /// If it is one of the [journal](crate::SourcingError), or of [`on_event`](EventSourced::on_event), the state is not known any
-    /// more, and only another life recovers it: an actor that is resumed then fails with each command.
+    /// If it is one of the [journal](crate::SourcingError), or of [`on_event`](EventSourced::on_event), the state is not
+    /// known any more, and only another life recovers it: an actor that is resumed then fails with each command.
     fn on_error(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, Self>) -> Option<Directive> {
         let _ = (fault, ctx);
         None
