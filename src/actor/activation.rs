@@ -284,6 +284,17 @@ impl<A: Actor> ActorBody<A> {
         }
     }
 
+    pub(super) fn settle_for_the_end(
+        &mut self,
+        local: &mut Local,
+        at: CellRef,
+        place: Option<EntityPlace>,
+        recipient: RecipientOf<A::Msg>,
+    ) {
+        self.actor
+            .settle_for_the_end(&mut Context::of_hook(local, at, place, recipient));
+    }
+
     /// Whether any of its code has run.
     pub(super) fn has_begun(&self) -> bool {
         !matches!(self.stage, Stage::New | Stage::Reborn)

@@ -59,6 +59,11 @@ impl<A: Actor, R: Remake<A>> Body for PlainBody<A, R> {
         self.inner.post_stop(local, at, None, actor_recipient);
     }
 
+    fn settle_for_the_end(&mut self, local: &mut Local, at: CellRef) {
+        self.inner
+            .settle_for_the_end(local, at, None, actor_recipient);
+    }
+
     fn on_error(&mut self, local: &mut Local, at: CellRef, fault: &Fault) -> Option<Directive> {
         self.inner.on_error(local, at, None, actor_recipient, fault)
     }
@@ -135,6 +140,11 @@ impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
     fn post_stop(&mut self, local: &mut Local, at: CellRef) {
         self.inner
             .post_stop(local, at, Some(self.place), entity_recipient::<I, A::Msg>);
+    }
+
+    fn settle_for_the_end(&mut self, local: &mut Local, at: CellRef) {
+        let (place, recipient) = (Some(self.place), entity_recipient::<I, A::Msg>);
+        self.inner.settle_for_the_end(local, at, place, recipient);
     }
 
     fn entity(&self) -> Option<EntityPlace> {

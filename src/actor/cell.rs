@@ -32,6 +32,9 @@ pub(crate) trait Body: Any {
     /// Runs the actor's `post_stop`.
     fn post_stop(&mut self, local: &mut Local, at: CellRef);
 
+    /// Has the actor take its last snapshot, if it takes any.
+    fn settle_for_the_end(&mut self, local: &mut Local, at: CellRef);
+
     /// Asks the actor what to do about a fault of its own.
     fn on_error(&mut self, local: &mut Local, at: CellRef, fault: &Fault) -> Option<Directive>;
 
@@ -258,6 +261,7 @@ mod tests {
             None
         }
         fn pre_restart(&mut self, _: &mut Local, _: CellRef, _: &Fault) {}
+        fn settle_for_the_end(&mut self, _: &mut Local, _: CellRef) {}
         fn supervision(&self) -> Supervision {
             Supervision::default()
         }

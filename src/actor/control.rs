@@ -27,8 +27,8 @@ pub(crate) enum Control {
     Lost { id: MoveId },
     /// To the coordination core: what each shard of this core has cost since the last report.
     Load(CoreLoad),
-    /// To a data core: say how far you are with draining.
-    DrainQuery { round: u64 },
+    /// To a data core: say how far you are with draining. Once all of them are quiet, have the last snapshots taken.
+    DrainQuery { round: u64, settle: bool },
     /// The answer.
     DrainAnswer(DrainAnswer),
     /// To every core: handle and send nothing any more; answered with a [`DrainAnswer`] of the same round.
@@ -75,6 +75,8 @@ pub(crate) struct DrainAnswer {
     pub(crate) round: u64,
     /// Nothing is queued or running here.
     pub(crate) idle: bool,
+    /// And the last snapshots are stored, or have failed.
+    pub(crate) settled: bool,
     pub(crate) sent: u64,
     pub(crate) received: u64,
 }
@@ -89,7 +91,7 @@ impl fmt::Debug for Control {
             Control::Survive { id } => write!(f, "Survive({})", id.shard),
             Control::Lost { id } => write!(f, "Lost({})", id.shard),
             Control::Load(report) => write!(f, "Load({})", report.core),
-            Control::DrainQuery { round } => write!(f, "DrainQuery({round})"),
+            Control::DrainQuery { round, .. } => write!(f, "DrainQuery({round})"),
             Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),
             Control::Halt { round } => write!(f, "Halt({round})"),
             Control::Died => f.write_str("Died"),

@@ -17,6 +17,7 @@ use super::reference::{CellRef, Home};
 use super::region::AnyRegion;
 use super::region_state::RegionState;
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
+use super::settling::Settling;
 use super::signals::SignalBatch;
 use super::sleep::Sleeps;
 use super::subscriptions::Subscriptions;
@@ -249,6 +250,7 @@ pub struct Local {
     pub(crate) draining: bool,
     /// Actors that wait in an asynchronous handler.
     pub(crate) suspended: usize,
+    pub(crate) settling: Settling,
     /// The core stops: no entity starts any more.
     pub(crate) stopping: bool,
     /// Who was interrupted because the driver wanted the core back, and what is left of its turn.
@@ -332,6 +334,7 @@ impl Local {
             me,
             draining: false,
             suspended: 0,
+            settling: Settling::default(),
             stopping: false,
             interrupted: None,
             arrivals: 0,

@@ -47,6 +47,7 @@ pub mod region_state;
 pub mod reply;
 mod schedule;
 pub mod scope;
+mod settling;
 mod shipping;
 mod signals;
 mod sleep;

@@ -180,4 +180,10 @@ pub trait Actor: Sized + 'static {
     fn post_stop(&mut self, ctx: &mut Context<'_, Self>) {
         let _ = ctx;
     }
+
+    /// Runs when everything is handled and the core is about to end: the time for a last snapshot.
+    #[doc(hidden)]
+    fn settle_for_the_end(&mut self, ctx: &mut Context<'_, Self>) {
+        let _ = ctx;
+    }
 }

@@ -196,6 +196,7 @@ impl<I: EntityId, M: Message> Cargo for ShardCargo<I, M> {
             entity_type: EntityTypeId(number),
             shard,
         } = self.shipment.id.shard;
+        local.settling.begin_anew();
         for passenger in self.passengers {
             local.install_entity(number, shard, passenger);
         }

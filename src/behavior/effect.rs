@@ -1,11 +1,13 @@
 //! What an event-sourced actor wants to come of a command, as a value.
 
 use super::event_sourced::{EventSourced, SourcedContext};
+use crate::actor::guard::drop_all_guarded;
 use crate::actor::model::{Fault, Next};
 use crate::actor::reply::ReplyTo;
 use crate::wire::message::Message;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 
 /// What is to come of a command: events that are stored, and what is done once they are.
 ///
@@ -31,6 +33,33 @@ pub(super) enum First<E: EventSourced> {
     Persist(Vec<E::Event>),
     /// Something is awaited, and brings an effect of its own.
     Await(Await<E>),
+}
+
+/// Events under way to the journal, and what comes after them.
+pub(super) struct Sequel<E: EventSourced> {
+    pub(super) events: Vec<E::Event>,
+    /// In reverse.
+    then: Vec<Then<E>>,
+}
+
+impl<E: EventSourced> Sequel<E> {
+    pub(super) fn new(events: Vec<E::Event>, mut then: Vec<Then<E>>) -> Sequel<E> {
+        then.reverse();
+        Sequel { events, then }
+    }
+
+    /// What is to be done next.
+    pub(super) fn next(&mut self) -> Option<Then<E>> {
+        self.then.pop()
+    }
+}
+
+/// Each part is dropped for itself, so that one panic does not meet another.
+impl<E: EventSourced> Drop for Sequel<E> {
+    fn drop(&mut self) {
+        drop_all_guarded(mem::take(&mut self.events));
+        drop_all_guarded(mem::take(&mut self.then).into_iter().rev());
+    }
 }
 
 /// Suspends the actor until the effect is there, and passes on what comes after it.

@@ -4,6 +4,7 @@ use super::effect::Effect;
 use super::sourced::Sourced;
 use crate::actor::context::Context;
 use crate::actor::model::Fault;
+use crate::actor::supervision::{Directive, Supervision};
 use crate::persistence::progress::Snapshots;
 use crate::persistence::record::Payload;
 use crate::wire::message::{Message, WireMessage};
@@ -116,7 +117,7 @@ pub trait EventSourced: Sized + 'static {
     /// What has happened; usually an enum.
     type Event: WireMessage;
     /// What follows from the events. It lies in snapshots, so it has a name and a version too; a snapshot of another version
-    /// is left aside, and every event is read.
+    /// is left aside, and every event is read. If there are not as many any more, recovery fails.
     type State: WireMessage;
 
     /// The state before the first event.
@@ -166,6 +167,43 @@ pub trait EventSourced: Sized + 'static {
         ctx: &mut SourcedContext<'_, Self>,
     ) -> Result<(), Fault> {
         let _ = (state, ctx);
+        Ok(())
+    }
+
+    /// What to do about a fault of this actor, as [`Actor::on_error`](crate::Actor::on_error); `None`, the default, leaves
+    /// it to its supervision.
+    ///
+    /// If it is one of the [journal](crate::SourcingError), or of [`on_event`](EventSourced::on_event), the state is not
+    /// known any more, and only another life recovers it: an actor that is resumed then fails with each command.
+    fn on_error(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, Self>) -> Option<Directive> {
+        let _ = (fault, ctx);
+        None
+    }
+
+    /// How this actor supervises its children, as [`Actor::supervision`](crate::Actor::supervision).
+    fn supervision(&self) -> Supervision {
+        Supervision::default()
+    }
+
+    /// Runs on an actor that is about to be made again because of a fault, as
+    /// [`Actor::pre_restart`](crate::Actor::pre_restart). By default it runs [`post_stop`](EventSourced::post_stop). By then
+    /// this life has given up its persistence id.
+    fn pre_restart(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, Self>) {
+        let _ = fault;
+        self.post_stop(ctx);
+    }
+
+    /// Runs on an actor that was made in place of one that failed, as
+    /// [`Actor::post_restart`](crate::Actor::post_restart): before its state is [recovered](EventSourced::recovered).
+    ///
+    /// # Errors
+    /// A fault fails the actor.
+    fn post_restart(
+        &mut self,
+        fault: &Fault,
+        ctx: &mut SourcedContext<'_, Self>,
+    ) -> Result<(), Fault> {
+        let _ = (fault, ctx);
         Ok(())
     }
 

@@ -41,6 +41,18 @@ pub(super) struct Save {
     sequence: Sequence,
     work: Option<Work<()>>,
     failed: Option<String>,
+    finished: bool,
+}
+
+/// Its actor may be on a core that goes on.
+impl Drop for Save {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.saves.under_way.store(false, Ordering::Release);
+            let (id, sequence) = (&self.id, self.sequence);
+            tracing::warn!(%id, %sequence, "a snapshot was under way when its core ended");
+        }
+    }
 }
 
 impl Save {
@@ -53,12 +65,14 @@ impl Save {
         work: Work<()>,
     ) {
         saves.under_way.store(true, Ordering::Release);
+        local.settling.snapshots += 1;
         local.add_job_with_deadline(Box::new(Save {
             saves,
             id,
             sequence,
             work: Some(work),
             failed: None,
+            finished: false,
         }));
     }
 }
@@ -77,9 +91,12 @@ impl Job for Save {
         drop_guarded(self.work.take());
     }
 
-    fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
-        drop_guarded(self.work);
-        match self.failed.or(failed.map(|error| error.to_string())) {
+    fn finish(mut self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {
+        self.finished = true;
+        local.settling.snapshots -= 1;
+        drop_guarded(self.work.take());
+        let failed = failed.map(|error| error.to_string());
+        match self.failed.take().or(failed) {
             None => self.saves.set_saved(self.sequence),
             Some(why) => count_failure(local, &self.id, self.sequence, &why),
         }

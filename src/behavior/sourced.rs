@@ -1,13 +1,14 @@
 //! Event-sourced actors as actors: recovery, one command after another, and snapshots.
 
-use super::effect::{Effect, First, Then};
+use super::effect::{Effect, First, Sequel};
 use super::event_sourced::{EventSourced, SourcedContext};
 use super::save::{Save, Saves, count_failure};
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
-use crate::actor::guard::guarded;
+use crate::actor::guard::{drop_guarded, guarded};
 use crate::actor::model::{Actor, Fault, Next};
 use crate::actor::refusal::TaskError;
+use crate::actor::supervision::{Directive, Supervision};
 use crate::base::ids::Epoch;
 use crate::persistence::error::{JournalError, SourcingError};
 use crate::persistence::id::PersistenceId;
@@ -145,6 +146,11 @@ impl<E: EventSourced> Sourced<E> {
             self.progress.check(snapshot).map_err(failed)?;
             state = read::<E::State>(&snapshot.payload).map_err(failed)?;
         }
+        if state.is_none()
+            && let Some(snapshot) = &snapshot
+        {
+            self.progress.set_aside(snapshot.sequence);
+        }
         let known = snapshot.filter(|_| state.is_some());
         if let Some(snapshot) = &known {
             self.saves.set_saved(snapshot.sequence);
@@ -168,6 +174,8 @@ impl<E: EventSourced> Sourced<E> {
             ctx,
             |this, (rest, page), ctx| {
                 if page.is_empty() {
+                    let whole = this.progress.check_end();
+                    whole.map_err(|error| this.recovery_failed(error))?;
                     this.phase = Phase::Ready;
                     let state = this.state.as_ref().ok_or_else(lost)?;
                     this.behavior.recovered(state, ctx)?;
@@ -190,19 +198,22 @@ impl<E: EventSourced> Sourced<E> {
             Some(event) => event,
             None => self.upgrade(payload)?,
         };
-        self.fold(&event)
+        let folded = self.fold(&event);
+        drop_guarded(event);
+        folded
     }
 
     #[cold]
     fn upgrade(&self, old: &Payload) -> Result<E::Event, SourcingError> {
-        let error = match E::upgrade(old) {
+        let upgraded = guarded(|| E::upgrade(old).map_err(|fault| fault.to_string()));
+        let error = match upgraded.and_then(|upgraded| upgraded) {
             Ok(Some(event)) => return Ok(event),
             Ok(None) => JournalError::UnknownType {
                 fingerprint: old.fingerprint,
                 version: old.version,
             },
-            Err(fault) => JournalError::Damaged {
-                what: format!("it cannot be upgraded: {fault}"),
+            Err(why) => JournalError::Damaged {
+                what: format!("it cannot be upgraded: {why}"),
             },
         };
         Err(self.recovery_failed(error))
@@ -245,10 +256,11 @@ impl<E: EventSourced> Sourced<E> {
                 return Ok(Next::Continue);
             }
         };
-        if events.is_empty() {
-            return self.conclude(then, next, ctx);
+        let mut sequel = Sequel::new(events, then);
+        if sequel.events.is_empty() {
+            return self.conclude(&mut sequel, next, ctx);
         }
-        let payloads: Result<Vec<_>, _> = events.iter().map(Payload::of).collect();
+        let payloads: Result<Vec<_>, _> = sequel.events.iter().map(Payload::of).collect();
         let writer = self.lease.as_ref().ok_or_else(lost)?.writer();
         let batch = self.progress.batch(writer, epoch(ctx), payloads?);
         let step = Step::Write {
@@ -262,13 +274,13 @@ impl<E: EventSourced> Sourced<E> {
             ctx,
             move |this, (), ctx| {
                 this.phase = Phase::Ready;
-                for event in &events {
+                for event in &sequel.events {
                     this.fold(event)?;
                 }
                 if this.progress.is_snapshot_due() && !this.saves.any_under_way() {
                     this.save_snapshot(ctx);
                 }
-                this.conclude(then, next, ctx)
+                this.conclude(&mut sequel, next, ctx)
             },
         );
         Ok(Next::Continue)
@@ -276,36 +288,52 @@ impl<E: EventSourced> Sourced<E> {
 
     fn conclude(
         &mut self,
-        then: Vec<Then<E>>,
+        sequel: &mut Sequel<E>,
         next: Next,
         ctx: &mut SourcedContext<'_, E>,
     ) -> Result<Next, Fault> {
         let state = self.state.as_ref().ok_or_else(lost)?;
-        for run in then {
+        while let Some(run) = sequel.next() {
             run(state, ctx);
         }
         Ok(next)
     }
 
-    /// Has the journal store the state as it is now; nobody waits for it.
+    /// Has the journal store the state as it is now; nobody waits for it, and whatever goes wrong is not the actor's fault.
     #[cold]
     fn save_snapshot(&mut self, ctx: &mut SourcedContext<'_, E>) {
         let Some(state) = &self.state else { return };
-        let (id, sequence) = (self.id(), self.progress.last());
-        let payload = match Payload::of(state) {
-            Ok(payload) => payload,
-            Err(error) => return count_failure(ctx.local, &id, sequence, &error.to_string()),
-        };
-        let snapshot = self.progress.snapshot(epoch(ctx), payload);
-        let work = self.journal.save_snapshot(&id, snapshot);
-        Save::start(ctx.local, self.saves.clone(), id, sequence, work);
+        let (id, sequence) = (self.id(), self.progress.begin_snapshot());
+        let begun = guarded(|| {
+            let payload = Payload::of(state).map_err(|error| error.to_string())?;
+            let snapshot = Record::new(&id, sequence, epoch(ctx), payload);
+            Ok(self.journal.save_snapshot(&id, snapshot))
+        });
+        match begun.and_then(|begun| begun) {
+            Ok(work) => Save::start(ctx.local, self.saves.clone(), id, sequence, work),
+            Err(why) => count_failure(ctx.local, &id, sequence, &why),
+        }
+    }
+
+    /// Ends this life, but for what its behavior does about that.
+    ///
+    /// The state holds nothing but what is stored, so a last snapshot may be taken after a failure too, and be stored when the
+    /// next life has begun. Once the core stops nobody would store it.
+    fn end(&mut self, ctx: &mut SourcedContext<'_, E>) {
+        let is_due = self.progress.is_last_snapshot_due(self.saves.saved());
+        if is_due && self.phase != Phase::Recovering && !ctx.local.stopping {
+            self.save_snapshot(ctx);
+        }
+        self.lease = None;
     }
 }
 
 /// The value in a record, if it is of this type.
 fn read<T: WireMessage>(payload: &Payload) -> Result<Option<T>, JournalError> {
-    payload.read().map_err(|error| JournalError::Damaged {
-        what: format!("its bytes are no {}: {error}", T::NAME),
+    let read = guarded(|| payload.read().map_err(|error| error.to_string()));
+    let read = read.and_then(|read| read);
+    read.map_err(|why| JournalError::Damaged {
+        what: format!("its bytes are no {}: {why}", T::NAME),
     })
 }
 
@@ -341,15 +369,45 @@ impl<E: EventSourced> Actor for Sourced<E> {
         self.carry_out(effect, ctx)
     }
 
-    /// The state holds nothing but what is stored, so a last snapshot may be taken after a failure too, and be stored when the
-    /// next life has begun. At the end of the runtime nobody would store it, so the next one reads more events.
+    fn on_error(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, E>) -> Option<Directive> {
+        self.behavior.on_error(fault, ctx)
+    }
+
+    fn supervision(&self) -> Supervision {
+        self.behavior.supervision()
+    }
+
+    fn pre_restart(&mut self, fault: &Fault, ctx: &mut SourcedContext<'_, E>) {
+        self.end(ctx);
+        self.behavior.pre_restart(fault, ctx);
+    }
+
+    fn post_restart(
+        &mut self,
+        fault: &Fault,
+        ctx: &mut SourcedContext<'_, E>,
+    ) -> Result<(), Fault> {
+        self.behavior.post_restart(fault, ctx)
+    }
+
     fn post_stop(&mut self, ctx: &mut SourcedContext<'_, E>) {
+        self.end(ctx);
+        self.behavior.post_stop(ctx);
+    }
+
+    /// Takes the last snapshot while there is somebody who stores it; once, also if that fails.
+    fn settle_for_the_end(&mut self, ctx: &mut SourcedContext<'_, E>) {
         let is_due = self.progress.is_last_snapshot_due(self.saves.saved());
-        if is_due && self.phase != Phase::Recovering && !ctx.local.stopping {
+        if is_due && self.phase != Phase::Recovering && self.progress.is_without_snapshot() {
             self.save_snapshot(ctx);
         }
-        self.lease = None;
-        self.behavior.post_stop(ctx);
+    }
+}
+
+/// Each part is dropped for itself, so that one panic does not meet another.
+impl<E: EventSourced> Drop for Sourced<E> {
+    fn drop(&mut self) {
+        drop_guarded(self.state.take());
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Coordination {
 }
 
 /// Draining: rounds of questions, until twice in a row every core is idle and as much was received as sent. (Mattern's
-/// four counters, 1987: one round alone could miss what is under way behind its back.)
+/// four counters, 1987: one round alone could miss what is under way behind its back.) Then the last snapshots are awaited.
 struct Drain {
     deadline: Time,
     round: u64,
@@ -37,6 +37,10 @@ struct Drain {
     /// What had been sent and received when every core was idle last time.
     quiet_before: Option<(u64, u64)>,
     ask_again_at: Option<Time>,
+    /// By the last round everything was quiet, and only the last snapshots are awaited.
+    settling: bool,
+    /// Everything was handled.
+    drained: bool,
     /// All cores have been told to halt; whether they had drained before.
     halted: Option<bool>,
     done: Completer<bool>,
@@ -127,6 +131,8 @@ impl Coordination {
                         answers: BTreeMap::new(),
                         quiet_before: None,
                         ask_again_at: Some(now),
+                        settling: false,
+                        drained: false,
                         halted: None,
                         done,
                     });
@@ -209,21 +215,25 @@ impl Engine {
             // What a dead core had received is not known; without it, nothing must have moved between two rounds.
             let whole = dead.is_empty();
             let quiet = answers.values().all(|answer| answer.idle) && (sent == received || !whole);
-            if quiet && drain.quiet_before == Some((sent, received)) {
+            let was_quiet = quiet && drain.quiet_before == Some((sent, received));
+            drain.settling = was_quiet;
+            drain.drained |= was_quiet && whole;
+            if was_quiet && answers.values().all(|answer| answer.settled) {
                 return self.end_drain(local, whole);
             }
             drain.quiet_before = quiet.then_some((sent, received));
             drain.ask_again_at = Some(now + DRAIN_PAUSE);
         }
         if now >= drain.deadline {
-            return self.end_drain(local, false);
+            let drained = drain.drained && dead.is_empty();
+            return self.end_drain(local, drained);
         }
         if drain.ask_again_at.is_some_and(|due| due <= now) {
             drain.ask_again_at = None;
             drain.round += 1;
-            let round = drain.round;
+            let (round, settle) = (drain.round, drain.settling);
             for core in 0..cores as u16 {
-                self.send_control(local, CoreId(core), Control::DrainQuery { round });
+                self.send_control(local, CoreId(core), Control::DrainQuery { round, settle });
             }
             return true;
         }

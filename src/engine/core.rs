@@ -313,13 +313,13 @@ impl Engine {
         match message {
             Control::Topology(topology) => self.adopt(local, topology),
             Control::Cargo(cargo) => self.unload(local, cargo),
-            Control::DrainQuery { round } => {
-                let answer = self.drain_answer(local, round);
+            Control::DrainQuery { round, settle } => {
+                let answer = self.drain_answer(local, round, settle);
                 self.send_control(local, from, Control::DrainAnswer(answer));
             }
             Control::Halt { round } => {
                 self.halted = true;
-                let answer = self.drain_answer(local, round);
+                let answer = self.drain_answer(local, round, false);
                 self.send_control(local, from, Control::DrainAnswer(answer));
             }
             Control::Stop => self.stopping = true,

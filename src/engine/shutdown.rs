@@ -14,7 +14,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 impl Engine {
-    pub(super) fn drain_answer(&mut self, local: &mut Local, round: u64) -> DrainAnswer {
+    pub(super) fn drain_answer(
+        &mut self,
+        local: &mut Local,
+        round: u64,
+        settle: bool,
+    ) -> DrainAnswer {
         // From the first question on nothing new starts here.
         if !std::mem::replace(&mut local.draining, true) {
             local.restart_all();
@@ -28,10 +33,12 @@ impl Engine {
             && self.shipping.is_empty()
             && held == 0
             && local.suspended == 0;
+        let settled = settle && idle && local.has_settled();
         DrainAnswer {
             core: local.core,
             round,
             idle,
+            settled,
             sent: local.counters.batches_sent,
             received: local.counters.batches_received,
         }

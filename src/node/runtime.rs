@@ -282,7 +282,8 @@ impl Runtime {
     }
 
     /// Shuts down within the time that the settings give: refuses what is new, lets everything that was accepted be
-    /// handled, stops all actors with their hooks, and joins the threads.
+    /// handled, has event-sourced actors take their last snapshots, stops all actors with their hooks, and joins the
+    /// threads.
     ///
     /// What was accepted are messages, asynchronous handlers, and calls from other threads. Futures that were spawned
     /// beside them are polled as long as they are woken, but not waited for: those that still wait when all else is done

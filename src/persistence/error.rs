@@ -46,6 +46,16 @@ pub enum JournalError {
         /// The one that came.
         found: Sequence,
     },
+    /// Events are missing at the end.
+    #[error(
+        "events are missing: the last one is event {last}, and there is a snapshot of event {snapshot}"
+    )]
+    Short {
+        /// The last one that there is.
+        last: Sequence,
+        /// The one of which there is a snapshot, which is of another version of the state or of another type.
+        snapshot: Sequence,
+    },
     /// What was read is not what was written.
     #[error("the record is damaged: {what}")]
     Damaged {

@@ -75,11 +75,13 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// Which of them leave the outcome open is said at [`JournalError`].
     fn persist(&self, batch: Batch) -> impl Future<Output = Result<(), JournalError>>;
 
-    /// Reads the events from the one numbered `from` on, which is included, in order.
+    /// Reads the events from the one numbered `from` on, which is included, in order. Where that one has been deleted,
+    /// reading fails ([`JournalError::Gap`]), also if there is none after it: a log without its beginning is no empty one.
     fn load(&self, id: &PersistenceId, from: Sequence) -> Self::Records;
 
     /// Stores a snapshot in the place of the one before. One that is older than what is there is not stored, which is no
-    /// error: whoever stops may be slower with its last snapshot than its successor with the next.
+    /// error: whoever stops may be slower with its last snapshot than its successor with the next. One of the same event
+    /// is stored: it may be of a newer version of the state.
     ///
     /// # Errors
     /// As its storage says. The snapshot before may be there or not; the events always are.

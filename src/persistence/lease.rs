@@ -2,6 +2,7 @@
 
 use super::error::SourcingError;
 use super::id::PersistenceId;
+use crate::base::give_back::give_back;
 use ahash::AHashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +84,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // First, so that nobody who takes the id meets a writer that still may.
         self.writer.live.store(false, Ordering::SeqCst);
-        self.leases.part(&self.writer.id).remove(&self.writer.id);
+        let mut held = self.leases.part(&self.writer.id);
+        held.remove(&self.writer.id);
+        give_back(&mut held);
     }
 }
 
@@ -135,6 +138,20 @@ mod tests {
         assert!(!old.may_write() && !leases.is_held(&id));
         let second = leases.take(&id).unwrap();
         assert!(second.writer().may_write() && !old.may_write() && other.writer().may_write());
+    }
+
+    #[test]
+    fn whoever_has_gone_takes_no_memory() {
+        let leases = Leases::default();
+        let room = || -> usize {
+            let parts = leases.0.iter();
+            parts.map(|part| part.lock().unwrap().capacity()).sum()
+        };
+        let ids = (0..200_000).map(|id| PersistenceId::of_entity("cart", &id));
+        let held: Vec<_> = ids.map(|id| leases.take(&id).unwrap()).collect();
+        assert!(room() >= 200_000);
+        drop(held);
+        assert!(room() <= 64 * 1_024, "{}", room());
     }
 
     #[test]

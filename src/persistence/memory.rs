@@ -6,6 +6,7 @@ use super::journal::{Batch, Journal, Records};
 use super::lease::Leases;
 use super::record::{Record, Sequence};
 use ahash::AHashMap;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +21,17 @@ const PAGE: usize = 256;
 /// with the last of its clones.
 ///
 /// It is bounded: once its records take as many bytes as it may have, further ones are refused ([`JournalError::Full`]),
-/// and whoever wrote them fails. Nothing is ever removed but snapshots that another one replaces.
+/// and whoever wrote them fails. By itself it removes nothing but snapshots that another one replaces; events are deleted
+/// by whoever calls [`delete_before`](InMemoryJournal::delete_before).
 ///
 /// ```
-/// use corecast::InMemoryJournal;
+/// use corecast::{InMemoryJournal, Sequence};
 ///
 /// let journal = InMemoryJournal::bounded(64 << 20);
-/// assert!(journal.records(&"cart/7".into()).is_empty());
+/// let cart = "cart/7".into();
+/// assert!(journal.records(&cart).is_empty());
+/// // All that its snapshot spares it, if it has one.
+/// assert_eq!(journal.delete_before(&cart, Sequence(u64::MAX)), 0);
 /// ```
 #[derive(Clone)]
 pub struct InMemoryJournal {
@@ -45,14 +50,33 @@ type Part = AHashMap<PersistenceId, Log>;
 
 #[derive(Default)]
 struct Log {
-    /// From the first on, without a gap.
-    records: Vec<Record>,
+    /// How many events have been deleted.
+    deleted: u64,
+    /// From the first on that is left, without a gap.
+    records: VecDeque<Record>,
     snapshot: Option<Record>,
 }
 
 impl Log {
+    /// The number of the first event that is left, or of the next one.
+    fn first(&self) -> Sequence {
+        Sequence(self.deleted + 1)
+    }
+
     fn next(&self) -> Sequence {
-        Sequence(self.records.len() as u64 + 1)
+        Sequence(self.deleted + self.records.len() as u64 + 1)
+    }
+
+    /// Some events from this one on.
+    fn page(&self, from: Sequence) -> Result<Vec<Record>, JournalError> {
+        let found = self.first();
+        let Some(skipped) = from.0.checked_sub(found.0) else {
+            let expected = from;
+            return Err(JournalError::Gap { expected, found });
+        };
+        let skipped = self.records.len().min(skipped as usize);
+        let rest = self.records.range(skipped..);
+        Ok(rest.take(PAGE).cloned().collect())
     }
 }
 
@@ -76,12 +100,36 @@ impl InMemoryJournal {
         self.shared.used.load(Ordering::Relaxed)
     }
 
-    /// The events of one persistence id, in order.
+    /// The events of one persistence id, in order, but for those that have been deleted.
     #[must_use]
     pub fn records(&self, id: &PersistenceId) -> Vec<Record> {
-        self.part(id)
-            .get(id)
-            .map_or_else(Vec::new, |log| log.records.clone())
+        let part = self.part(id);
+        let log = part.get(id).into_iter();
+        log.flat_map(|log| log.records.iter().cloned()).collect()
+    }
+
+    /// Deletes the events before the one numbered `before`, as far as the snapshot spares a recovery to read them: without
+    /// a snapshot none. Returns how many those were.
+    ///
+    /// What is deleted is gone. Recovery depends on the snapshot then: a program in which the state has another version
+    /// leaves it aside, misses the events, and recovers nothing ([`JournalError::Gap`]).
+    pub fn delete_before(&self, id: &PersistenceId, before: Sequence) -> usize {
+        let mut part = self.part(id);
+        let Some(log) = part.get_mut(id) else {
+            return 0;
+        };
+        let spared = log.snapshot.as_ref().map_or(0, |known| known.sequence.0);
+        let last = before.0.saturating_sub(1).min(spared);
+        let count = last.saturating_sub(log.deleted) as usize;
+        let count = count.min(log.records.len());
+        let freed = log.records.drain(..count).map(|old| size_of_record(&old));
+        let freed = freed.sum();
+        log.deleted += count as u64;
+        if log.records.len() < log.records.capacity() / 4 {
+            log.records.shrink_to_fit();
+        }
+        self.shared.used.fetch_sub(freed, Ordering::Relaxed);
+        count
     }
 
     /// The snapshot of one persistence id.
@@ -136,14 +184,17 @@ impl InMemoryJournal {
 
     fn store_snapshot(&self, id: &PersistenceId, snapshot: Record) -> Result<(), JournalError> {
         let mut part = self.part(id);
-        let before = part.get(id).and_then(|log| log.snapshot.as_ref());
-        if before.is_some_and(|before| before.sequence >= snapshot.sequence) {
+        let log = part.get(id);
+        let before = log.and_then(|log| log.snapshot.as_ref());
+        if before.is_some_and(|before| before.sequence > snapshot.sequence) {
             return Ok(());
         }
-        let replaced = before.map_or(0, size_of_record);
-        self.reserve(size_of_record(&snapshot))?;
+        let beginning = log.map_or_else(|| size_of_log(id), |_| 0);
+        let (needed, replaced) = (size_of_record(&snapshot), before.map_or(0, size_of_record));
+        self.reserve((beginning + needed).saturating_sub(replaced))?;
         part.entry(id.clone()).or_default().snapshot = Some(snapshot);
-        self.shared.used.fetch_sub(replaced, Ordering::Relaxed);
+        let freed = replaced.saturating_sub(beginning + needed);
+        self.shared.used.fetch_sub(freed, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -215,13 +266,11 @@ pub struct MemoryRecords {
 
 impl Records for MemoryRecords {
     async fn next_page(&mut self) -> Result<Vec<Record>, JournalError> {
-        let from = (self.next.0 - 1) as usize;
-        let page: Vec<Record> = self
-            .journal
-            .part(&self.id)
-            .get(&self.id)
-            .and_then(|log| log.records.get(from..))
-            .map_or_else(Vec::new, |rest| rest.iter().take(PAGE).cloned().collect());
+        let part = self.journal.part(&self.id);
+        let page = match part.get(&self.id) {
+            Some(log) => log.page(self.next)?,
+            None => Vec::new(),
+        };
         self.next = Sequence(self.next.0 + page.len() as u64);
         Ok(page)
     }

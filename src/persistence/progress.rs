@@ -13,13 +13,13 @@ use crate::base::ids::Epoch;
 pub enum Snapshots {
     /// Never: recovery reads every event.
     Never,
-    /// When the actor stops.
+    /// When the actor stops, or its runtime is about to.
     AtStop,
-    /// After so many events since the last snapshot, of whatever life of the actor, and when it stops.
+    /// After so many events since the last snapshot, of whatever life of the actor, and when it or its runtime stops.
     Every(u64),
 }
 
-/// After every 100 events, and when the actor stops.
+/// After every 100 events, and when the actor or its runtime stops.
 impl Default for Snapshots {
     fn default() -> Self {
         Snapshots::Every(100)
@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     last: Sequence,
     /// The state of which the last snapshot was taken, whether it could be stored or not.
     snapshot: Sequence,
+    /// The last event that there must be, since there is a snapshot of it, if only one that cannot be used.
+    witnessed: Sequence,
     snapshots: Snapshots,
 }
 
@@ -43,6 +45,7 @@ impl Progress {
             id,
             last: Sequence::START,
             snapshot: Sequence::START,
+            witnessed: Sequence::START,
             snapshots,
         }
     }
@@ -59,6 +62,20 @@ impl Progress {
     pub(crate) fn begin(&mut self, snapshot: Option<Sequence>) {
         self.last = snapshot.unwrap_or(Sequence::START);
         self.snapshot = self.last;
+    }
+
+    /// Notes a snapshot that cannot be used.
+    pub(crate) fn set_aside(&mut self, snapshot: Sequence) {
+        self.witnessed = snapshot;
+    }
+
+    /// Whether there may be no more events than those that have been read.
+    pub(crate) fn check_end(&self) -> Result<(), JournalError> {
+        let (last, snapshot) = (self.last, self.witnessed);
+        if last < snapshot {
+            return Err(JournalError::Short { last, snapshot });
+        }
+        Ok(())
     }
 
     /// Whether a record that was read, as a snapshot or an event, is the one that was written.
@@ -118,9 +135,14 @@ impl Progress {
         self.snapshots != Snapshots::Never && self.last > saved
     }
 
-    /// A snapshot of the state as it is.
-    pub(crate) fn snapshot(&mut self, epoch: Epoch, state: Payload) -> Record {
+    /// Whether nobody has tried yet to take a snapshot of the state as it is.
+    pub(crate) fn is_without_snapshot(&self) -> bool {
+        self.last > self.snapshot
+    }
+
+    /// Begins to take a snapshot of the state as it is; this one is not due again, whatever comes of it.
+    pub(crate) fn begin_snapshot(&mut self) -> Sequence {
         self.snapshot = self.last;
-        Record::new(&self.id, self.last, epoch, state)
+        self.last
     }
 }

@@ -137,8 +137,9 @@ proptest! {
                     told.push(event);
                 }
                 if progress.is_snapshot_due() {
-                    let snapshot = progress.snapshot(Epoch(3), Payload::of(&sum).unwrap());
-                    prop_assert_eq!(snapshot.sequence, Sequence(told.len() as u64));
+                    let last = progress.begin_snapshot();
+                    prop_assert_eq!(last, Sequence(told.len() as u64));
+                    let snapshot = Record::new(&id, last, Epoch(3), Payload::of(&sum).unwrap());
                     now(journal.save_snapshot(&id, snapshot)).unwrap();
                 }
             }
@@ -262,4 +263,108 @@ fn a_snapshot_replaces_the_one_before_and_never_a_later_one() {
     let (first, size) = save(3);
     assert_eq!(first, 3);
     assert_eq!([save(5), save(4), save(5)], [(5, size); 3]);
+}
+
+/// The one before may be of an older version of the state, and would otherwise stay until there is another event.
+#[test]
+fn a_snapshot_of_the_same_event_replaces_the_one_before() {
+    let (journal, id) = (InMemoryJournal::default(), id());
+    let save = |payload| {
+        let snapshot = Record::new(&id, Sequence(3), Epoch(0), payload);
+        now(journal.save_snapshot(&id, snapshot)).unwrap();
+        journal.snapshot(&id).unwrap().payload.fingerprint
+    };
+    assert_eq!(save(Payload::of(&Added(1)).unwrap()), Added::fingerprint());
+    assert_eq!(save(Payload::of(&EMPTY).unwrap()), Sum::fingerprint());
+}
+
+/// It needs no room for both.
+#[test]
+fn a_full_journal_has_room_for_a_snapshot_in_the_place_of_another() {
+    let id = id();
+    let save = |journal: &InMemoryJournal, sequence| {
+        let payload = Payload::of(&EMPTY).unwrap();
+        let snapshot = Record::new(&id, Sequence(sequence), Epoch(0), payload);
+        now(journal.save_snapshot(&id, snapshot))
+    };
+    let roomy = InMemoryJournal::default();
+    save(&roomy, 1).unwrap();
+    let journal = InMemoryJournal::bounded(roomy.used_bytes());
+    assert_eq!(
+        [1, 2, 3].map(|sequence| save(&journal, sequence)),
+        [Ok(()), Ok(()), Ok(())]
+    );
+    assert_eq!(journal.used_bytes(), roomy.used_bytes());
+}
+
+#[test]
+fn what_a_snapshot_spares_can_be_deleted_and_nothing_else() {
+    let (journal, id) = (InMemoryJournal::default(), id());
+    let lease = journal.leases().take(&id).unwrap();
+    let mut progress = Progress::new(id.clone(), Snapshots::Never);
+    let mut write = |events: u64| {
+        let payloads = (0..events).map(|event| Payload::of(&Added(event)).unwrap());
+        now(journal.persist(progress.batch(lease.writer(), Epoch(0), payloads))).unwrap();
+        (0..events).for_each(|_| progress.folded());
+    };
+    write(600);
+    let whole = journal.used_bytes();
+    let all = Sequence(u64::MAX);
+    assert_eq!(journal.delete_before(&"stranger".into(), all), 0);
+    assert_eq!(journal.delete_before(&id, all), 0);
+    let payload = Payload::of(&EMPTY).unwrap();
+    let snapshot = Record::new(&id, Sequence(590), Epoch(0), payload);
+    now(journal.save_snapshot(&id, snapshot)).unwrap();
+    let with_snapshot = journal.used_bytes();
+    for (before, deleted) in [
+        (0, 0),
+        (1, 0),
+        (11, 10),
+        (11, 0),
+        (u64::MAX, 580),
+        (u64::MAX, 0),
+    ] {
+        assert_eq!(
+            journal.delete_before(&id, Sequence(before)),
+            deleted,
+            "{before}"
+        );
+    }
+    assert_eq!(load(&journal, &id, Sequence(591)).len(), 10);
+    assert_eq!(
+        journal.records(&id).first().unwrap().sequence,
+        Sequence(591)
+    );
+    assert!(journal.used_bytes() < whole / 10 && with_snapshot > whole);
+    // What is missing is no empty log.
+    let expected = Sequence(590);
+    let gap = JournalError::Gap {
+        expected,
+        found: Sequence(591),
+    };
+    assert_eq!(
+        now(journal.load(&id, expected).next_page()).unwrap_err(),
+        gap
+    );
+    // And what comes next still has to.
+    write(1);
+    let last = load(&journal, &id, Sequence(591)).pop().unwrap();
+    assert_eq!(last.sequence, Sequence(601));
+}
+
+#[test]
+fn a_log_that_ends_before_its_snapshot_is_short() {
+    let mut progress = Progress::new(id(), Snapshots::Never);
+    progress.begin(None);
+    progress.set_aside(Sequence(2));
+    for record in log(&[1, 2]) {
+        let (last, snapshot) = (progress.last(), Sequence(2));
+        assert_eq!(
+            progress.check_end(),
+            Err(JournalError::Short { last, snapshot })
+        );
+        progress.check_next(&record).unwrap();
+        progress.folded();
+    }
+    assert_eq!(progress.check_end(), Ok(()));
 }

@@ -1,6 +1,9 @@
 //! A journal that fails as storage does, as often as a test wants.
 
 use crate::actor::handle::Handle;
+use crate::actor::local::Local;
+use crate::actor::pending::pending;
+use crate::actor::task::Detached;
 use crate::base::ids::CoreId;
 use crate::base::rng::{Rng, seeded};
 use crate::persistence::error::JournalError;
@@ -188,15 +191,21 @@ impl<J: Journal> FaultyJournal<J> {
         let Some((handle, core, delay)) = delay else {
             return work(inner).await;
         };
-        let done = handle.run_on(core, move |scope| async move {
-            scope.sleep(delay).await;
-            work(inner).await
-        });
-        done.await.unwrap_or_else(|lost| {
-            Err(JournalError::Storage {
-                what: lost.to_string(),
-            })
-        })
+        let (completer, done) = pending(Err(JournalError::Storage {
+            what: "nobody is there any more who does it".to_owned(),
+        }));
+        // Also while the runtime shuts down: a disk does not know that.
+        let begin = move |local: &mut Local| {
+            let until = local.sleep_until(local.now + delay);
+            let whole = async move {
+                until.await;
+                completer.complete(work(inner).await);
+            };
+            local.add_job(Box::new(Detached::new(whole)));
+        };
+        // Refused, what is awaited is dropped, which is an answer.
+        let _ = handle.submit_call(core, begin);
+        done.await
     }
 }
 
@@ -287,7 +296,20 @@ impl<J: Journal> Records for FaultyRecords<J> {
     async fn next_page(&mut self) -> Result<Vec<Record>, JournalError> {
         let delay = self.journal.plan().draw_delay();
         self.journal.later(delay, |_| async { Ok(()) }).await?;
-        let page = self.inner.next_page().await?;
+        // A page of which nothing is left is not the end.
+        loop {
+            let page = self.inner.next_page().await?;
+            let is_end = page.is_empty();
+            let read = self.misread(page);
+            if is_end || !read.is_empty() {
+                return Ok(read);
+            }
+        }
+    }
+}
+
+impl<J: Journal> FaultyRecords<J> {
+    fn misread(&self, page: Vec<Record>) -> Vec<Record> {
         let plan = self.journal.plan();
         let mut read = Vec::with_capacity(page.len());
         for mut record in page {
@@ -296,8 +318,9 @@ impl<J: Journal> Records for FaultyRecords<J> {
                 Some(ReadFault::Repeated) => read.push(record.clone()),
                 Some(ReadFault::Damaged) => {
                     let mut bytes = (*record.payload.bytes).clone();
-                    if let Some(byte) = bytes.first_mut() {
-                        *byte ^= 1;
+                    match bytes.first_mut() {
+                        Some(byte) => *byte ^= 1,
+                        None => record.checksum ^= 1,
                     }
                     record.payload.bytes = Arc::new(bytes);
                 }
@@ -305,7 +328,7 @@ impl<J: Journal> Records for FaultyRecords<J> {
             }
             read.push(record);
         }
-        Ok(read)
+        read
     }
 }
 

@@ -13,6 +13,7 @@ mod clock;
 mod dead_letters;
 mod determinism;
 mod event_sourcing;
+mod event_sourcing_corners;
 mod events;
 mod families;
 mod family_lessons;
