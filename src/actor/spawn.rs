@@ -308,7 +308,7 @@ impl Local {
 
     fn entity_name(&self, at: CellRef, place: EntityPlace) -> String {
         let region = usize::from(place.region);
-        let id = self.regions[region].describe(place, at.slot());
+        let id = self.regions[region].describe(place, at.slot(), usize::MAX);
         format!("{}/{id}", self.region_states[region].name)
     }
 
