@@ -4,8 +4,9 @@ use super::error::{End, StreamError};
 use super::feed::StreamEvent;
 use super::inlet::Inlet;
 use super::outlet::wake_all;
-use super::protocol::{Down, Item, Join, UNLIMITED, Up};
+use super::protocol::{Down, Items, Join, UNLIMITED, Up};
 use super::reference::StreamRef;
+use crate::actor::guard::drop_guarded;
 use crate::actor::handle::Handle;
 use crate::actor::local::Local;
 use crate::actor::refusal::AskError;
@@ -69,9 +70,11 @@ impl<T: Message> Inflow<T> {
 
     /// Joins a stream.
     pub(crate) fn join(self: &Arc<Self>, local: &mut Local, stream: StreamRef<T>) {
+        let is_to_ask = self.lock().inlet.wants() > 0;
         let inflow = self.clone();
         let joined = Box::new(move |local: &mut Local, said| inflow.heard(local, said));
-        local.ask(stream.hub, UNLIMITED, Join, joined);
+        let join = |to| Join { is_to_ask, to };
+        local.ask(stream.hub, UNLIMITED, join, joined);
     }
 
     /// The stream has said something other than the answer to a demand.
@@ -101,7 +104,7 @@ impl<T: Message> Inflow<T> {
         let mut state = self.lock();
         if state.inlet.is_over() {
             drop(state);
-            let unused = Vec::new();
+            let unused = Items::none();
             return local.reply(lease, Up::Leave { unused });
         }
         (state.up, state.lease) = (Some(up), Some(lease));
@@ -130,7 +133,7 @@ impl<T: Message> Inflow<T> {
         }
     }
 
-    fn received(self: &Arc<Self>, local: &mut Local, items: Vec<Item<T>>, up: ReplyTo<Up<T>>) {
+    fn received(self: &Arc<Self>, local: &mut Local, items: Items<T>, up: ReplyTo<Up<T>>) {
         let mut state = self.lock();
         if !state.inlet.answered(items.len()) {
             drop(state);
@@ -139,14 +142,14 @@ impl<T: Message> Inflow<T> {
         state.up = Some(up);
         match state.bring.take() {
             None => {
-                state.inlet.keep(items);
+                state.inlet.keep(items.take());
                 let waker = state.waker.take();
                 drop(state);
-                wake_all(waker.into_iter().collect());
+                wake_all(waker);
             }
             Some(mut bring) => {
                 drop(state);
-                let mut items = items.into_iter();
+                let mut items = items.take().into_iter();
                 let all = items
                     .by_ref()
                     .all(|(_, item)| bring(local, StreamEvent::Item(item)));
@@ -172,7 +175,7 @@ impl<T: Message> Inflow<T> {
         let bring = state.bring.take();
         let end = bring.is_some().then(|| state.inlet.take_end()).flatten();
         drop(state);
-        wake_all(waker.into_iter().collect());
+        wake_all(waker);
         if let (Some(mut bring), Some(end)) = (bring, end) {
             let event = end.map_or_else(StreamEvent::Failed, |()| StreamEvent::Completed);
             bring(local, event);
@@ -186,7 +189,7 @@ impl<T: Message> Inflow<T> {
         state.inlet.finish(Err(why));
         let waker = state.waker.take();
         drop(state);
-        wake_all(waker.into_iter().collect());
+        wake_all(waker);
     }
 
     /// Lets it ask for more.
@@ -215,11 +218,14 @@ impl<T: Message> Inflow<T> {
             return Poll::Ready(None);
         }
         let is_known = |known: &Waker| known.will_wake(context.waker());
+        let mut before = None;
         if !state.waker.as_ref().is_some_and(is_known) {
-            state.waker = Some(context.waker().clone());
+            before = state.waker.replace(context.waker().clone());
         }
         state.inlet.wait();
         self.poke(state);
+        // Not under the lock: it is code of an executor.
+        drop(before);
         Poll::Pending
     }
 
@@ -243,13 +249,16 @@ impl<T: Message> Inflow<T> {
     /// Leaves the stream, from any thread, and gives back what has not been taken out.
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        let unused = state.inlet.leave();
+        let unused = Items::new(state.inlet.leave());
         let (up, lease) = (state.up.take(), state.lease.take());
-        let bring = state.bring.take();
+        let (bring, waker) = (state.bring.take(), state.waker.take());
         drop(state);
-        drop((up, bring));
+        drop(up);
         if let (Some(handle), Some(lease)) = (&self.handle, lease) {
             handle.reply(lease, Up::Leave { unused });
         }
+        // Code of the user's.
+        drop_guarded(bring);
+        drop_guarded(waker);
     }
 }

@@ -58,7 +58,8 @@ impl<T> StreamSettings<T> {
     }
 
     /// Has a broadcast wait for nobody: when an item comes and the buffer is full, the slowest consumers are cut off, and
-    /// hear [`TooSlow`](super::error::StreamError::TooSlow). Of a shared stream it changes nothing.
+    /// hear [`TooSlow`](super::error::StreamError::TooSlow). Who has asked for more is not slow, nor who has just come and
+    /// wants something. Of a shared stream it changes nothing.
     #[must_use]
     pub fn cut_off_slow(mut self) -> Self {
         if let FanOut::Copied { cuts_off, .. } = &mut self.fan_out {

@@ -32,6 +32,7 @@ mod planted;
 mod restarts;
 mod shutdown;
 mod strangers;
+mod stream_corners;
 mod streams;
 mod supervision;
 mod timers;
