@@ -20,6 +20,15 @@ pub(crate) enum FanOut<T> {
     },
 }
 
+impl<T: Clone> FanOut<T> {
+    pub(crate) fn copied() -> Self {
+        FanOut::Copied {
+            copy: T::clone,
+            cuts_off: false,
+        }
+    }
+}
+
 impl<T> Clone for FanOut<T> {
     fn clone(&self) -> Self {
         *self

@@ -128,9 +128,9 @@ impl<A: Actor> Context<'_, A> {
             }
         };
         let (core, handle) = (self.local.core, Some(self.local.handle.clone()));
-        let inflow = Arc::new(Inflow::new(core, handle, 0, Some(Box::new(bring))));
+        let inflow = Arc::new(Inflow::new(core, handle, Some(Box::new(bring))));
         inflow.allow(demand);
-        inflow.join(self.local, stream);
+        inflow.join(self.local, stream, 0);
         Feed { inflow }
     }
 }

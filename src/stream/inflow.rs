@@ -41,16 +41,10 @@ struct State<T: Message> {
 }
 
 impl<T: Message> Inflow<T> {
-    /// A consumer whose asks will be those of `core`: one that asks `ahead` and keeps what comes, or one that has it
-    /// brought to an actor.
-    pub(crate) fn new(
-        core: CoreId,
-        handle: Option<Handle>,
-        ahead: usize,
-        bring: Option<Bring<T>>,
-    ) -> Self {
+    /// A consumer whose asks will be those of `core`: one that keeps what comes, or one that has it brought to an actor.
+    pub(crate) fn new(core: CoreId, handle: Option<Handle>, bring: Option<Bring<T>>) -> Self {
         let state = State {
-            inlet: Inlet::new(ahead),
+            inlet: Inlet::new(),
             up: None,
             lease: None,
             poked: false,
@@ -68,9 +62,13 @@ impl<T: Message> Inflow<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a stream.
-    pub(crate) fn join(self: &Arc<Self>, local: &mut Local, stream: StreamRef<T>) {
-        let is_to_ask = self.lock().inlet.wants() > 0;
+    /// Joins a stream, of which it asks for `ahead` items before somebody wants them.
+    pub(crate) fn join(self: &Arc<Self>, local: &mut Local, stream: StreamRef<T>, ahead: usize) {
+        let is_to_ask = {
+            let inlet = &mut self.lock().inlet;
+            inlet.ask_ahead(ahead);
+            inlet.wants() > 0
+        };
         let inflow = self.clone();
         let joined = Box::new(move |local: &mut Local, said| inflow.heard(local, said));
         let join = |to| Join { is_to_ask, to };

@@ -373,8 +373,15 @@ impl Local {
         &mut self,
         settings: StreamSettings<T>,
     ) -> Result<(Source<T>, StreamRef<T>), SpawnError> {
+        let limits = &self.limits;
+        let channel = Channel::new(
+            settings.fan_out,
+            settings.buffer.unwrap_or(limits.stream_buffer),
+            settings.consumers.unwrap_or(limits.stream_consumers),
+        );
+        let linger = settings.linger.unwrap_or(limits.stream_linger);
         let state = State {
-            channel: Channel::new(settings.fan_out, settings.buffer, settings.consumers),
+            channel,
             poked: false,
             flushing: false,
             stopping: false,
@@ -388,7 +395,7 @@ impl Local {
             state: Mutex::new(state),
             core: self.core,
             handle: self.handle.clone(),
-            linger: settings.linger,
+            linger,
         });
         let hub = self.spawn_root(|| Hub(outlet.clone()))?;
         let stream = StreamRef { hub };

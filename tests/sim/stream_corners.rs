@@ -5,10 +5,10 @@
 
 use corecast::base::ids::CoreId;
 use corecast::base::rng::seeded;
-use corecast::sim::{Simulation, check_seeds};
+use corecast::sim::{Bounds, Simulation, check_seeds};
 use corecast::{
-    Actor, Context, Fault, Feed, Message, Next, Rejection, Source, StreamEvent, StreamRef,
-    StreamSettings,
+    Actor, Context, Fault, Feed, Message, Next, PushError, Rejection, Source, StreamEvent,
+    StreamRef, StreamSettings,
 };
 use rand::RngExt;
 use std::future::{Future, poll_fn};
@@ -343,6 +343,51 @@ fn a_closure_that_panics_twice_loses_one_item() {
             assert_eq!(next(), Poll::Ready(Some(Ok(item))));
         }
         drop(rest);
+        sim
+    });
+}
+
+#[test]
+fn what_a_stream_does_not_say_is_said_by_the_runtime() {
+    check_seeds(4, |builder| {
+        let bounds = Bounds {
+            stream_buffer: 3,
+            stream_window: 2,
+            stream_consumers: 1,
+            stream_linger: Duration::from_secs(7),
+            ..Bounds::default()
+        };
+        let mut sim = builder.cores(2).bounds(bounds).start();
+        for settings in [
+            StreamSettings::sharing(),
+            StreamSettings::broadcasting(),
+            StreamSettings::shared(5).consumers(2),
+        ] {
+            let says_more = !format!("{settings:?}").contains("consumers: None");
+            let (buffer, consumers) = if says_more { (5, 2) } else { (3, 1) };
+            let (source, stream) = open(&mut sim, 0, settings);
+            for item in 0..buffer {
+                source.try_push(item).unwrap();
+            }
+            assert_eq!(source.try_push(9), Err(PushError::Full(9)));
+            let handle = sim.handle().through(CoreId(1)).unwrap();
+            let first = handle.consume(stream);
+            sim.run_until_idle();
+            assert_eq!(source.buffered(), buffer as usize - 2);
+            let second = handle.consume_ahead(stream, 0);
+            sim.run_until_idle();
+            assert_eq!(source.consumers(), consumers);
+            drop((first, second));
+            sim.run_until_idle();
+            source.complete();
+            sim.run_for(Duration::from_millis(6_900));
+            let actors = |sim: &Simulation| -> usize {
+                sim.stats().cores.iter().map(|core| core.actors).sum()
+            };
+            assert_eq!(actors(&sim), 1);
+            sim.run_for(Duration::from_millis(200));
+            assert_eq!(actors(&sim), 0);
+        }
         sim
     });
 }
