@@ -90,7 +90,9 @@ impl<A: Actor> Context<'_, A> {
     }
 
     /// Has events of a type come to this actor, each as the message that `to_message` makes of it, until it says
-    /// [`unsubscribe`](Context::unsubscribe) or stops. A second subscription to the same type replaces the first.
+    /// [`unsubscribe`](Context::unsubscribe), stops or is restarted: what [`pre_start`](Actor::pre_start) subscribes to comes
+    /// to each life. A second subscription to the same type replaces the first. `to_message` runs on this actor's core while
+    /// somebody publishes there, so it has to be short.
     ///
     /// It holds for whatever is published once this call has returned, on any core. An entity takes it along when it moves
     /// with its state, and misses what is published on its way; the next life of one begins without. An event for which

@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs `call`; an error is what its panic said.
@@ -39,6 +39,47 @@ pub(crate) fn drop_all_guarded<T>(values: impl IntoIterator<Item = T>) {
 #[cold]
 pub(crate) fn shown(value: fmt::Arguments<'_>) -> String {
     guarded(|| value.to_string()).unwrap_or_else(|panic| format!("(it cannot be shown: {panic})"))
+}
+
+/// The beginning of a user's value as a text, of which no more than `bytes`; rendering it ends there.
+#[cold]
+pub(crate) fn beginning(value: fmt::Arguments<'_>, bytes: usize) -> String {
+    let mut text = Beginning {
+        text: String::new(),
+        left: bytes,
+    };
+    match guarded(|| text.write_fmt(value)) {
+        // An error says that it is long enough, or is the user's own.
+        Ok(_) => {
+            text.text.shrink_to_fit();
+            text.text
+        }
+        Err(panic) => {
+            let mut said = format!("(it cannot be shown: {panic})");
+            said.truncate(said.floor_char_boundary(bytes));
+            said
+        }
+    }
+}
+
+/// A text that refuses what is beyond its length.
+struct Beginning {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let taken = &more[..more.floor_char_boundary(self.left)];
+        self.text.push_str(taken);
+        if taken.len() < more.len() {
+            // What might fit after it would not be the beginning.
+            self.left = 0;
+            return Err(fmt::Error);
+        }
+        self.left -= taken.len();
+        Ok(())
+    }
 }
 
 thread_local! {
@@ -112,6 +153,8 @@ mod tests {
             guarded(|| std::panic::panic_any(Hydra)),
             Err::<(), _>(no_text.into())
         );
+        let beginning = beginning(format_args!("{}", *hydra), 10);
+        assert_eq!(beginning, "(it cannot");
         drop_guarded(Hydra);
         drop_all_guarded([Hydra, Hydra]);
     }

@@ -88,6 +88,14 @@ pub(crate) struct Limits {
     pub(crate) async_deadline: Duration,
     /// Mailboxes that do not say otherwise.
     pub(crate) mailbox: Mailbox,
+    /// Items in the buffer of a stream that does not say otherwise.
+    pub(crate) stream_buffer: usize,
+    /// Items that a consumer asks for ahead which does not say otherwise.
+    pub(crate) stream_window: usize,
+    /// Consumers of a stream that does not say otherwise.
+    pub(crate) stream_consumers: usize,
+    /// How long a stream that has ended waits for a consumer, if it does not say otherwise.
+    pub(crate) stream_linger: Duration,
 }
 
 /// What a timer was set for.

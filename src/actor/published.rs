@@ -6,7 +6,7 @@ use super::events::{
     ActorInfo, ActorRestarted, ActorStarted, ActorStopped, DeadLetter, EntityInfo, MAX_TEXT,
     UnhandledMessage,
 };
-use super::guard::shown;
+use super::guard::beginning;
 use super::local::Local;
 use super::model::Fault;
 use super::reference::{ActorRef, CellRef, Home, Receiver};
@@ -89,7 +89,7 @@ impl Local {
     ) {
         if self.events.restarted.is_wanted() {
             let actor = self.actor_info(at, place);
-            let fault = cut_off(shown(format_args!("{fault}")));
+            let fault = beginning(format_args!("{fault}"), MAX_TEXT);
             self.publish_wanted(ActorRestarted {
                 actor,
                 fault,
@@ -160,7 +160,7 @@ impl Local {
             let region = usize::from(place.region);
             EntityInfo {
                 entity_type: self.region_states[region].name,
-                id: cut_off(self.regions[region].describe(place, at.slot())),
+                id: self.regions[region].describe(place, at.slot(), MAX_TEXT),
             }
         });
         ActorInfo {
@@ -189,14 +189,7 @@ pub(super) fn shown_receiver<N: fmt::Display>(
     }
 }
 
-/// The beginning of a user's value as a text.
+/// The beginning of a user's value as a text: an event that waits somewhere takes little room.
 fn beginning_of(value: &dyn fmt::Debug) -> String {
-    cut_off(shown(format_args!("{value:?}")))
-}
-
-/// An event that waits somewhere takes little room.
-fn cut_off(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_TEXT));
-    text.shrink_to_fit();
-    text
+    beginning(format_args!("{value:?}"), MAX_TEXT)
 }

@@ -6,7 +6,7 @@ use super::cell::{Body, Cells, EntityPlace};
 use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
-use super::guard::{drop_guarded, guarded, shown};
+use super::guard::{beginning, drop_guarded, guarded, shown};
 use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::lost::on_the_way_of;
@@ -76,8 +76,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn slots(&self, shard: ShardId) -> Vec<u32>;
     /// The entity's id.
     fn id(&self, place: EntityPlace, slot: u32) -> Option<&dyn Any>;
-    /// The entity's id, for the log.
-    fn describe(&self, place: EntityPlace, slot: u32) -> String;
+    /// The beginning of the entity's id, of which no more than `most` bytes.
+    fn describe(&self, place: EntityPlace, slot: u32, most: usize) -> String;
 }
 
 impl<I: EntityId, M: Message> RegionTable<I, M> {
@@ -159,9 +159,9 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         self.id_of(place, slot).map(|id| id as &dyn Any)
     }
 
-    fn describe(&self, place: EntityPlace, slot: u32) -> String {
+    fn describe(&self, place: EntityPlace, slot: u32, most: usize) -> String {
         self.id_of(place, slot)
-            .map_or_else(String::new, |id| shown(format_args!("{id:?}")))
+            .map_or_else(String::new, |id| beginning(format_args!("{id:?}"), most))
     }
 }
 

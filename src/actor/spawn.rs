@@ -337,7 +337,7 @@ impl Local {
 
     fn entity_name(&self, at: CellRef, place: EntityPlace) -> String {
         let region = usize::from(place.region);
-        let id = self.regions[region].describe(place, at.slot());
+        let id = self.regions[region].describe(place, at.slot(), usize::MAX);
         let entity_type = part_of_path(self.region_states[region].name);
         format!("{entity_type}/{}", part_of_path(&id))
     }

@@ -177,6 +177,11 @@ impl<E: Event> Topic<E> {
         let open = read(&self.outlets).open.clone();
         let mut dropped = 0;
         for outlet in &*open {
+            if outlet.events.is_full() {
+                outlet.dropped.fetch_add(1, Ordering::Relaxed);
+                dropped += 1;
+                continue;
+            }
             let Some(copy) = copy_of(event) else {
                 dropped += 1;
                 continue;

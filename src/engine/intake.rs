@@ -219,6 +219,10 @@ mod tests {
                 stall: second,
                 async_deadline: second,
                 mailbox: Mailbox::unbounded(),
+                stream_buffer: 64,
+                stream_window: 64,
+                stream_consumers: 100,
+                stream_linger: second,
             },
             lanes: LaneDepths {
                 control: 64,

@@ -215,6 +215,10 @@ fn limits(settings: &Settings, plan: &Plan) -> Limits {
         stall: settings.stall_threshold,
         async_deadline: settings.async_deadline,
         mailbox: Mailbox::bounded(u32::try_from(settings.mailbox).unwrap_or(u32::MAX)),
+        stream_buffer: settings.stream_buffer,
+        stream_window: settings.stream_window,
+        stream_consumers: settings.stream_consumers,
+        stream_linger: settings.stream_linger,
     }
 }
 
@@ -470,6 +474,10 @@ mod tests {
             turn_messages: 16,
             timers: 17,
             watches: 18,
+            stream_buffer: 19,
+            stream_window: 20,
+            stream_consumers: 21,
+            stream_linger: Duration::from_secs(22),
             ..Settings::default()
         };
         let plan = settings.plan(&Machine::uniform(4)).unwrap();
@@ -486,6 +494,16 @@ mod tests {
                 limits.timers
             ),
             (14, 15, 16, 17)
+        );
+        assert_eq!(
+            (
+                limits.watches,
+                limits.stream_buffer,
+                limits.stream_window,
+                limits.stream_consumers,
+                limits.stream_linger
+            ),
+            (18, 19, 20, 21, Duration::from_secs(22))
         );
     }
 }

@@ -48,6 +48,14 @@ pub struct Bounds {
     pub patience: Duration,
     /// Mailboxes that do not say otherwise (default 1,000 messages).
     pub mailbox: Mailbox,
+    /// Items in the buffer of a stream that does not say otherwise (default 64).
+    pub stream_buffer: usize,
+    /// Items that a consumer asks for before somebody wants them, if it does not say otherwise (default 64).
+    pub stream_window: usize,
+    /// Consumers of a stream that does not say otherwise (default 1,000).
+    pub stream_consumers: usize,
+    /// How long a stream that has ended waits for a consumer, if it does not say otherwise (default 5 s).
+    pub stream_linger: Duration,
 }
 
 impl Default for Bounds {
@@ -72,6 +80,10 @@ impl Default for Bounds {
             async_deadline: Duration::from_secs(10),
             patience: Duration::from_secs(2),
             mailbox: Mailbox::default(),
+            stream_buffer: 64,
+            stream_window: 64,
+            stream_consumers: 1_000,
+            stream_linger: Duration::from_secs(5),
         }
     }
 }
@@ -109,6 +121,10 @@ impl Bounds {
             stall: Duration::from_millis(5),
             async_deadline: self.async_deadline,
             mailbox: self.mailbox,
+            stream_buffer: self.stream_buffer,
+            stream_window: self.stream_window,
+            stream_consumers: self.stream_consumers,
+            stream_linger: self.stream_linger,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use super::error::{End, PushError, StreamError};
 use super::protocol::Item;
+use crate::actor::guard::guarded;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
@@ -17,6 +18,15 @@ pub(crate) enum FanOut<T> {
         /// A full buffer waits for nobody.
         cuts_off: bool,
     },
+}
+
+impl<T: Clone> FanOut<T> {
+    pub(crate) fn copied() -> Self {
+        FanOut::Copied {
+            copy: T::clone,
+            cuts_off: false,
+        }
+    }
 }
 
 impl<T> Clone for FanOut<T> {
@@ -42,6 +52,10 @@ impl<T> fmt::Debug for FanOut<T> {
 /// One consumer, as the stream knows it.
 pub(crate) struct Consumer<D, C> {
     demand: Option<(usize, D)>,
+    /// Its first demand is on its way.
+    is_to_ask: bool,
+    /// It is to say what it wants next, or what it has not used of what it got last.
+    is_awaited: bool,
     closing: Option<C>,
     /// Of a broadcast: the next item that it gets.
     next: u64,
@@ -86,6 +100,13 @@ pub(crate) struct Channel<T, D, C> {
     next: u64,
     consumers: BTreeMap<u64, Consumer<D, C>>,
     next_consumer: u64,
+    /// Of a broadcast: for how many consumers each item is the next one that they get.
+    positions: BTreeMap<u64, usize>,
+    /// Consumers that have gone while something was on its way to them, which comes back.
+    returning: usize,
+    /// Of a broadcast: what nobody needs any more. Its destructors are code of the user's, and do not run under the lock of
+    /// the stream.
+    useless: Vec<Item<T>>,
     /// Consumers with an open demand; the one that has waited longest comes first.
     waiting: VecDeque<u64>,
     /// Consumers that are to hear that they are cut off.
@@ -104,6 +125,9 @@ impl<T, D, C> Channel<T, D, C> {
             next: 0,
             consumers: BTreeMap::new(),
             next_consumer: 0,
+            positions: BTreeMap::new(),
+            returning: 0,
+            useless: Vec::new(),
             waiting: VecDeque::new(),
             cut_off: 0,
             end: None,
@@ -186,8 +210,8 @@ impl<T, D, C> Channel<T, D, C> {
         self.end.is_some()
     }
 
-    /// Takes in a consumer; its number.
-    pub(crate) fn join(&mut self) -> Result<u64, StreamError> {
+    /// Takes in a consumer; its number. `is_to_ask` says that its first demand is on its way.
+    pub(crate) fn join(&mut self, is_to_ask: bool) -> Result<u64, StreamError> {
         if self.consumers.len() >= self.max_consumers {
             return Err(StreamError::TooManyConsumers);
         }
@@ -195,13 +219,31 @@ impl<T, D, C> Channel<T, D, C> {
         self.next_consumer += 1;
         let consumer = Consumer {
             demand: None,
+            is_to_ask,
+            is_awaited: false,
             closing: None,
             next: self.queue.front().map_or(self.next, |(first, _)| *first),
             cut_off: None,
             told: false,
         };
+        self.enter(consumer.next);
         self.consumers.insert(number, consumer);
         Ok(number)
+    }
+
+    /// From a consumer something is to be heard.
+    pub(crate) fn await_consumer(&mut self, number: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&number) {
+            consumer.is_awaited = true;
+        }
+    }
+
+    /// A consumer, which may have gone, has said what was awaited, or will never say it.
+    pub(crate) fn heard(&mut self, number: u64) {
+        match self.consumers.get_mut(&number) {
+            Some(consumer) => (consumer.is_awaited, consumer.is_to_ask) = (false, false),
+            None => self.returning = self.returning.saturating_sub(1),
+        }
     }
 
     /// A consumer has said where it wants to hear of the end. What is given back is of no use.
@@ -227,32 +269,30 @@ impl<T, D, C> Channel<T, D, C> {
         before.map(|(_, to)| to)
     }
 
-    /// A consumer goes, and leaves what it has not used; what is given back is of no use.
-    pub(crate) fn leave(
-        &mut self,
-        number: u64,
-        unused: Vec<Item<T>>,
-    ) -> (Option<Consumer<D, C>>, Vec<Item<T>>) {
+    /// A consumer goes; what is given back is of no use.
+    pub(crate) fn leave(&mut self, number: u64) -> Option<Consumer<D, C>> {
         let gone = self.consumers.remove(&number);
         if let Some(consumer) = &gone {
             let is_to_be_told = consumer.cut_off.is_some() && !consumer.told;
             self.cut_off -= usize::from(is_to_be_told);
+            self.returning += usize::from(consumer.is_awaited);
+            if consumer.cut_off.is_none() {
+                self.exit(consumer.next);
+            }
             self.waiting.retain(|waiting| *waiting != number);
         }
         self.trim();
-        (gone, self.take_back(unused))
+        gone
     }
 
-    /// Puts items back where they came from; of a broadcast they were copies, and are given back.
-    pub(crate) fn take_back(&mut self, items: Vec<Item<T>>) -> Vec<Item<T>> {
-        if items.is_empty() || !self.is_shared() {
-            return items;
+    /// Of a shared stream: puts items back where they came from.
+    pub(crate) fn take_back(&mut self, items: Vec<Item<T>>) {
+        if !items.is_empty() {
+            self.queue.extend(items);
+            self.queue
+                .make_contiguous()
+                .sort_by_key(|(number, _)| *number);
         }
-        self.queue.extend(items);
-        self.queue
-            .make_contiguous()
-            .sort_by_key(|(number, _)| *number);
-        Vec::new()
     }
 
     /// Ends the stream for one consumer.
@@ -262,7 +302,9 @@ impl<T, D, C> Channel<T, D, C> {
             && !consumer.told
         {
             consumer.cut_off = Some(error);
+            let next = consumer.next;
             self.cut_off += 1;
+            self.exit(next);
             self.waiting.retain(|waiting| *waiting != number);
         }
     }
@@ -280,13 +322,21 @@ impl<T, D, C> Channel<T, D, C> {
     /// Forgets the consumers; what is left of them.
     pub(crate) fn forget_consumers(&mut self) -> BTreeMap<u64, Consumer<D, C>> {
         self.waiting.clear();
+        self.positions.clear();
         self.cut_off = 0;
         std::mem::take(&mut self.consumers)
     }
 
     /// What somebody is to be told next.
-    pub(crate) fn next_output(&mut self) -> Option<Output<T, D, C>> {
-        self.next_items().or_else(|| self.next_end())
+    ///
+    /// An error is what a panic said that came out of copying an item; nothing has changed.
+    pub(crate) fn next_output(&mut self) -> Result<Option<Output<T, D, C>>, String> {
+        Ok(self.next_items()?.or_else(|| self.next_end()))
+    }
+
+    /// What is to be dropped.
+    pub(crate) fn take_useless(&mut self) -> Vec<Item<T>> {
+        std::mem::take(&mut self.useless)
     }
 
     /// Whether somebody is to be told something, for all that a push can do.
@@ -299,7 +349,7 @@ impl<T, D, C> Channel<T, D, C> {
     }
 
     pub(crate) fn fate(&self) -> Fate {
-        if self.end.is_none() || !self.consumers.is_empty() {
+        if self.end.is_none() || !self.consumers.is_empty() || self.returning > 0 {
             Fate::Goes
         } else if self.end_heard && self.queue.is_empty() {
             Fate::Over
@@ -308,47 +358,74 @@ impl<T, D, C> Channel<T, D, C> {
         }
     }
 
-    fn next_items(&mut self) -> Option<Output<T, D, C>> {
+    fn next_items(&mut self) -> Result<Option<Output<T, D, C>>, String> {
         let (place, items) = match self.fan_out {
-            FanOut::Shared => {
-                if self.queue.is_empty() {
-                    return None;
-                }
-                let (items, _) = self.consumers[self.waiting.front()?].demand.as_ref()?;
-                // A fair part, or the first one would leave nothing for the others.
-                let part = self.queue.len().div_ceil(self.waiting.len());
-                (0, self.queue.drain(..part.min(*items)).collect())
-            }
-            FanOut::Copied { copy, .. } => {
-                let place = self.first_behind()?;
-                let consumer = &self.consumers[&self.waiting[place]];
-                let (items, _) = consumer.demand.as_ref()?;
-                let first = self
-                    .queue
-                    .partition_point(|(number, _)| *number < consumer.next);
-                let copies = self.queue.range(first..).take(*items);
-                let copied = copies.map(|(number, item)| (*number, copy(item)));
-                (place, copied.collect::<Vec<_>>())
-            }
+            FanOut::Shared => match self.next_part() {
+                Some(part) => (0, part),
+                None => return Ok(None),
+            },
+            FanOut::Copied { copy, .. } => match self.first_behind() {
+                Some(place) => (place, self.copies_for(place, copy)?),
+                None => return Ok(None),
+            },
         };
-        let number = self.waiting.remove(place)?;
-        let consumer = self.consumers.get_mut(&number)?;
-        let (_, to) = consumer.demand.take()?;
-        consumer.next += items.len() as u64;
-        self.trim();
-        Some(Output::Items {
-            consumer: number,
-            to,
-            items,
-        })
+        let taken = self.waiting.remove(place).and_then(|number| {
+            let consumer = self.consumers.get_mut(&number)?;
+            let (_, to) = consumer.demand.take()?;
+            let from = consumer.next;
+            consumer.next += items.len() as u64;
+            Some((number, to, from..consumer.next))
+        });
+        Ok(taken.map(|(consumer, to, got)| {
+            self.exit(got.start);
+            self.enter(got.end);
+            self.trim();
+            Output::Items {
+                consumer,
+                to,
+                items,
+            }
+        }))
+    }
+
+    /// Of a shared stream: what the one gets who has waited longest.
+    fn next_part(&mut self) -> Option<Vec<Item<T>>> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let (items, _) = self.consumers[self.waiting.front()?].demand.as_ref()?;
+        // A fair part, or the first one would leave nothing for the others.
+        let part = self.queue.len().div_ceil(self.waiting.len());
+        Some(self.queue.drain(..part.min(*items)).collect())
+    }
+
+    /// Of a broadcast: copies for the one who waits at this place.
+    fn copies_for(&mut self, place: usize, copy: fn(&T) -> T) -> Result<Vec<Item<T>>, String> {
+        let consumer = &self.consumers[&self.waiting[place]];
+        let asked = consumer.demand.as_ref().map_or(0, |(items, _)| *items);
+        let first = self
+            .queue
+            .partition_point(|(number, _)| *number < consumer.next);
+        let mut copies = Vec::with_capacity(asked.min(self.queue.len() - first));
+        let originals = self.queue.range(first..).take(asked);
+        let copied =
+            guarded(|| copies.extend(originals.map(|(number, item)| (*number, copy(item)))));
+        match copied {
+            Ok(()) => Ok(copies),
+            Err(panic) => {
+                self.useless.append(&mut copies);
+                Err(panic)
+            }
+        }
     }
 
     fn next_end(&mut self) -> Option<Output<T, D, C>> {
         if self.end.is_none() && self.cut_off == 0 {
             return None;
         }
-        let (end, next, is_empty) = (&self.end, self.next, self.queue.is_empty());
+        let (end, next) = (&self.end, self.next);
         let is_shared = self.is_shared();
+        let is_empty = self.queue.is_empty() && self.returning == 0;
         let (number, consumer) = self.consumers.iter_mut().find(|(_, consumer)| {
             let has_all = if is_shared {
                 is_empty
@@ -392,16 +469,34 @@ impl<T, D, C> Channel<T, D, C> {
         }
         if let Some(needed) = self.slowest() {
             let got = self.queue.partition_point(|(number, _)| *number < needed);
-            self.queue.drain(..got);
+            self.useless.extend(self.queue.drain(..got));
         }
     }
 
-    /// The next item of the consumers that are furthest behind.
-    fn slowest(&self) -> Option<u64> {
-        self.present().map(|consumer| consumer.next).min()
+    /// A consumer is to get this item next.
+    fn enter(&mut self, next: u64) {
+        if !self.is_shared() {
+            *self.positions.entry(next).or_default() += 1;
+        }
     }
 
-    /// Whether a full buffer stays full until somebody takes something. Who has asked for more is not slow.
+    /// A consumer is not to get this item next any more.
+    fn exit(&mut self, next: u64) {
+        if let Some(consumers) = self.positions.get_mut(&next) {
+            *consumers -= 1;
+            if *consumers == 0 {
+                self.positions.remove(&next);
+            }
+        }
+    }
+
+    /// Of a broadcast: the next item of the consumers that are furthest behind.
+    fn slowest(&self) -> Option<u64> {
+        self.positions.keys().next().copied()
+    }
+
+    /// Whether a full buffer stays full until somebody takes something. Who has asked for more is not slow, nor who has
+    /// just come and is going to.
     fn waits_for_slowest(&self) -> bool {
         let FanOut::Copied { cuts_off: true, .. } = self.fan_out else {
             return true;
@@ -409,8 +504,9 @@ impl<T, D, C> Channel<T, D, C> {
         let Some(slowest) = self.slowest() else {
             return true;
         };
-        self.present()
-            .any(|consumer| consumer.next == slowest && consumer.demand.is_some())
+        self.present().any(|consumer| {
+            consumer.next == slowest && (consumer.demand.is_some() || consumer.is_to_ask)
+        })
     }
 
     fn cut_off_slowest(&mut self) {
@@ -426,7 +522,7 @@ impl<T, D, C> Channel<T, D, C> {
         }
         if self.slowest().is_none() {
             // They were kept for those who have just been cut off.
-            self.queue.clear();
+            self.useless.extend(self.queue.drain(..));
         }
         self.trim();
     }

@@ -136,7 +136,7 @@ impl Model {
     }
 
     fn join(&mut self) {
-        match self.channel.join() {
+        match self.channel.join(false) {
             Ok(number) => {
                 assert!(self.here.len() < MOST);
                 let known = Known {
@@ -180,17 +180,17 @@ impl Model {
         let mut known = self.here.remove(&number).unwrap();
         let kept = known.got.len().saturating_sub(unused);
         let unused: Vec<u64> = known.got.split_off(kept);
-        let items = unused.iter().map(|item| (*item, *item)).collect();
-        let (_, copies) = self.channel.leave(number, items);
-        match self.shared {
-            true => self.given_back.extend(unused),
-            false => assert_eq!(copies.len(), unused.len()),
+        drop(self.channel.leave(number));
+        if self.shared {
+            let items = unused.iter().map(|item| (*item, *item)).collect();
+            self.channel.take_back(items);
+            self.given_back.extend(unused);
         }
         self.gone.push(known);
     }
 
     fn tell(&mut self) {
-        while let Some(output) = self.channel.next_output() {
+        while let Some(output) = self.channel.next_output().unwrap() {
             match output {
                 Output::Items {
                     consumer,
@@ -372,4 +372,44 @@ fn who_has_asked_is_not_cut_off_for_being_slow() {
     // And then the first one has none either.
     assert_eq!(model.here[&0].ended, Some(Err(StreamError::TooSlow)));
     assert_eq!(model.channel.consumers(), 0);
+}
+
+#[test]
+fn a_stream_is_not_over_while_something_may_come_back() {
+    let mut model = Model::new(true, false);
+    model.join();
+    model.push();
+    model.ask(0, 1);
+    model.step(Step::Finish(true));
+    model.step(Step::Tell);
+    model.channel.await_consumer(0);
+    model.leave(0, 0);
+    assert_eq!(model.channel.fate(), Fate::Goes);
+    // And nobody hears of the end who might get it.
+    model.join();
+    model.step(Step::Tell);
+    assert_eq!(model.here[&1].ended, None);
+    model.channel.heard(0);
+    model.step(Step::Tell);
+    assert_eq!(model.here[&1].ended, Some(Ok(())));
+    model.leave(1, 0);
+    assert_eq!(model.channel.fate(), Fate::Over);
+}
+
+#[test]
+fn a_newcomer_is_waited_for_until_it_has_asked() {
+    let mut channel = Channel::<u64, (), ()>::new(
+        FanOut::Copied {
+            copy: u64::clone,
+            cuts_off: true,
+        },
+        1,
+        2,
+    );
+    assert_eq!(channel.push(0), Ok(()));
+    assert_eq!(channel.join(true), Ok(0));
+    channel.await_consumer(0);
+    assert_eq!(channel.push(1), Err(PushError::Full(1)));
+    channel.heard(0);
+    assert_eq!((channel.push(1), channel.consumers()), (Ok(()), 0));
 }

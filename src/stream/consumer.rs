@@ -5,6 +5,7 @@ use super::inflow::Inflow;
 use super::reference::StreamRef;
 use crate::actor::handle::Handle;
 use crate::actor::job::call;
+use crate::actor::local::Local;
 use crate::actor::pending::assert_may_block;
 use crate::actor::scope::Scope;
 use crate::wire::message::Message;
@@ -15,13 +16,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-/// Items that a consumer asks for before somebody wants them.
-const AHEAD: usize = 64;
-
 /// The consumer's end of a stream, for futures and threads: [`Scope::consume`], [`Handle::consume`].
 ///
-/// It asks for 64 items before somebody wants them, or as many as it was told to, and keeps what has come until it is
-/// taken out. Dropped, it leaves: what it has not given out goes back to the stream, and the producer can hear of it.
+/// It asks for items before somebody wants them, for as many as it was told to or as
+/// [`Settings::stream_window`](crate::Settings::stream_window) says, 64 by default, and keeps what has come until it is taken
+/// out. Dropped, it leaves: what it has not given out goes back to the stream, and the producer can hear of it.
 ///
 /// ```
 /// use corecast::{CoreId, Runtime, StreamError, StreamSettings};
@@ -121,16 +120,23 @@ impl<T: Message> Drop for Joining<T> {
 impl Scope {
     /// Consumes a stream. Whether that works says the first [`next`](Consumer::next).
     pub fn consume<T: Message>(&self, stream: StreamRef<T>) -> Consumer<T> {
-        self.consume_ahead(stream, AHEAD)
+        self.join(stream, None)
     }
 
     /// Like [`consume`](Scope::consume), with the number of items to ask for before somebody wants them: with 0, each is
     /// asked for when it is awaited. From another core, so many items, and as many as the stream's buffer holds, share the
     /// cost of one round trip between the two; where it matters, let both be some hundreds.
     pub fn consume_ahead<T: Message>(&self, stream: StreamRef<T>, ahead: usize) -> Consumer<T> {
+        self.join(stream, Some(ahead))
+    }
+
+    fn join<T: Message>(&self, stream: StreamRef<T>, ahead: Option<usize>) -> Consumer<T> {
         let core = self.core();
-        let inflow = Arc::new(Inflow::new(core, self.handle(), ahead, None));
-        let joined = self.with(|local| inflow.join(local, stream));
+        let inflow = Arc::new(Inflow::new(core, self.handle(), None));
+        let joined = self.with(|local| {
+            let ahead = ahead.unwrap_or(local.limits.stream_window);
+            inflow.join(local, stream, ahead);
+        });
         if joined.is_none() {
             inflow.fail(StreamError::Lost);
         }
@@ -144,18 +150,23 @@ impl Handle {
     /// [`next`](Consumer::next): if the queue into this handle's core is full, it is
     /// [refused](StreamError::Refused).
     pub fn consume<T: Message>(&self, stream: StreamRef<T>) -> Consumer<T> {
-        self.consume_ahead(stream, AHEAD)
+        self.join(stream, None)
     }
 
     /// Like [`consume`](Handle::consume), with the number of items to ask for before somebody wants them: with 0, each is
     /// asked for when it is awaited.
     pub fn consume_ahead<T: Message>(&self, stream: StreamRef<T>, ahead: usize) -> Consumer<T> {
+        self.join(stream, Some(ahead))
+    }
+
+    fn join<T: Message>(&self, stream: StreamRef<T>, ahead: Option<usize>) -> Consumer<T> {
         let core = self.entry();
-        let inflow = Arc::new(Inflow::new(core, Some(self.clone()), ahead, None));
+        let inflow = Arc::new(Inflow::new(core, Some(self.clone()), None));
         let mut joining = Joining(Some(inflow.clone()));
-        let job = call(move |local| {
+        let job = call(move |local: &mut Local| {
             if let Some(inflow) = joining.0.take() {
-                inflow.join(local, stream);
+                let ahead = ahead.unwrap_or(local.limits.stream_window);
+                inflow.join(local, stream, ahead);
             }
         });
         if let Err((why, job)) = self.gate().submit(core, job) {

@@ -61,7 +61,8 @@ impl<A: Actor> Context<'_, A> {
     ///
     /// Only as many items come as have been asked for, `demand` to begin with and more by [`Feed::request`]; with none,
     /// none comes, but the end does. Room for them is reserved when they are asked for, so none is refused; the mailbox
-    /// may hold so many more than it has room for. A panic in `make` is this actor's fault.
+    /// may hold so many more than it has room for. A panic in `make` is this actor's fault, and leaves the stream; it comes
+    /// to nobody if this is an entity whose shard has moved to another core since.
     ///
     /// An entity that keeps its feed gets the items wherever its shard moves. Its feed ends with its life, also when it is
     /// passivated.
@@ -127,9 +128,9 @@ impl<A: Actor> Context<'_, A> {
             }
         };
         let (core, handle) = (self.local.core, Some(self.local.handle.clone()));
-        let inflow = Arc::new(Inflow::new(core, handle, 0, Some(Box::new(bring))));
+        let inflow = Arc::new(Inflow::new(core, handle, Some(Box::new(bring))));
         inflow.allow(demand);
-        inflow.join(self.local, stream);
+        inflow.join(self.local, stream, 0);
         Feed { inflow }
     }
 }

@@ -4,8 +4,9 @@ use super::error::{End, StreamError};
 use super::feed::StreamEvent;
 use super::inlet::Inlet;
 use super::outlet::wake_all;
-use super::protocol::{Down, Item, Join, UNLIMITED, Up};
+use super::protocol::{Down, Items, Join, UNLIMITED, Up};
 use super::reference::StreamRef;
+use crate::actor::guard::drop_guarded;
 use crate::actor::handle::Handle;
 use crate::actor::local::Local;
 use crate::actor::refusal::AskError;
@@ -40,16 +41,10 @@ struct State<T: Message> {
 }
 
 impl<T: Message> Inflow<T> {
-    /// A consumer whose asks will be those of `core`: one that asks `ahead` and keeps what comes, or one that has it
-    /// brought to an actor.
-    pub(crate) fn new(
-        core: CoreId,
-        handle: Option<Handle>,
-        ahead: usize,
-        bring: Option<Bring<T>>,
-    ) -> Self {
+    /// A consumer whose asks will be those of `core`: one that keeps what comes, or one that has it brought to an actor.
+    pub(crate) fn new(core: CoreId, handle: Option<Handle>, bring: Option<Bring<T>>) -> Self {
         let state = State {
-            inlet: Inlet::new(ahead),
+            inlet: Inlet::new(),
             up: None,
             lease: None,
             poked: false,
@@ -67,11 +62,17 @@ impl<T: Message> Inflow<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a stream.
-    pub(crate) fn join(self: &Arc<Self>, local: &mut Local, stream: StreamRef<T>) {
+    /// Joins a stream, of which it asks for `ahead` items before somebody wants them.
+    pub(crate) fn join(self: &Arc<Self>, local: &mut Local, stream: StreamRef<T>, ahead: usize) {
+        let is_to_ask = {
+            let inlet = &mut self.lock().inlet;
+            inlet.ask_ahead(ahead);
+            inlet.wants() > 0
+        };
         let inflow = self.clone();
         let joined = Box::new(move |local: &mut Local, said| inflow.heard(local, said));
-        local.ask(stream.hub, UNLIMITED, Join, joined);
+        let join = |to| Join { is_to_ask, to };
+        local.ask(stream.hub, UNLIMITED, join, joined);
     }
 
     /// The stream has said something other than the answer to a demand.
@@ -101,7 +102,7 @@ impl<T: Message> Inflow<T> {
         let mut state = self.lock();
         if state.inlet.is_over() {
             drop(state);
-            let unused = Vec::new();
+            let unused = Items::none();
             return local.reply(lease, Up::Leave { unused });
         }
         (state.up, state.lease) = (Some(up), Some(lease));
@@ -130,7 +131,7 @@ impl<T: Message> Inflow<T> {
         }
     }
 
-    fn received(self: &Arc<Self>, local: &mut Local, items: Vec<Item<T>>, up: ReplyTo<Up<T>>) {
+    fn received(self: &Arc<Self>, local: &mut Local, items: Items<T>, up: ReplyTo<Up<T>>) {
         let mut state = self.lock();
         if !state.inlet.answered(items.len()) {
             drop(state);
@@ -139,14 +140,14 @@ impl<T: Message> Inflow<T> {
         state.up = Some(up);
         match state.bring.take() {
             None => {
-                state.inlet.keep(items);
+                state.inlet.keep(items.take());
                 let waker = state.waker.take();
                 drop(state);
-                wake_all(waker.into_iter().collect());
+                wake_all(waker);
             }
             Some(mut bring) => {
                 drop(state);
-                let mut items = items.into_iter();
+                let mut items = items.take().into_iter();
                 let all = items
                     .by_ref()
                     .all(|(_, item)| bring(local, StreamEvent::Item(item)));
@@ -172,7 +173,7 @@ impl<T: Message> Inflow<T> {
         let bring = state.bring.take();
         let end = bring.is_some().then(|| state.inlet.take_end()).flatten();
         drop(state);
-        wake_all(waker.into_iter().collect());
+        wake_all(waker);
         if let (Some(mut bring), Some(end)) = (bring, end) {
             let event = end.map_or_else(StreamEvent::Failed, |()| StreamEvent::Completed);
             bring(local, event);
@@ -186,7 +187,7 @@ impl<T: Message> Inflow<T> {
         state.inlet.finish(Err(why));
         let waker = state.waker.take();
         drop(state);
-        wake_all(waker.into_iter().collect());
+        wake_all(waker);
     }
 
     /// Lets it ask for more.
@@ -215,11 +216,14 @@ impl<T: Message> Inflow<T> {
             return Poll::Ready(None);
         }
         let is_known = |known: &Waker| known.will_wake(context.waker());
+        let mut before = None;
         if !state.waker.as_ref().is_some_and(is_known) {
-            state.waker = Some(context.waker().clone());
+            before = state.waker.replace(context.waker().clone());
         }
         state.inlet.wait();
         self.poke(state);
+        // Not under the lock: it is code of an executor.
+        drop(before);
         Poll::Pending
     }
 
@@ -243,13 +247,16 @@ impl<T: Message> Inflow<T> {
     /// Leaves the stream, from any thread, and gives back what has not been taken out.
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        let unused = state.inlet.leave();
+        let unused = Items::new(state.inlet.leave());
         let (up, lease) = (state.up.take(), state.lease.take());
-        let bring = state.bring.take();
+        let (bring, waker) = (state.bring.take(), state.waker.take());
         drop(state);
-        drop((up, bring));
+        drop(up);
         if let (Some(handle), Some(lease)) = (&self.handle, lease) {
             handle.reply(lease, Up::Leave { unused });
         }
+        // Code of the user's.
+        drop_guarded(bring);
+        drop_guarded(waker);
     }
 }

@@ -18,16 +18,21 @@ pub(crate) struct Inlet<T> {
 }
 
 impl<T> Inlet<T> {
-    /// One that asks for `ahead` items without being told to.
-    pub(crate) fn new(ahead: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Inlet {
-            ahead,
-            credit: ahead,
+            ahead: 0,
+            credit: 0,
             asked: 0,
             items: VecDeque::new(),
             end: None,
             left: false,
         }
+    }
+
+    /// Has it ask for `ahead` items without being told to. For its beginning.
+    pub(crate) fn ask_ahead(&mut self, ahead: usize) {
+        self.ahead = ahead;
+        self.credit = self.credit.max(ahead);
     }
 
     /// Lets it ask for more.

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 proptest! {
     #[test]
     fn asks_for_no_more_than_it_may(ahead in 0..10_usize, steps in prop::collection::vec((0..5_u8, 0..7_usize), 1..200)) {
-        let mut inlet = Inlet::new(ahead);
+        let mut inlet = Inlet::new();
+        inlet.ask_ahead(ahead);
         let (mut allowed, mut asked, mut received, mut taken) = (ahead, 0, 0_u64, 0_u64);
         for (step, items) in steps {
             match step {
@@ -51,7 +52,8 @@ proptest! {
 
 #[test]
 fn without_asking_ahead_it_asks_for_what_somebody_waits_for() {
-    let mut inlet = Inlet::new(0);
+    let mut inlet = Inlet::new();
+    inlet.ask_ahead(0);
     assert_eq!(inlet.ask(), 0);
     inlet.wait();
     inlet.wait();
@@ -68,7 +70,8 @@ fn without_asking_ahead_it_asks_for_what_somebody_waits_for() {
 
 #[test]
 fn it_asks_again_when_half_of_it_has_been_taken() {
-    let mut inlet = Inlet::new(4);
+    let mut inlet = Inlet::new();
+    inlet.ask_ahead(4);
     assert_eq!(inlet.ask(), 4);
     assert!(inlet.answered(4));
     inlet.keep((0..4).map(|item| (item, item)).collect());

@@ -2,12 +2,12 @@
 
 use super::channel::{Channel, Fate, Output};
 use super::error::StreamError;
-use super::protocol::{Down, Item, Join, UNLIMITED, Up};
+use super::protocol::{Down, Item, Items, Join, UNLIMITED, Up};
 use super::reference::StreamRef;
 use super::settings::StreamSettings;
 use super::source::Source;
 use crate::actor::context::Context;
-use crate::actor::guard::{drop_guarded, guarded};
+use crate::actor::guard::{drop_all_guarded, guarded};
 use crate::actor::handle::Handle;
 use crate::actor::local::Local;
 use crate::actor::model::{Actor, Fault, Next};
@@ -16,6 +16,7 @@ use crate::actor::refusal::{AskError, Rejection, SpawnError, Uncertainty};
 use crate::actor::reply::{Envelope, ReplyTo};
 use crate::base::ids::CoreId;
 use crate::wire::message::Message;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -41,8 +42,9 @@ pub(crate) struct State<T: Message> {
     stopping: bool,
     /// The stream has gone from its core.
     closed: bool,
-    /// Futures of the producer.
-    wakers: Vec<Waker>,
+    /// Futures of the producer, by their numbers.
+    wakers: BTreeMap<u64, Waker>,
+    next_waker: u64,
     /// Ends the wait for a consumer when it is dropped.
     lingering: Option<ReplyTo<()>>,
     stream: Option<StreamRef<T>>,
@@ -53,17 +55,30 @@ impl<T: Message> State<T> {
         self.closed || self.channel.has_ended()
     }
 
-    /// Has a future of the producer woken when something changes.
-    pub(crate) fn wake_later(&mut self, waker: &Waker) {
-        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
-            self.wakers.push(waker.clone());
-        }
+    /// Has a future of the producer woken when something changes: its number, which is made if it has none, and the waker
+    /// that it had before.
+    pub(crate) fn wake_later(
+        &mut self,
+        number: Option<u64>,
+        waker: &Waker,
+    ) -> (u64, Option<Waker>) {
+        let number = number.unwrap_or_else(|| {
+            self.next_waker += 1;
+            self.next_waker
+        });
+        (number, self.wakers.insert(number, waker.clone()))
+    }
+
+    /// A future waits no more.
+    pub(crate) fn forget_waker(&mut self, number: u64) -> Option<Waker> {
+        self.wakers.remove(&number)
     }
 }
 
 /// On what a consumer speaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
+    Hello,
     Up,
     Lease,
 }
@@ -95,12 +110,13 @@ impl<T: Message> Outlet<T> {
     }
 
     /// A consumer wants to join.
-    fn admit(self: &Arc<Self>, local: &mut Local, joined: ReplyTo<Down<T>>) {
+    fn admit(self: &Arc<Self>, local: &mut Local, join: Join<T>) {
+        let joined = join.to;
         let number = {
             let mut state = self.lock();
             match state.stopping {
                 true => Err(Rejection::NoSuchActor.into()),
-                false => state.channel.join(),
+                false => state.channel.join(join.is_to_ask),
             }
         };
         let number = match number {
@@ -110,14 +126,14 @@ impl<T: Message> Outlet<T> {
         let lines = (
             self.listen(local, number, Line::Up),
             self.listen(local, number, Line::Lease),
-            self.listen(local, number, Line::Up),
+            self.listen(local, number, Line::Hello),
         );
         match lines {
             (Ok(up), Ok(lease), Ok(hello)) => {
                 local.reply(joined, Down::Joined { up, lease, hello });
             }
             (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => {
-                drop(self.lock().channel.leave(number, Vec::new()));
+                self.leave(number);
                 local.reply(joined, Down::End(Err(why.into())));
             }
         }
@@ -133,7 +149,11 @@ impl<T: Message> Outlet<T> {
         let outlet = self.clone();
         let heard =
             Box::new(move |local: &mut Local, said| outlet.heard(local, number, line, said));
-        local.open_ask(UNLIMITED, heard).map_err(|(why, _)| why)
+        let open = local.open_ask(UNLIMITED, heard);
+        if open.is_ok() && line == Line::Up {
+            self.lock().channel.await_consumer(number);
+        }
+        open.map_err(|(why, _)| why)
     }
 
     /// A consumer has said something, or cannot any more.
@@ -147,42 +167,45 @@ impl<T: Message> Outlet<T> {
         let of_no_use = match said {
             Ok(Up::Hello { closing }) => self.lock().channel.set_closing(number, closing),
             Ok(Up::Demand { items, to }) => self.lock().channel.ask(number, items, to),
-            Ok(Up::Leave { unused }) if line == Line::Up => {
-                self.take_back(local, unused);
-                None
-            }
             Ok(Up::Leave { unused }) => {
-                self.leave(local, number, unused);
+                if line == Line::Lease {
+                    self.leave(number);
+                }
+                self.take_back(local, unused);
                 None
             }
             Err(_) => {
                 if line == Line::Lease {
-                    self.leave(local, number, Vec::new());
+                    self.leave(number);
                 }
                 None
             }
         };
         drop(of_no_use);
+        if line == Line::Up {
+            // Not before what it said: a newcomer must be known to want something all the time.
+            self.lock().channel.heard(number);
+        }
         self.flush(local);
     }
 
-    fn leave(&self, local: &mut Local, number: u64, unused: Vec<Item<T>>) {
-        let (gone, _) = self.lock().channel.leave(number, Vec::new());
+    fn leave(&self, number: u64) {
+        let gone = self.lock().channel.leave(number);
         drop(gone);
-        self.take_back(local, unused);
     }
 
-    /// Takes back what a consumer does not want any more.
-    fn take_back(&self, local: &mut Local, items: Vec<Item<T>>) {
+    /// Takes back what a consumer does not want any more. Of a broadcast they are copies, which nobody misses.
+    fn take_back(&self, local: &mut Local, unused: Items<T>) {
         let mut state = self.lock();
-        if state.closed && state.channel.is_shared() {
+        if !state.channel.is_shared() {
             drop(state);
-            bury(local, items);
-            return;
+            drop(unused);
+        } else if state.closed {
+            drop(state);
+            bury(local, unused.take());
+        } else {
+            state.channel.take_back(unused.take());
         }
-        let copies = state.channel.take_back(items);
-        drop(state);
-        drop_guarded(copies);
     }
 
     /// Tells everybody what is to be told, and sees to what becomes of the stream.
@@ -199,13 +222,16 @@ impl<T: Message> Outlet<T> {
                     consumer,
                     to,
                     items,
-                } => match self.listen(local, consumer, Line::Up) {
-                    Ok(up) => local.reply(to, Down::Items { items, up }),
-                    Err(why) => {
-                        self.take_back(local, items);
-                        self.lock().channel.cut_off(consumer, why.into());
+                } => {
+                    let items = Items::new(items);
+                    match self.listen(local, consumer, Line::Up) {
+                        Ok(up) => local.reply(to, Down::Items { items, up }),
+                        Err(why) => {
+                            self.take_back(local, items);
+                            self.lock().channel.cut_off(consumer, why.into());
+                        }
                     }
-                },
+                }
                 Output::End {
                     closing,
                     end,
@@ -220,15 +246,29 @@ impl<T: Message> Outlet<T> {
         self.settle(local);
     }
 
-    /// What is to be told next. If copying an item or dropping one panics, the stream has failed.
+    /// What is to be told next. If copying an item panics, the stream has failed.
     fn next_output(&self) -> Option<Output<T, Address<T>, Address<T>>> {
-        guarded(|| self.lock().channel.next_output()).unwrap_or_else(|panic| {
-            tracing::error!(core = %self.core, item = std::any::type_name::<T>(), panic, "copying an item of a stream panicked: the stream has failed");
-            let why = StreamError::Failed(format!("copying an item panicked: {panic}").into());
-            let held = self.lock().channel.break_off(&why);
-            drop_guarded(held);
-            self.lock().channel.next_output()
-        })
+        loop {
+            let mut state = self.lock();
+            let output = state.channel.next_output();
+            let held = match &output {
+                Ok(_) => VecDeque::new(),
+                Err(panic) => {
+                    let why = format!("copying an item panicked: {panic}").into();
+                    state.channel.break_off(&StreamError::Failed(why))
+                }
+            };
+            let useless = state.channel.take_useless();
+            drop(state);
+            drop_all_guarded(useless);
+            drop_all_guarded(held);
+            match output {
+                Ok(output) => return output,
+                Err(panic) => {
+                    tracing::error!(core = %self.core, item = std::any::type_name::<T>(), panic, "copying an item of a stream panicked: the stream has failed");
+                }
+            }
+        }
     }
 
     fn settle(self: &Arc<Self>, local: &mut Local) {
@@ -242,7 +282,7 @@ impl<T: Message> Outlet<T> {
         let is_to_linger = fate == Fate::Lingers && state.lingering.is_none();
         drop(state);
         drop(lingering);
-        wake_all(wakers);
+        wake_all(wakers.into_values());
         if is_to_linger {
             let outlet = self.clone();
             let tired = Box::new(move |local: &mut Local, ended: Result<(), AskError>| {
@@ -277,10 +317,12 @@ impl<T: Message> Outlet<T> {
         let wakers = std::mem::take(&mut state.wakers);
         let consumers = state.channel.forget_consumers();
         let held = state.channel.break_off(&StreamError::Lost);
+        let useless = state.channel.take_useless();
         let lingering = state.lingering.take();
         drop(state);
         drop((consumers, lingering));
-        wake_all(wakers);
+        drop_all_guarded(useless);
+        wake_all(wakers.into_values());
         held.into()
     }
 }
@@ -293,7 +335,7 @@ fn bury<T: Message>(local: &mut Local, items: Vec<Item<T>>) {
 }
 
 /// Wakes futures, which may be those of a foreign executor.
-pub(crate) fn wake_all(wakers: Vec<Waker>) {
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if let Err(panic) = guarded(|| waker.wake()) {
             tracing::error!(panic, "the waker of a future at a stream panicked");
@@ -308,7 +350,7 @@ impl<T: Message> Actor for Hub<T> {
     type Msg = Join<T>;
 
     fn receive(&mut self, join: Join<T>, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
-        self.0.admit(ctx.local, join.0);
+        self.0.admit(ctx.local, join);
         self.0.flush(ctx.local);
         Ok(Next::Continue)
     }
@@ -321,7 +363,7 @@ impl<T: Message> Actor for Hub<T> {
 impl<T: Message> Drop for Hub<T> {
     /// For a core that could not come to the hook.
     fn drop(&mut self) {
-        drop_guarded(self.0.close());
+        drop_all_guarded(self.0.close());
     }
 }
 
@@ -331,13 +373,21 @@ impl Local {
         &mut self,
         settings: StreamSettings<T>,
     ) -> Result<(Source<T>, StreamRef<T>), SpawnError> {
+        let limits = &self.limits;
+        let channel = Channel::new(
+            settings.fan_out,
+            settings.buffer.unwrap_or(limits.stream_buffer),
+            settings.consumers.unwrap_or(limits.stream_consumers),
+        );
+        let linger = settings.linger.unwrap_or(limits.stream_linger);
         let state = State {
-            channel: Channel::new(settings.fan_out, settings.buffer, settings.consumers),
+            channel,
             poked: false,
             flushing: false,
             stopping: false,
             closed: false,
-            wakers: Vec::new(),
+            wakers: BTreeMap::new(),
+            next_waker: 0,
             lingering: None,
             stream: None,
         };
@@ -345,7 +395,7 @@ impl Local {
             state: Mutex::new(state),
             core: self.core,
             handle: self.handle.clone(),
-            linger: settings.linger,
+            linger,
         });
         let hub = self.spawn_root(|| Hub(outlet.clone()))?;
         let stream = StreamRef { hub };

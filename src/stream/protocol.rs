@@ -14,6 +14,7 @@
 //! is dropped says that the other side is gone: of `lease`, the consumer; of `closing`, the stream.
 
 use super::error::End;
+use crate::actor::guard::drop_all_guarded;
 use crate::actor::reply::ReplyTo;
 use std::time::Duration;
 
@@ -23,9 +24,42 @@ pub(crate) const UNLIMITED: Duration = Duration::from_nanos(u64::MAX);
 /// An item, and which one of its stream it is.
 pub(crate) type Item<T> = (u64, T);
 
+/// Items that are on their way. Wherever they are dropped, it is one by one: two destructors that panic at once would end
+/// the process.
+#[derive(Debug)]
+pub(crate) struct Items<T>(Vec<Item<T>>);
+
+impl<T> Items<T> {
+    pub(crate) fn new(items: Vec<Item<T>>) -> Self {
+        Items(items)
+    }
+
+    pub(crate) fn none() -> Self {
+        Items(Vec::new())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn take(mut self) -> Vec<Item<T>> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<T> Drop for Items<T> {
+    fn drop(&mut self) {
+        drop_all_guarded(std::mem::take(&mut self.0));
+    }
+}
+
 /// A consumer wants to join.
 #[derive(Debug)]
-pub(crate) struct Join<T>(pub(crate) ReplyTo<Down<T>>);
+pub(crate) struct Join<T> {
+    /// It is going to ask for items as soon as it has joined.
+    pub(crate) is_to_ask: bool,
+    pub(crate) to: ReplyTo<Down<T>>,
+}
 
 /// What a stream says to a consumer.
 #[derive(Debug)]
@@ -37,7 +71,7 @@ pub(crate) enum Down<T> {
         hello: ReplyTo<Up<T>>,
     },
     Items {
-        items: Vec<Item<T>>,
+        items: Items<T>,
         up: ReplyTo<Up<T>>,
     },
     End(End),
@@ -48,5 +82,5 @@ pub(crate) enum Down<T> {
 pub(crate) enum Up<T> {
     Hello { closing: ReplyTo<Down<T>> },
     Demand { items: usize, to: ReplyTo<Down<T>> },
-    Leave { unused: Vec<Item<T>> },
+    Leave { unused: Items<T> },
 }

@@ -4,7 +4,8 @@ use super::channel::FanOut;
 use std::fmt;
 use std::time::Duration;
 
-/// How a stream treats its items and its consumers.
+/// How a stream treats its items and its consumers. What is left unsaid here is said by the runtime's
+/// [`Settings`](crate::Settings).
 ///
 /// ```
 /// use corecast::StreamSettings;
@@ -16,9 +17,9 @@ use std::time::Duration;
 /// ```
 pub struct StreamSettings<T> {
     pub(crate) fan_out: FanOut<T>,
-    pub(crate) buffer: usize,
-    pub(crate) consumers: usize,
-    pub(crate) linger: Duration,
+    pub(crate) buffer: Option<usize>,
+    pub(crate) consumers: Option<usize>,
+    pub(crate) linger: Option<Duration>,
 }
 
 impl<T> StreamSettings<T> {
@@ -30,7 +31,14 @@ impl<T> StreamSettings<T> {
     /// for one more consumer, as long as the stream [lingers](StreamSettings::linger).
     #[must_use]
     pub fn shared(buffer: usize) -> Self {
-        StreamSettings::new(FanOut::Shared, buffer)
+        StreamSettings::new(FanOut::Shared, Some(buffer))
+    }
+
+    /// [`shared`](StreamSettings::shared), with a buffer as large as [`Settings::stream_buffer`](crate::Settings::stream_buffer)
+    /// says.
+    #[must_use]
+    pub fn sharing() -> Self {
+        StreamSettings::new(FanOut::Shared, None)
     }
 
     /// Each item goes to every consumer: to all that are there, and to those who come while it still lies in the buffer. It
@@ -41,24 +49,31 @@ impl<T> StreamSettings<T> {
     where
         T: Clone,
     {
-        let copies = FanOut::Copied {
-            copy: T::clone,
-            cuts_off: false,
-        };
-        StreamSettings::new(copies, buffer)
+        StreamSettings::new(FanOut::copied(), Some(buffer))
     }
 
-    fn new(fan_out: FanOut<T>, buffer: usize) -> Self {
+    /// [`broadcast`](StreamSettings::broadcast), with a buffer as large as
+    /// [`Settings::stream_buffer`](crate::Settings::stream_buffer) says.
+    #[must_use]
+    pub fn broadcasting() -> Self
+    where
+        T: Clone,
+    {
+        StreamSettings::new(FanOut::copied(), None)
+    }
+
+    fn new(fan_out: FanOut<T>, buffer: Option<usize>) -> Self {
         StreamSettings {
             fan_out,
-            buffer: buffer.max(1),
-            consumers: 1_000,
-            linger: Duration::from_secs(5),
+            buffer: buffer.map(|items| items.max(1)),
+            consumers: None,
+            linger: None,
         }
     }
 
     /// Has a broadcast wait for nobody: when an item comes and the buffer is full, the slowest consumers are cut off, and
-    /// hear [`TooSlow`](super::error::StreamError::TooSlow). Of a shared stream it changes nothing.
+    /// hear [`TooSlow`](super::error::StreamError::TooSlow). Who has asked for more is not slow, nor who has just come and
+    /// wants something. Of a shared stream it changes nothing.
     #[must_use]
     pub fn cut_off_slow(mut self) -> Self {
         if let FanOut::Copied { cuts_off, .. } = &mut self.fan_out {
@@ -67,19 +82,21 @@ impl<T> StreamSettings<T> {
         self
     }
 
-    /// How many consumers there may be at once (default 1,000); one more hears
-    /// [`TooManyConsumers`](super::error::StreamError::TooManyConsumers).
+    /// How many consumers there may be at once; one more hears
+    /// [`TooManyConsumers`](super::error::StreamError::TooManyConsumers). Default:
+    /// [`Settings::stream_consumers`](crate::Settings::stream_consumers), which is 1,000.
     #[must_use]
     pub fn consumers(mut self, consumers: usize) -> Self {
-        self.consumers = consumers;
+        self.consumers = Some(consumers);
         self
     }
 
-    /// How long a stream whose producer has ended it waits for a consumer to take what is left, or only to hear of the end
-    /// (default 5 s). Then it is over; items that nobody came for are counted dead letters.
+    /// How long a stream whose producer has ended it waits for a consumer to take what is left, or only to hear of the end.
+    /// Then it is over; items that nobody came for are counted dead letters. Default:
+    /// [`Settings::stream_linger`](crate::Settings::stream_linger), which is 5 s.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
+        self.linger = Some(linger);
         self
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::message::Message;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 
 /// The producer's end of a stream: what is pushed here comes out at its consumers, in order and each item once.
 ///
@@ -152,20 +152,11 @@ impl<T: Message> Source<T> {
         &self,
         look: fn(&State<T>) -> Option<R>,
     ) -> impl Future<Output = Result<R, StreamGone>> + Send + 'static + use<T, R> {
-        let outlet = self.outlet.clone();
-        poll_fn(move |context| {
-            let mut state = outlet.lock();
-            if state.is_gone() {
-                return Poll::Ready(Err(StreamGone));
-            }
-            match look(&state) {
-                Some(seen) => Poll::Ready(Ok(seen)),
-                None => {
-                    state.wake_later(context.waker());
-                    Poll::Pending
-                }
-            }
-        })
+        let mut waiting = Waiting {
+            outlet: self.outlet.clone(),
+            number: None,
+        };
+        poll_fn(move |context| waiting.poll(look, context))
     }
 
     /// How many items the consumers have asked for beyond those that have been pushed; of a broadcast, what all of them
@@ -197,6 +188,45 @@ impl<T: Message> Source<T> {
     pub fn fail(self, why: impl fmt::Display) {
         let why = StreamError::Failed(why.to_string().into());
         self.outlet.lock().channel.finish(Err(why));
+    }
+}
+
+/// A future that waits for something to happen to the stream. Dropped, it is forgotten there.
+struct Waiting<T: Message> {
+    outlet: Arc<Outlet<T>>,
+    number: Option<u64>,
+}
+
+impl<T: Message> Waiting<T> {
+    fn poll<R>(
+        &mut self,
+        look: fn(&State<T>) -> Option<R>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Result<R, StreamGone>> {
+        let mut state = self.outlet.lock();
+        if state.is_gone() {
+            return Poll::Ready(Err(StreamGone));
+        }
+        match look(&state) {
+            Some(seen) => Poll::Ready(Ok(seen)),
+            None => {
+                let (number, before) = state.wake_later(self.number, context.waker());
+                self.number = Some(number);
+                // A waker may be the last to hold a future that waits here, so none is dropped under the lock.
+                drop(state);
+                drop(before);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T: Message> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let waker = self.outlet.lock().forget_waker(number);
+            drop(waker);
+        }
     }
 }
 

@@ -666,6 +666,64 @@ fn what_nobody_wants_is_not_even_made() {
 }
 
 #[test]
+fn a_thread_that_has_no_room_costs_no_copy() {
+    check_seeds(2, |builder| {
+        let mut sim = builder.cores(1).start();
+        let cost = Arc::new(AtomicU64::new(0));
+        let costly = cost.clone();
+        let waster = sim.spawn(CoreId(0), || Waster(Costly(costly))).unwrap();
+        let events = sim.handle().events::<Costly>(1).unwrap();
+        (0..10).for_each(|_| sim.tell(waster, ()));
+        settle(&mut sim);
+        assert_eq!(cost.load(Ordering::Relaxed), 1);
+        assert_eq!((events.dropped(), dropped(&sim)), (9, 9));
+        sim
+    });
+}
+
+/// Its text is longer than anybody could read.
+#[derive(Clone)]
+struct Endless(Arc<AtomicU64>);
+
+impl fmt::Debug for Endless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for _ in 0..1_000_000 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            f.write_str("ü")?;
+        }
+        Ok(())
+    }
+}
+
+struct Rambler(Endless);
+
+impl Actor for Rambler {
+    type Msg = ();
+
+    fn receive(&mut self, (): (), ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        ctx.unhandled(&self.0);
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn of_what_is_long_only_the_beginning_is_rendered() {
+    check_seeds(2, |builder| {
+        let mut sim = builder.cores(1).start();
+        let letters = Arc::new(AtomicU64::new(0));
+        let its = letters.clone();
+        let rambler = sim.spawn(CoreId(0), || Rambler(Endless(its))).unwrap();
+        let unhandled = sim.handle().events::<UnhandledMessage>(10).unwrap();
+        sim.tell(rambler, ());
+        settle(&mut sim);
+        assert_eq!(unhandled.try_recv().unwrap().text, "ü".repeat(128));
+        let rendered = letters.load(Ordering::Relaxed);
+        assert!(rendered < 200, "{rendered} letters");
+        sim
+    });
+}
+
+#[test]
 fn unhandled_messages_are_published_but_not_to_those_who_say_it_of_them() {
     check_seeds(10, |builder| {
         let mut sim = builder.cores(2).start();

@@ -36,6 +36,7 @@ mod planted;
 mod restarts;
 mod shutdown;
 mod strangers;
+mod stream_corners;
 mod streams;
 mod supervision;
 mod timers;

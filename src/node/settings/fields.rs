@@ -166,6 +166,38 @@ pub struct Settings {
     /// the memory; too low, and actors that need one fail under load.
     pub watches: usize,
 
+    /// How many items wait in the buffer of a stream that does not say it itself
+    /// ([`StreamSettings::sharing`](crate::StreamSettings::sharing) and
+    /// [`broadcasting`](crate::StreamSettings::broadcasting)). Default: 64.
+    ///
+    /// When it is full, the producer waits for its consumers. Worst case: this times the size of an item, for each stream.
+    /// Too high, and what consumers get has waited for long and takes memory meanwhile; too low, and between two cores each
+    /// round trip moves few items.
+    pub stream_buffer: usize,
+
+    /// How many items a [`Consumer`](crate::Consumer) asks for before somebody wants them, if it does not say it itself
+    /// (`consume_ahead`). Default: 64.
+    ///
+    /// They lie at the consumer until they are taken out. Worst case: this times the size of an item, for each consumer. Too
+    /// high, and one of those who share a stream keeps items from the others; too low, and each round trip between two cores
+    /// moves few.
+    pub stream_window: usize,
+
+    /// How many consumers a stream may have at once that does not say it itself
+    /// ([`StreamSettings::consumers`](crate::StreamSettings::consumers)). Default: 1,000.
+    ///
+    /// One more is refused. Each keeps three of [`asks`](Settings::asks) open at most on the stream's core, and two on its
+    /// own. Too high, and a crowd at one stream takes them from everybody; too low, and consumers are refused for which there
+    /// was room.
+    pub stream_consumers: usize,
+
+    /// How long a stream that its producer has ended waits for a consumer to take what is left, if it does not say it itself
+    /// ([`StreamSettings::linger`](crate::StreamSettings::linger)). Default: 5 s. 0 waits for nobody.
+    ///
+    /// Too high, and streams that nobody comes for take memory for that long; too low, and a consumer that is on its way finds
+    /// the stream gone, and what was left dropped and counted.
+    pub stream_linger: Duration,
+
     /// How many messages a core handles in one turn at most, before it flushes and looks at its lanes again; and as many
     /// more at its beginning, right when they arrive from other cores for actors that have nothing else to do. What arrives
     /// beyond that stays in its lane until the next turn. Default: 512.
@@ -269,6 +301,10 @@ impl Default for Settings {
             tasks: 1_000_000,
             timers: 1_000_000,
             watches: 1_000_000,
+            stream_buffer: 64,
+            stream_window: 64,
+            stream_consumers: 1_000,
+            stream_linger: Duration::from_secs(5),
             turn_messages: 512,
             activation_messages: 512,
             turn_time: Duration::from_micros(200),

@@ -63,6 +63,21 @@ impl Settings {
             ("timers", self.timers, "no actor could start a timer"),
             ("watches", self.watches, "no actor could watch another"),
             (
+                "stream_buffer",
+                self.stream_buffer,
+                "nothing could be pushed into a stream",
+            ),
+            (
+                "stream_window",
+                self.stream_window,
+                "consumers would never ask for anything ahead",
+            ),
+            (
+                "stream_consumers",
+                self.stream_consumers,
+                "nobody could consume a stream",
+            ),
+            (
                 "turn_messages",
                 self.turn_messages,
                 "a turn could handle no message",
@@ -285,7 +300,7 @@ mod tests {
     #[test]
     fn every_size_must_hold_something() {
         type Field = fn(&mut Settings) -> &mut usize;
-        let fields: [(&str, Field); 17] = [
+        let fields: [(&str, Field); 20] = [
             ("budget_messages", |s| &mut s.budget_messages),
             ("budget_bytes", |s| &mut s.budget_bytes),
             ("mailbox", |s| &mut s.mailbox),
@@ -296,6 +311,9 @@ mod tests {
             ("tasks", |s| &mut s.tasks),
             ("timers", |s| &mut s.timers),
             ("watches", |s| &mut s.watches),
+            ("stream_buffer", |s| &mut s.stream_buffer),
+            ("stream_window", |s| &mut s.stream_window),
+            ("stream_consumers", |s| &mut s.stream_consumers),
             ("turn_messages", |s| &mut s.turn_messages),
             ("activation_messages", |s| &mut s.activation_messages),
             ("io_memory_bytes", |s| &mut s.io_memory_bytes),
@@ -354,8 +372,9 @@ mod tests {
                 "{error}"
             );
         }
-        // These two mean something at zero: do not spin, do not drain.
+        // These mean something at zero: do not spin, do not drain, do not wait for consumers.
         let zero = with(|settings| {
+            settings.stream_linger = Duration::ZERO;
             (settings.spin, settings.shutdown_deadline) = (Some(Duration::ZERO), Duration::ZERO)
         });
         assert_eq!(zero.validate(), Ok(()));
