@@ -13,7 +13,7 @@
 //! ```
 //!
 //! - Every assignment (`Allocate`, `Own`) gives the shard its next **epoch**; an `Abort` keeps the old one.
-//! - `Down` of an owner takes the shard from it and raises the shard's **fence** to the epoch that its next owner will
+//! - [`Down`](OwnershipTable::node_down) of an owner takes the shard from it and raises the shard's **fence** to the epoch that its next owner will
 //!   have: what comes from below it is refused. A graceful move leaves the fence where it is, since what its past owner
 //!   said before it gave the shard away holds.
 //! - `Down` of the target of a move is an `Abort`. When the source dies in a move, what it had in memory is lost, whether
@@ -119,8 +119,6 @@ pub enum OwnershipCommand {
         /// The index of the `Prepare`.
         prepared: u64,
     },
-    /// A node is dead, and owns nothing any more.
-    Down(NodeId),
 }
 
 /// What has become of a shard by a command.
@@ -234,6 +232,31 @@ impl OwnershipTable {
             .zip(self.types.iter().map(|record| &record.spec))
     }
 
+    /// What the cluster knows of a type.
+    #[must_use]
+    pub fn spec_of(&self, entity_type: EntityTypeId) -> Option<&TypeSpec> {
+        self.types
+            .get(entity_type.index())
+            .map(|record| &record.spec)
+    }
+
+    /// Registers a type together with its shards as they were, for a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`TypeError`] as for [`register`](OwnershipTable::register), also if there are not as many shards as the type
+    /// says; nothing has changed.
+    pub fn restore(&mut self, spec: TypeSpec, shards: Vec<ShardRecord>) -> Result<(), TypeError> {
+        let name = spec.name.clone();
+        if self.type_of(&name).is_some() || shards.len() != spec.shards as usize {
+            let shards = spec.shards;
+            return Err(TypeError::Shards { name, shards });
+        }
+        let id = self.register(spec)?;
+        self.types[id.index()].shards = shards;
+        Ok(())
+    }
+
     /// The shards of a type, by number; empty for an unknown one.
     #[must_use]
     pub fn shards_of(&self, entity_type: EntityTypeId) -> &[ShardRecord] {
@@ -281,8 +304,7 @@ impl OwnershipTable {
         self.misfits
     }
 
-    /// Applies the command that stands at `index` of the log. What it changes comes out in the order of the command, for a
-    /// `Down` in the order of the shards.
+    /// Applies the command that stands at `index` of the log. What it changes comes out in the order of the command.
     pub fn apply(&mut self, index: u64, command: &OwnershipCommand) -> Vec<OwnershipChange> {
         match command {
             OwnershipCommand::Allocate(shards) => self.each(index, shards, |record, node| {
@@ -311,29 +333,37 @@ impl OwnershipTable {
                     })
                 })
             }
-            OwnershipCommand::Down(node) => {
-                let concerned: Vec<(ShardKey, NodeId)> = self
-                    .iter()
-                    .filter(|(_, record)| [record.owner, record.moving_to].contains(&Some(*node)))
-                    .map(|(key, _)| (key, *node))
-                    .collect();
-                self.each(index, &concerned, |record, node| {
-                    Some(if record.owner == Some(node) {
-                        ShardRecord {
-                            owner: None,
-                            moving_to: None,
-                            fence: Epoch(record.epoch.0 + 1),
-                            ..record
-                        }
-                    } else {
-                        ShardRecord {
-                            moving_to: None,
-                            ..record
-                        }
-                    })
-                })
-            }
         }
+    }
+
+    /// A node is dead, as the entry at `index` of the log says, and owns nothing any more. The changes come in the order of
+    /// the shards.
+    pub fn node_down(&mut self, index: u64, node: NodeId) -> Vec<OwnershipChange> {
+        let concerned: Vec<(ShardKey, ())> = self
+            .concerned_with(node)
+            .map(|(key, _)| (key, ()))
+            .collect();
+        self.each(index, &concerned, |record, ()| {
+            let called_off = ShardRecord {
+                moving_to: None,
+                ..record
+            };
+            Some(if record.owner == Some(node) {
+                ShardRecord {
+                    owner: None,
+                    fence: Epoch(record.epoch.0 + 1),
+                    ..called_off
+                }
+            } else {
+                called_off
+            })
+        })
+    }
+
+    /// The shards that a node owns, or is about to.
+    pub fn concerned_with(&self, node: NodeId) -> impl Iterator<Item = (ShardKey, &ShardRecord)> {
+        self.iter()
+            .filter(move |(_, record)| [record.owner, record.moving_to].contains(&Some(node)))
     }
 
     /// Changes each of these shards if `change` says that it fits.

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::ownership::{
-    MAX_SHARDS, OwnershipCommand as Command, OwnershipTable, ShardRecord, TypeError, TypeSpec,
+    MAX_SHARDS, OwnershipChange, OwnershipCommand as Command, OwnershipTable, ShardRecord,
+    TypeError, TypeSpec,
 };
 use super::strategy::PlacementStrategy;
 use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
@@ -35,14 +36,36 @@ fn table(shards: u32) -> OwnershipTable {
     table
 }
 
-fn own(prepared: u64) -> Command {
-    let shard = key(0);
-    Command::Own { shard, prepared }
+/// What the log may say about shards.
+#[derive(Clone, Debug, PartialEq)]
+enum Entry {
+    Command(Command),
+    Down(NodeId),
 }
 
-fn abort(prepared: u64) -> Command {
+fn apply(table: &mut OwnershipTable, index: u64, entry: &Entry) -> Vec<OwnershipChange> {
+    match entry {
+        Entry::Command(command) => table.apply(index, command),
+        Entry::Down(node) => table.node_down(index, *node),
+    }
+}
+
+fn allocate(shards: Vec<(ShardKey, NodeId)>) -> Entry {
+    Entry::Command(Command::Allocate(shards))
+}
+
+fn prepare(shards: Vec<(ShardKey, NodeId)>) -> Entry {
+    Entry::Command(Command::Prepare(shards))
+}
+
+fn own(prepared: u64) -> Entry {
     let shard = key(0);
-    Command::Abort { shard, prepared }
+    Entry::Command(Command::Own { shard, prepared })
+}
+
+fn abort(prepared: u64) -> Entry {
+    let shard = key(0);
+    Entry::Command(Command::Abort { shard, prepared })
 }
 
 fn record(
@@ -101,23 +124,20 @@ fn the_life_of_a_shard() {
     let mut table = table(1);
     let s = key(0);
     let steps = [
-        (Command::Prepare(vec![(s, B)]), None),
+        (prepare(vec![(s, B)]), None),
+        (allocate(vec![(s, A)]), Some(record(Some(A), 1, 0, None, 2))),
+        (allocate(vec![(s, B)]), None),
+        (prepare(vec![(s, A)]), None),
         (
-            Command::Allocate(vec![(s, A)]),
-            Some(record(Some(A), 1, 0, None, 2)),
-        ),
-        (Command::Allocate(vec![(s, B)]), None),
-        (Command::Prepare(vec![(s, A)]), None),
-        (
-            Command::Prepare(vec![(s, B)]),
+            prepare(vec![(s, B)]),
             Some(record(Some(A), 1, 0, Some(B), 5)),
         ),
-        (Command::Prepare(vec![(s, C)]), None),
+        (prepare(vec![(s, C)]), None),
         (own(4), None),
         (abort(5), Some(record(Some(A), 1, 0, None, 8))),
         (own(5), None),
         (
-            Command::Prepare(vec![(s, B)]),
+            prepare(vec![(s, B)]),
             Some(record(Some(A), 1, 0, Some(B), 10)),
         ),
         // Late words of the first move.
@@ -126,27 +146,27 @@ fn the_life_of_a_shard() {
         (own(10), Some(record(Some(B), 2, 0, None, 13))),
         (abort(10), None),
         (
-            Command::Prepare(vec![(s, C)]),
+            prepare(vec![(s, C)]),
             Some(record(Some(B), 2, 0, Some(C), 15)),
         ),
-        (Command::Down(C), Some(record(Some(B), 2, 0, None, 16))),
+        (Entry::Down(C), Some(record(Some(B), 2, 0, None, 16))),
         (own(15), None),
         (
-            Command::Prepare(vec![(s, C)]),
+            prepare(vec![(s, C)]),
             Some(record(Some(B), 2, 0, Some(C), 18)),
         ),
-        (Command::Down(B), Some(record(None, 2, 3, None, 19))),
+        (Entry::Down(B), Some(record(None, 2, 3, None, 19))),
         (own(18), None),
         (
-            Command::Allocate(vec![(s, C)]),
+            allocate(vec![(s, C)]),
             Some(record(Some(C), 3, 3, None, 21)),
         ),
-        (Command::Allocate(vec![(key(7), C)]), None),
+        (allocate(vec![(key(7), C)]), None),
     ];
     let mut misfits = 0;
     for (index, (command, now)) in (1..).zip(steps) {
         let before = *table.shard(s).unwrap();
-        let changes = table.apply(index, &command);
+        let changes = apply(&mut table, index, &command);
         match now {
             Some(now) => {
                 assert_eq!(
@@ -175,7 +195,7 @@ fn one_command_carries_many_shards_and_fits_for_each() {
     let both = |to| Command::Allocate((0..4).map(|shard| (key(shard), to)).collect());
     table.apply(1, &Command::Allocate(vec![(key(2), B)]));
     assert_eq!(table.apply(2, &both(A)).len(), 3);
-    let changes = table.apply(3, &Command::Down(A));
+    let changes = table.node_down(3, A);
     let shards: Vec<u32> = changes.iter().map(|change| change.shard.shard.0).collect();
     assert_eq!(shards, [0, 1, 3]);
     assert_eq!(
@@ -184,16 +204,18 @@ fn one_command_carries_many_shards_and_fits_for_each() {
     );
 }
 
-fn command() -> impl Strategy<Value = Command> {
+fn entry() -> impl Strategy<Value = Entry> {
     let shard = || (0..3_u32).prop_map(key);
     let node = || (1..4_u32).prop_map(NodeId);
     let shards = || prop::collection::vec((shard(), node()), 1..4);
     prop_oneof![
-        3 => shards().prop_map(Command::Allocate),
-        3 => shards().prop_map(Command::Prepare),
-        4 => (shard(), 1_u64..60).prop_map(|(shard, prepared)| Command::Own { shard, prepared }),
-        3 => (shard(), 1_u64..60).prop_map(|(shard, prepared)| Command::Abort { shard, prepared }),
-        1 => node().prop_map(Command::Down),
+        3 => shards().prop_map(allocate),
+        3 => shards().prop_map(prepare),
+        4 => (shard(), 1_u64..60)
+            .prop_map(|(shard, prepared)| Entry::Command(Command::Own { shard, prepared })),
+        3 => (shard(), 1_u64..60)
+            .prop_map(|(shard, prepared)| Entry::Command(Command::Abort { shard, prepared })),
+        1 => node().prop_map(Entry::Down),
     ]
 }
 
@@ -201,16 +223,16 @@ proptest! {
     /// Whatever is proposed: epochs only rise, by one with each new owner; fences rise with the deaths of owners alone, and
     /// no owner is ever below the fence.
     #[test]
-    fn epochs_and_fences_only_rise(commands in prop::collection::vec(command(), 1..60)) {
+    fn epochs_and_fences_only_rise(entries in prop::collection::vec(entry(), 1..60)) {
         let mut table = table(3);
-        for (index, command) in (1..).zip(&commands) {
-            for change in table.apply(index, command) {
+        for (index, entry) in (1..).zip(&entries) {
+            for change in apply(&mut table, index, entry) {
                 let (before, now) = (change.before, change.now);
                 let assigned = now.owner.is_some() && now.owner != before.owner;
                 prop_assert_eq!(now.epoch.0, before.epoch.0 + u64::from(assigned));
                 let died = before.owner.is_some() && now.owner.is_none();
                 prop_assert_eq!(died, now.fence > before.fence);
-                prop_assert!(!died || *command == Command::Down(before.owner.unwrap()));
+                prop_assert!(!died || *entry == Entry::Down(before.owner.unwrap()));
                 prop_assert!(now.owner.is_none() || now.epoch >= now.fence);
                 prop_assert!(now.moving_to.is_none() || now.owner.is_some() && now.moving_to != now.owner);
                 prop_assert_eq!(now.since, index);

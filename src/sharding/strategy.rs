@@ -335,7 +335,7 @@ mod tests {
         // Other builds and other machines have to agree.
         let owners = spread(PlacementStrategy::HashRing, 16, &[1, 1, 1]);
         let ids: Vec<u32> = owners.iter().map(|owner| owner.unwrap().0).collect();
-        assert_eq!(ids, [0; 16], "fill in");
+        assert_eq!(ids, [1, 2, 3, 1, 2, 1, 2, 2, 2, 1, 1, 2, 1, 3, 2, 2]);
     }
 
     proptest! {

@@ -5,11 +5,12 @@ use crate::files::SourceFile;
 use crate::rust_source::{NamedPath, named_paths, tokens};
 
 /// The top-level modules, from the top down. A module may name those of lower rows, and none of its own row.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["node", "data"],
     &["io", "sim"],
     &["engine"],
     &["behavior", "stream"],
+    &["cluster"],
     &["actor", "persistence"],
     &[
         "membership",
