@@ -1,0 +1,8 @@
+//! The parts of the cluster, several nodes at a time over a virtual network.
+//!
+//! By default each test runs few seeds. For a long run, `CORECAST_SEEDS=1000 cargo test --test cluster`; to replay one
+//! seed, the line that a failing test prints.
+
+mod members;
+mod membership;
+mod membership_scale;
