@@ -143,7 +143,10 @@ impl<'a> FieldReader<'a> {
     /// If so many cannot follow.
     pub fn count(&mut self, least: usize) -> Result<usize, FieldError> {
         let count = self.u32()? as usize;
-        if count.checked_mul(least.max(1)).is_none_or(|bytes| bytes > self.rest.len()) {
+        if count
+            .checked_mul(least.max(1))
+            .is_none_or(|bytes| bytes > self.rest.len())
+        {
             return Err(self.error("more is announced than follows"));
         }
         Ok(count)
@@ -169,7 +172,8 @@ impl<'a> FieldReader<'a> {
 ///
 /// If it is longer than 65,535 bytes: whoever writes it has bounded it.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or_else(|_| panic!("a text of {} bytes", text.len()));
+    let length =
+        u16::try_from(text.len()).unwrap_or_else(|_| panic!("a text of {} bytes", text.len()));
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }
@@ -193,17 +197,50 @@ mod tests {
     fn what_is_wrong_is_said_with_its_place() {
         type Read = fn(&mut FieldReader<'_>) -> Result<(), FieldError>;
         let cases: [(&[u8], Read, usize, &str); 8] = [
-            (&[1, 2, 3], |r| r.u32().map(drop), 0, "it ends in the middle of a field"),
+            (
+                &[1, 2, 3],
+                |r| r.u32().map(drop),
+                0,
+                "it ends in the middle of a field",
+            ),
             (&[2], |r| r.flag().map(drop), 1, "a flag is neither 0 nor 1"),
-            (&[3, 0, b'a'], |r| r.text(9).map(drop), 2, "it ends in the middle of a field"),
-            (&[3, 0, b'a', b'b', b'c'], |r| r.text(2).map(drop), 2, "a text is too long"),
-            (&[1, 0, 0xFF], |r| r.text(9).map(drop), 3, "a text is no UTF-8"),
-            (&[1, 0, b'\n'], |r| r.text(9).map(drop), 3, "a text has control characters"),
-            (&[2, 0, 0, 0, 1, 1, 1], |r| r.count(2).map(drop), 4, "more is announced than follows"),
+            (
+                &[3, 0, b'a'],
+                |r| r.text(9).map(drop),
+                2,
+                "it ends in the middle of a field",
+            ),
+            (
+                &[3, 0, b'a', b'b', b'c'],
+                |r| r.text(2).map(drop),
+                2,
+                "a text is too long",
+            ),
+            (
+                &[1, 0, 0xFF],
+                |r| r.text(9).map(drop),
+                3,
+                "a text is no UTF-8",
+            ),
+            (
+                &[1, 0, b'\n'],
+                |r| r.text(9).map(drop),
+                3,
+                "a text has control characters",
+            ),
+            (
+                &[2, 0, 0, 0, 1, 1, 1],
+                |r| r.count(2).map(drop),
+                4,
+                "more is announced than follows",
+            ),
             (&[1], |r| r.end(), 0, "something follows the last field"),
         ];
         for (bytes, read, at, what) in cases {
-            assert_eq!(read(&mut FieldReader::new(bytes)), Err(FieldError { at, what }));
+            assert_eq!(
+                read(&mut FieldReader::new(bytes)),
+                Err(FieldError { at, what })
+            );
         }
         let huge = [0xFF; 8];
         assert!(FieldReader::new(&huge).count(usize::MAX).is_err());

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws from an unseeded source.
 
 pub mod cpu_list;
+pub mod fields;
 pub(crate) mod give_back;
 pub mod ids;
 pub mod machine;

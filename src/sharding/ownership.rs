@@ -20,7 +20,8 @@
 //!   or not some of it has reached the target, and the shard is allocated anew.
 //! - A move is named by the index of its `Prepare`, so that a late `Own` of one that was aborted cannot end the next.
 //!
-//! A command that does not fit what is, because another came before it, changes nothing and is counted.
+//! A command that does not fit what is, because another came before it, changes nothing; of one for many shards, what fits
+//! is done.
 
 use std::collections::BTreeMap;
 
@@ -143,8 +144,6 @@ struct TypeRecord {
 pub struct OwnershipTable {
     types: Vec<TypeRecord>,
     names: BTreeMap<String, EntityTypeId>,
-    /// Parts of commands that did not fit.
-    misfits: u64,
 }
 
 impl OwnershipTable {
@@ -298,12 +297,6 @@ impl OwnershipTable {
             .collect()
     }
 
-    /// Parts of commands that did not fit, because others had come before them.
-    #[must_use]
-    pub fn misfits(&self) -> u64 {
-        self.misfits
-    }
-
     /// Applies the command that stands at `index` of the log. What it changes comes out in the order of the command.
     pub fn apply(&mut self, index: u64, command: &OwnershipCommand) -> Vec<OwnershipChange> {
         match command {
@@ -381,7 +374,6 @@ impl OwnershipTable {
                 .and_then(|record| record.shards.get_mut(key.shard.index()));
             let changed = record.and_then(|record| Some((change(*record, *with)?, record)));
             let Some((mut now, record)) = changed else {
-                self.misfits += 1;
                 continue;
             };
             now.since = index;
