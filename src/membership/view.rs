@@ -24,13 +24,14 @@ const MAX_ROLE_BYTES: usize = 64;
 /// Where a node is in one of its lives.
 ///
 /// ```text
-///  Join            Up          Leave             Left
-/// ──────▶ Joining ────▶ Up ──────────▶ Leaving ──────▶ (gone)
-///            │  └───────│──────────────▶ │ │             ▲
-///            │   Leave  │                │ │             │
-///            └──────────┴───────▶ Down ◀─┘ └─ ─ ─        │
-///                  Down            └─────────────────────┘
-///                                         Remove
+///   Join             Up            Leave              Left
+/// ───────▶ Joining ─────▶ Up ──────────────▶ Leaving ──────▶ Removed
+///             │ │         │                   ▲   │             ▲
+///             │ └─────────│───────────────────┘   │             │
+///             │    Leave  │                       │             │
+///             └───────────┴───────▶ Down ◀────────┘             │
+///                   Down             └──────────────────────────┘
+///                                               Remove
 /// ```
 ///
 /// | change          | Joining   | Up       | Leaving | Down    |

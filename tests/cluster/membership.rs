@@ -44,6 +44,7 @@ fn joins_converge() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "how long it takes is worth knowing")]
 fn a_crash_is_seen_by_all() {
     let times = std::cell::RefCell::new((Vec::new(), Vec::new()));
     check_seeds("membership::a_crash_is_seen_by_all", 20, |seed| {
@@ -120,6 +121,12 @@ fn others_probe_where_a_way_is_cut() {
         }
         world.run(secs(60));
         assert_eq!(world.count(is_swim_down), 0);
+        // Not even suspected: others reach both.
+        let suspected = world
+            .nodes
+            .values()
+            .map(|node| node.swim.counters().suspected);
+        assert_eq!(suspected.sum::<u64>(), 0);
         // Its heartbeats do not come, which one observer alone holds against it.
         assert!(world.count(is_word) > 0);
         assert_eq!(world.count(is_down_proposal), 0);
