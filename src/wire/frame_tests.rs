@@ -422,6 +422,9 @@ fn another_type_and_a_wrong_archive_end_the_message_and_not_the_connection() {
         ..tell()
     };
     reader.take_in(&frame_with(&tell(), &[], NewNote("new".into())));
+    let mut other_version = lie;
+    other_version.tag.version += 1;
+    reader.take_in(&frame_of(&other_version, &[], &[0; 40]));
     reader.take_in(&frame_of(&lie, &[], &[0xff; 40]));
     reader.take_in(&frame_of(&lie, &[], &[]));
     reader.take_in(&frame_with(&tell(), &[], note("fine")));
@@ -442,6 +445,8 @@ fn another_type_and_a_wrong_archive_end_the_message_and_not_the_connection() {
             Note::fingerprint()
         )
     );
+    let error = reader.next().unwrap().unwrap().payload().access::<Note>();
+    assert!(matches!(error, Err(WireError::OtherType { .. })));
     for _ in 0..2 {
         let error = reader
             .next()

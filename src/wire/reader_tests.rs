@@ -136,6 +136,26 @@ fn the_block_grows_for_a_large_frame_and_shrinks_again() {
 }
 
 #[test]
+fn a_large_block_is_kept_while_more_lies_in_it_than_a_small_one_holds() {
+    let mut reader = reader();
+    let (large, small) = (big(60_000), big(10));
+    let mut rest = &large[..];
+    while !rest.is_empty() {
+        rest = &rest[reader.take_in(rest)..];
+    }
+    assert!(reader.next().unwrap().is_some());
+    let many = small.repeat(60);
+    assert_eq!(reader.take_in(&many), many.len());
+    for _ in 0..40 {
+        assert!(!reader.spare().is_empty());
+    }
+    for _ in 0..60 {
+        assert_eq!(reader.next().unwrap().unwrap().bytes(), small);
+    }
+    assert!(reader.next().unwrap().is_none() && !reader.is_in_a_frame());
+}
+
+#[test]
 fn a_full_block_takes_no_more_until_frames_are_taken() {
     let frame = big(100);
     let mut reader = reader();
