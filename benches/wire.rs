@@ -1,7 +1,7 @@
 //! What a message costs on its way into a frame and out of it, without a network between.
 //!
 //! `cargo bench --bench wire`; `-- --quick` briefly. Each row is the median of several runs, with minimum and maximum,
-//! in nanoseconds for one message; the last column says how many bytes of payload were copied in all.
+//! in nanoseconds for one message; the last column says how many bytes were copied in all.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
@@ -161,7 +161,7 @@ fn measure<M: WireMessage>(
     row(
         &format!("read in place, {name}"),
         results.iter().map(|(_, read)| *read).collect(),
-        &format!("0 B ({moved} B of unfinished frames moved)"),
+        &format!("{moved} B of unfinished frames moved"),
     );
 }
 
