@@ -3,7 +3,7 @@
 //! It is part of the contract between nodes, so it must never change. `ahash`, whose output differs between CPUs and
 //! versions, serves maps in memory only.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::{const_xxh3, xxh3::xxh3_64_with_seed};
 
 /// Fixed for ever: changing it would move every entity.
 const PLACEMENT_SEED: u64 = 0x636f_7265_6361_7374;
@@ -13,6 +13,12 @@ const PLACEMENT_SEED: u64 = 0x636f_7265_6361_7374;
 #[must_use]
 pub fn stable_hash(bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, PLACEMENT_SEED)
+}
+
+/// The same, slower, for what is known when the program is compiled.
+#[must_use]
+pub const fn const_stable_hash(bytes: &[u8]) -> u64 {
+    const_xxh3::xxh3_64_with_seed(bytes, PLACEMENT_SEED)
 }
 
 #[cfg(test)]
@@ -33,6 +39,7 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(input)
             );
+            assert_eq!(const_stable_hash(input), hash);
         }
     }
 }
