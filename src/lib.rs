@@ -9,6 +9,7 @@ pub mod behavior;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod io;
+pub mod log;
 pub mod mesh;
 pub mod node;
 pub mod persistence;

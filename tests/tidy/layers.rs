@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 8] = [
         "registry",
         "delivery",
     ],
-    &["wire", "mesh"],
+    &["wire", "mesh", "log"],
     &["base"],
 ];
 
