@@ -43,7 +43,7 @@ fn after_any_crash_there_is_what_was_confirmed() {
             coverage.crashes += 1;
         }
     }
-    println!("{coverage:?}");
+    let tried = format!("{coverage:?}");
     let Coverage {
         crashes,
         torn,
@@ -54,10 +54,11 @@ fn after_any_crash_there_is_what_was_confirmed() {
         failed_openings,
     } = coverage;
     let runs = seeds().count() as u64;
-    assert!(crashes >= 2 * runs);
+    assert!(crashes >= 2 * runs, "{tried}");
     if runs >= 500 {
-        assert!(torn > runs / 8 && cut_off > runs / 2 && lost > runs / 2);
-        assert!(given_up > 4 * runs && failed_writes > runs / 20 && failed_openings > 0);
+        let crashed = torn > runs / 8 && cut_off > runs / 2 && lost > runs / 2;
+        let failed = failed_writes > runs / 20 && failed_openings > 0;
+        assert!(crashed && failed && given_up > 4 * runs, "{tried}");
     }
 }
 

@@ -3,8 +3,8 @@
 use super::disk_model::{LOG, Node, Opening, State, later, small};
 use crate::base::rng::seeded;
 use crate::log::{
-    FileName, Identity, Index, Log, LogError, LogId, LogSettings, LogStore, OpenError, Recovery,
-    Refused, StoreErrorKind,
+    FileName, Identity, Index, Log, LogError, LogId, LogSettings, LogStore, OpenError, Operation,
+    Recovery, Refused, StoreErrorKind,
 };
 use rand::RngExt;
 
@@ -456,6 +456,40 @@ fn a_driver_that_answers_what_was_not_asked_is_found_out() {
         .unwrap_err();
     assert_eq!(error, LogError::WrongAnswer(crate::log::Ticket(999)));
     assert!(log.append(1, b"").is_err());
+}
+
+/// What is given up is decided by what is durable, not by what has been appended.
+#[test]
+fn no_segment_is_given_up_before_the_mark_is_durable() {
+    let mut node = Node::new(6, roomy());
+    let (mut log, _) = filled(&mut node, 40, 9_000);
+    node.settle(&mut log).unwrap();
+    let gives_up = |operation: &Operation| match operation {
+        Operation::Rename { from, .. } => matches!(from, FileName::Segment(_)),
+        Operation::Remove { file } => matches!(file, FileName::Segment(_)),
+        _ => false,
+    };
+    log.append(1, b"under way while the mark is made").unwrap();
+    let (ticket, operation) = log.next_operation().unwrap();
+    node.store.submit(node.now, ticket, operation);
+    let mark = log.drop_before(log.next()).unwrap();
+    let mut given_up = 0;
+    loop {
+        while let Some((ticket, operation)) = log.next_operation() {
+            let gives_up = gives_up(&operation);
+            assert!(!gives_up || log.durable() >= mark, "{operation}");
+            given_up += u32::from(gives_up);
+            node.store.submit(node.now, ticket, operation);
+        }
+        let Some(due) = node.disk.next_due() else {
+            break;
+        };
+        node.now = due;
+        while let Some((ticket, result)) = node.store.poll(due) {
+            log.completed(ticket, result).unwrap();
+        }
+    }
+    assert!(given_up > 2, "{given_up}");
 }
 
 /// Nothing of a file's earlier life may come back, even where a whole batch of it stands exactly behind the last one.
