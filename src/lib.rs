@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod io;
+pub mod log;
 pub mod membership;
 pub mod mesh;
 pub mod node;

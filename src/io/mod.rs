@@ -4,6 +4,7 @@ pub mod blocking_pool;
 pub mod core_thread;
 pub mod leaked_eventfd;
 pub mod locked_memory;
+pub mod log_files;
 pub mod machine;
 pub mod preflight;
 pub mod start_error;

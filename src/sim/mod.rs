@@ -138,6 +138,7 @@
 //! | the nth message to fail, panic, be lost or be late | [`Simulation::inject`] with an [`Injection`] |
 //! | faults by chance | [`Simulation::faults`] with a [`FaultPlan`] |
 //! | full lanes, refused sends and cores that stand still | [`SimulationBuilder::swarm`], [`SimulationBuilder::bounds`] |
+//! | a [log](crate::log) on a disk that tears, fails and decays | [`SimDisk`] |
 //! | shards to move | [`Simulation::move_shard`], [`SimulationBuilder::balancer`] |
 //!
 //! # Time, chance, and other threads
@@ -161,6 +162,13 @@ pub mod bounds;
 pub mod builder;
 pub mod check;
 mod clock;
+pub mod disk;
+#[cfg(test)]
+mod disk_crash_tests;
+#[cfg(test)]
+mod disk_model;
+#[cfg(test)]
+mod disk_tests;
 pub mod elsewhere;
 pub mod faulty_journal;
 mod foreign;
@@ -174,6 +182,7 @@ mod world;
 pub use bounds::Bounds;
 pub use builder::SimulationBuilder;
 pub use check::{SeedFailure, check_seed, check_seeds};
+pub use disk::{MountedDisk, SimDisk};
 pub use elsewhere::Elsewhere;
 pub use faulty_journal::{FaultyJournal, ReadFault, WriteFault};
 pub use injection::{FaultPlan, Injected, Injection};

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 9] = [
         "registry",
         "delivery",
     ],
-    &["wire", "mesh"],
+    &["wire", "mesh", "log"],
     &["base"],
 ];
 
