@@ -149,7 +149,7 @@ mod tests {
             3,
         ));
         let id = SwimId::new(NodeId(1), Incarnation(1), scoped);
-        assert_eq!(id.address(), "[fe80::1]:1".parse().unwrap());
+        assert_eq!(id.address(), "[fe80::1]:1".parse::<SocketAddr>().unwrap());
         assert!(!id.has_no_address());
         assert!(SwimId::whoever_is_at("0.0.0.0:1".parse().unwrap()).has_no_address());
         assert!(SwimId::whoever_is_at("1.2.3.4:0".parse().unwrap()).has_no_address());
