@@ -137,13 +137,9 @@ fn every_message_comes_back_as_it_was() {
         let mut body = &datagram[ENVELOPE_BYTES..];
         let header = SwimCodec.decode_header(&mut body).unwrap();
         assert_eq!(header, packet.header);
-        for member in &packet.updates {
-            if body.len() == packet.to_body().len() {
-                break;
-            }
+        if let Some(first) = packet.updates.first() {
             let mut updates = &body[2..];
-            assert_eq!(&SwimCodec.decode_member(&mut updates).unwrap(), member);
-            break;
+            assert_eq!(&SwimCodec.decode_member(&mut updates).unwrap(), first);
         }
     }
 }

@@ -58,7 +58,6 @@ fn a_crash_is_seen_by_all() {
                 nodes.all(|node| !node.swim.is_up(victim, incarnation))
             })
             .expect("SWIM sees it");
-        let start = world.now;
         let log = world
             .until(secs(10), |world| {
                 world.count(|seen| {
@@ -66,16 +65,21 @@ fn a_crash_is_seen_by_all() {
                 }) == 15
             })
             .expect("the log says it");
-        assert!(world.now - start <= secs(10));
         assert_eq!(world.down(), [victim]);
         let (of_swim, of_log) = &mut *times.borrow_mut();
         of_swim.push(swim);
         of_log.push(swim + log);
-        assert!(swim <= ms(5_000), "{swim:?}");
-        assert!(swim + log <= ms(5_500), "{swim:?} and {log:?}");
+        // In a period, one time in e no probe falls on a given node: the tail is long, and thin.
+        assert!(swim <= secs(8), "{swim:?}");
+        // The log hears of it soon after the last node has seen it, or before.
+        assert!(log <= secs(1), "{swim:?} and {log:?}");
         world.digest()
     });
     let (of_swim, of_log) = times.into_inner();
+    for times in [&of_swim, &of_log] {
+        let median = spread(times.clone())[1];
+        assert!(median <= ms(3_500), "{median:?}");
+    }
     println!("dead to SWIM of all:  {:?}", spread(of_swim));
     println!("down in all views:    {:?}", spread(of_log));
 }
