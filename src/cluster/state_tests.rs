@@ -17,7 +17,7 @@ pub(super) fn join(node: u32) -> Command {
     Command::Member(Change::Join(Join {
         node: NodeId(node),
         address: format!("10.0.0.{node}:7000").parse().unwrap(),
-        roles: if node % 2 == 0 {
+        roles: if node.is_multiple_of(2) {
             vec!["even".into()]
         } else {
             vec![]

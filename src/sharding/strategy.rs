@@ -376,15 +376,15 @@ mod tests {
             }
             prop_assert_eq!(owners.iter().filter(|owner| owner.is_none()).count(), unowned);
             let total: u32 = weights.iter().sum();
-            if total > 0 {
-                let owned = (owners.len() - unowned) as u32;
-                for (node, weight) in (1..).zip(&weights) {
-                    let has = count(&owners, node) as u32;
-                    prop_assert!(*weight > 0 || has == 0);
-                    if !ring {
-                        let share = owned * weight / total;
-                        prop_assert!(has == share || has == share + 1, "{has} instead of {share}");
-                    }
+            let owned = (owners.len() - unowned) as u32;
+            for (node, weight) in (1..).zip(&weights) {
+                let Some(share) = (owned * weight).checked_div(total) else {
+                    break;
+                };
+                let has = count(&owners, node) as u32;
+                prop_assert!(*weight > 0 || has == 0);
+                if !ring {
+                    prop_assert!(has == share || has == share + 1, "{has} instead of {share}");
                 }
             }
         }
