@@ -261,6 +261,8 @@ fn a_minority_that_was_called_down_comes_back_in_new_lives() {
         let expected = minority.to_vec();
         let took = world.until(secs(12), |world| world.down() == expected);
         assert!(took.is_some(), "{:?}", world.down());
+        // The others hear what the log has said.
+        world.run(ms(50));
         let now = world.now;
         world.network.heal(now);
         world.seen.clear();
