@@ -2,6 +2,8 @@
 //!
 //! By default each test runs few seeds. For a long run, `CORECAST_SEEDS=1000 cargo test --test cluster`; to replay one
 //! seed, the line that a failing test prints.
+//!
+//! The largest cluster is left out by default: `cargo test --test cluster -- --ignored --nocapture` prints the curve of it.
 
 mod members;
 mod membership;

@@ -106,6 +106,7 @@ fn of_256_nodes() {
 }
 
 #[test]
+#[ignore = "takes a minute or more: cargo test --test cluster of_1000_nodes -- --ignored --nocapture"]
 fn of_1000_nodes() {
     check("membership_scale::of_1000_nodes", 1, 1_000);
 }
