@@ -119,8 +119,12 @@ pub(super) struct Again<F>(Option<F>);
 
 /// The factory is dropped for itself, so that a panic in that does not meet one of the actor's.
 impl<F> Drop for Again<F> {
+    #[inline]
     fn drop(&mut self) {
-        drop_guarded(self.0.take());
+        // Most factories have nothing to drop, and need not be taken out for it.
+        if std::mem::needs_drop::<F>() {
+            drop_guarded(self.0.take());
+        }
     }
 }
 
