@@ -136,8 +136,8 @@ impl Steward {
         proposals.chain(moves).chain(dead).chain([settled]).min()
     }
 
-    /// What should be proposed now. To be called after each change of the state and at [`next_deadline`]
-    /// (Steward::next_deadline).
+    /// What should be proposed now. To be called after each change of the state and at the
+    /// [`next_deadline`](Steward::next_deadline).
     #[must_use]
     pub fn look(&mut self, state: &ClusterState, now: Time) -> Vec<Command> {
         // Whatever has changed since it was proposed about is not waited for.
