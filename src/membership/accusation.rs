@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::base::fields::FieldReader;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::time::Time;
-use crate::membership::reader::Reader;
 
 /// The most accusations of one heartbeat: a node observes eight others and the leader.
 pub const MAX_ACCUSATIONS: usize = 16;
@@ -116,16 +116,16 @@ impl Heartbeat {
     /// [`HeartbeatError`]; bytes that are refused cost nothing.
     pub fn decode(bytes: &[u8]) -> Result<Heartbeat, HeartbeatError> {
         let found = bytes.len();
-        let mut reader = Reader::new(bytes);
+        let mut reader = FieldReader::new(bytes);
         let short = HeartbeatError::Length {
             found,
             expected: HEAD_BYTES,
         };
-        let version = reader.u8().ok_or(short)?;
+        let version = reader.u8().map_err(|_| short)?;
         if version != VERSION {
             return Err(HeartbeatError::Version(version));
         }
-        let count = reader.u8().ok_or(short)?;
+        let count = reader.u8().map_err(|_| short)?;
         if usize::from(count) > MAX_ACCUSATIONS {
             return Err(HeartbeatError::TooMany(count));
         }
@@ -134,16 +134,16 @@ impl Heartbeat {
         if found != expected {
             return Err(wrong);
         }
-        reader.u16().ok_or(wrong)?;
-        let from = NodeId(reader.u32().ok_or(wrong)?);
-        let incarnation = Incarnation(reader.u32().ok_or(wrong)?);
-        let serial = reader.u64().ok_or(wrong)?;
+        reader.u16().map_err(|_| wrong)?;
+        let from = NodeId(reader.u32().map_err(|_| wrong)?);
+        let incarnation = Incarnation(reader.u32().map_err(|_| wrong)?);
+        let serial = reader.u64().map_err(|_| wrong)?;
         let mut accusations = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
             accusations.push(Accusation {
-                node: NodeId(reader.u32().ok_or(wrong)?),
-                incarnation: Incarnation(reader.u32().ok_or(wrong)?),
-                why: match reader.u8().ok_or(wrong)? {
+                node: NodeId(reader.u32().map_err(|_| wrong)?),
+                incarnation: Incarnation(reader.u32().map_err(|_| wrong)?),
+                why: match reader.u8().map_err(|_| wrong)? {
                     1 => Why::Silent,
                     2 => Why::NoControl,
                     why => return Err(HeartbeatError::Why(why)),

@@ -26,10 +26,10 @@ use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
 use thiserror::Error;
 
+use crate::base::fields::FieldReader;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::stable_hash::stable_hash;
 use crate::membership::identity::SwimId;
-use crate::membership::reader::Reader;
 
 /// The most bytes of a datagram.
 pub const MAX_DATAGRAM_BYTES: usize = 1_400;
@@ -149,13 +149,11 @@ impl Packet {
         if bytes > MAX_DATAGRAM_BYTES {
             return Err(DatagramError::TooLong { bytes });
         }
-        let mut reader = Reader::new(datagram);
-        let magic: Option<[u8; 2]> = reader.array();
-        if magic != Some(MAGIC) {
+        let mut reader = FieldReader::new(datagram);
+        if reader.array() != Ok(MAGIC) {
             return Err(DatagramError::Foreign);
         }
-        let (Some(version), Some(_), Some(checksum)) = (reader.u8(), reader.u8(), reader.u32())
-        else {
+        let (Ok(version), Ok(_), Ok(checksum)) = (reader.u8(), reader.u8(), reader.u32()) else {
             return Err(DatagramError::Truncated { at: bytes });
         };
         // The version first: another one may have another checksum.
@@ -166,21 +164,21 @@ impl Packet {
             return Err(DatagramError::Checksum);
         }
         match reader.u64() {
-            None => return Err(DatagramError::Truncated { at: bytes }),
-            Some(found) if found != cluster => {
+            Err(_) => return Err(DatagramError::Truncated { at: bytes }),
+            Ok(found) if found != cluster => {
                 let ours = cluster;
                 return Err(DatagramError::Cluster { found, ours });
             }
-            Some(_) => {}
+            Ok(_) => {}
         }
         Packet::read(&mut reader)
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Packet, DatagramError> {
+    fn read(reader: &mut FieldReader<'_>) -> Result<Packet, DatagramError> {
         let header = read_header(reader)?;
         let mut updates = Vec::new();
         if carries_updates(&header.message) {
-            let count: [u8; 2] = reader.array().ok_or_else(|| truncated(reader))?;
+            let count: [u8; 2] = reader.array().map_err(|_| truncated(reader))?;
             for _ in 0..u16::from_be_bytes(count) {
                 updates.push(read_member(reader)?);
             }
@@ -268,22 +266,22 @@ fn put(mut buf: impl BufMut, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Dat
 
 fn take<T>(
     mut buf: impl Buf,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, DatagramError>,
+    read: impl FnOnce(&mut FieldReader<'_>) -> Result<T, DatagramError>,
 ) -> Result<T, DatagramError> {
-    let mut reader = Reader::new(buf.chunk());
+    let mut reader = FieldReader::new(buf.chunk());
     let value = read(&mut reader)?;
     let read = reader.position();
     buf.advance(read);
     Ok(value)
 }
 
-fn truncated(reader: &Reader<'_>) -> DatagramError {
+fn truncated(reader: &FieldReader<'_>) -> DatagramError {
     DatagramError::Truncated {
         at: reader.position() + reader.remaining(),
     }
 }
 
-fn unknown(reader: &Reader<'_>, what: &'static str, found: u8) -> DatagramError {
+fn unknown(reader: &FieldReader<'_>, what: &'static str, found: u8) -> DatagramError {
     let at = reader.position();
     DatagramError::Unknown { what, found, at }
 }
@@ -324,17 +322,17 @@ fn write_header(header: &Header<SwimId>, bytes: &mut Vec<u8>) {
     bytes.extend(number);
 }
 
-fn read_header(reader: &mut Reader<'_>) -> Result<Header<SwimId>, DatagramError> {
+fn read_header(reader: &mut FieldReader<'_>) -> Result<Header<SwimId>, DatagramError> {
     let src = read_identity(reader)?;
-    let src_incarnation = reader.u16().ok_or_else(|| truncated(reader))?;
+    let src_incarnation = reader.u16().map_err(|_| truncated(reader))?;
     let dst = read_identity(reader)?;
-    let tag = reader.u8().ok_or_else(|| truncated(reader))?;
+    let tag = reader.u8().map_err(|_| truncated(reader))?;
     let about = match tag {
         3..=6 => read_identity(reader)?,
         _ => dst,
     };
     let probe_number = match tag {
-        1..=6 => reader.u8().ok_or_else(|| truncated(reader))?,
+        1..=6 => reader.u8().map_err(|_| truncated(reader))?,
         _ => 0,
     };
     let message = match tag {
@@ -389,10 +387,10 @@ fn write_member(member: &Member<SwimId>, bytes: &mut Vec<u8>) {
     });
 }
 
-fn read_member(reader: &mut Reader<'_>) -> Result<Member<SwimId>, DatagramError> {
+fn read_member(reader: &mut FieldReader<'_>) -> Result<Member<SwimId>, DatagramError> {
     let id = read_identity(reader)?;
-    let incarnation = reader.u16().ok_or_else(|| truncated(reader))?;
-    let state = match reader.u8().ok_or_else(|| truncated(reader))? {
+    let incarnation = reader.u16().map_err(|_| truncated(reader))?;
+    let state = match reader.u8().map_err(|_| truncated(reader))? {
         1 => State::Alive,
         2 => State::Suspect,
         3 => State::Down,
@@ -414,14 +412,14 @@ fn write_identity(id: &SwimId, bytes: &mut Vec<u8>) {
     }
 }
 
-fn read_identity(reader: &mut Reader<'_>) -> Result<SwimId, DatagramError> {
-    let mut number = || reader.u32().ok_or_else(|| truncated(reader));
+fn read_identity(reader: &mut FieldReader<'_>) -> Result<SwimId, DatagramError> {
+    let mut number = || reader.u32().map_err(|_| truncated(reader));
     let (node, incarnation, generation) = (number()?, number()?, number()?);
-    let family = reader.u8().ok_or_else(|| truncated(reader))?;
+    let family = reader.u8().map_err(|_| truncated(reader))?;
     if family != 4 && family != 6 {
         return Err(unknown(reader, "address family", family));
     }
-    let port = reader.u16().ok_or_else(|| truncated(reader))?;
+    let port = reader.u16().map_err(|_| truncated(reader))?;
     let ip = if family == 4 {
         reader
             .array()
@@ -431,7 +429,7 @@ fn read_identity(reader: &mut Reader<'_>) -> Result<SwimId, DatagramError> {
             .array()
             .map(|ip| IpAddr::V6(Ipv6Addr::from_octets(ip)))
     };
-    let address = SocketAddr::new(ip.ok_or_else(|| truncated(reader))?, port);
+    let address = SocketAddr::new(ip.map_err(|_| truncated(reader))?, port);
     let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
     let id = SwimId::of_generation(node, incarnation, generation, address);
     if id.has_no_address() {

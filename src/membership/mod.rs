@@ -34,7 +34,6 @@ pub mod event;
 pub mod health;
 pub mod identity;
 pub mod phi;
-mod reader;
 pub mod settings;
 pub mod swim;
 mod swim_counters;

@@ -1,7 +1,7 @@
 //! The bounds that rkyv asks of a type that is written to bytes and read back, behind one name; and the three things
 //! that are done with such a type: write it, read it in place, read it back.
 
-use super::fields::clipped;
+use super::clip::clipped;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::api::{access_with_context, serialize_using};
 use rkyv::bytecheck::CheckBytes;

@@ -1,8 +1,9 @@
 //! In what two nodes differ that must agree, named so that whoever reads it knows which setting to look at.
 
+use super::clip::clipped;
 use super::error::WireError;
-use super::fields::{Fields, clipped, put_text};
 use super::kind::Kind;
+use crate::base::fields::{FieldError, FieldReader, put_text};
 use std::fmt;
 
 /// One thing in which two nodes differ.
@@ -82,10 +83,15 @@ impl Differences {
 
     /// From a refusal, as seen from here: what the peer has there is there.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Differences, WireError> {
-        let mut fields = Fields::new(Kind::Refuse, bytes);
+        let kind = Kind::Refuse;
+        Differences::read(bytes).map_err(|error| WireError::Content { kind, error })
+    }
+
+    fn read(bytes: &[u8]) -> Result<Differences, FieldError> {
+        let mut fields = FieldReader::new(bytes);
         let count = usize::from(fields.u8()?);
-        if count > NAMED {
-            return Err(fields.error("it names too many differences"));
+        if !(1..=NAMED).contains(&count) {
+            return Err(fields.error("it names no difference, or more than eight"));
         }
         let mut differences = Differences {
             named: Vec::with_capacity(count),

@@ -2,6 +2,7 @@
 
 use super::kind::{Kind, Plane};
 use super::message::TypeTag;
+use crate::base::fields::FieldError;
 use std::fmt;
 
 /// What was wrong with bytes from a peer.
@@ -96,6 +97,14 @@ pub enum WireError {
         kind: Kind,
         /// What is wrong.
         what: &'static str,
+    },
+    /// The fields in the content of a frame are not what they should be.
+    #[error("the content of a frame of kind `{kind}` is malformed: {error}")]
+    Content {
+        /// Its kind.
+        kind: Kind,
+        /// What is wrong, and where in the content.
+        error: FieldError,
     },
     /// The payload is of another type, or of another version of it. The frame as such is sound.
     #[error("the payload is of the type {found}, and `{name}` with {expected} was expected")]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::BitOr;
 
-/// A set of flags.
+/// A set of flags. All but [`Flags::HAS_TRACE`] are for frames whose target is a shard or an entity of it; others that
+/// have them are refused.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flags(u16);
 

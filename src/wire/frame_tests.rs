@@ -370,6 +370,43 @@ fn every_kind_has_its_parts_and_no_others() {
         ),
         (with(Kind::Ping, &nobody), 0, 65, "its payload is too long"),
         (
+            with(Kind::Heartbeat, &|header| {
+                nobody(header);
+                header.flags = Flags::FORWARDED;
+            }),
+            0,
+            8,
+            "its flags are for frames of a shard",
+        ),
+        (
+            with(Kind::Tell, &|header| {
+                typed(header);
+                header.target = actor();
+                header.flags = Flags::EPOCH_FENCE;
+            }),
+            0,
+            8,
+            "its flags are for frames of a shard",
+        ),
+        (
+            with(Kind::Ping, &|header| {
+                nobody(header);
+                header.remaining = Some(Duration::from_secs(1));
+            }),
+            0,
+            8,
+            "it has a deadline or a trace context, and nobody's work is meant",
+        ),
+        (
+            with(Kind::Hello, &|header| {
+                nobody(header);
+                header.trace = [1; 16];
+            }),
+            0,
+            8,
+            "it has a deadline or a trace context, and nobody's work is meant",
+        ),
+        (
             with(Kind::Stop, &|_| {}),
             3,
             1,

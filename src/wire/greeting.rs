@@ -16,7 +16,10 @@
 //! The machine says how many bytes it [`wants`](Greeting::wants), and a driver that reads no more can hand the socket to
 //! another core after the preamble, or to the reader of frames at the end, without a byte being lost.
 //!
-//! A peer that nobody has authenticated can make this side hold less than 8 KiB, and for no longer than [`Patience`] says.
+//! Before its hello was accepted, a peer can make this side hold less than 8 KiB. Behind that, where the digests differ,
+//! it is the tables: this side's own until they were sent, and at most [`TABLES_BYTES`] of the peer's. Neither for longer
+//! than [`Patience`] says. Without TLS a stranger who knows the cluster's name gets as far as that, so whoever accepts
+//! bounds the number of greetings.
 
 use super::address::{Sender, Target};
 use super::archive::ArchivedBytes;
@@ -345,7 +348,15 @@ impl Greeting {
         let content = frame.payload().bytes();
         match (frame.kind(), self.awaiting) {
             (Kind::Hello, Awaiting::Hello) | (Kind::Welcome, Awaiting::Welcome) => {
-                self.take_hello(Hello::decode(frame.kind(), content)?)
+                let hello = Hello::decode(frame.kind(), content)?;
+                let sender = frame.header().sender;
+                if (sender.life, sender.core) != (hello.life, hello.core) {
+                    return Err(GreetingError::Wire(WireError::Malformed {
+                        kind: frame.kind(),
+                        what: "its sender is not who it says in it",
+                    }));
+                }
+                self.take_hello(hello)
             }
             (Kind::Tables, Awaiting::Tables) => self.take_tables(content),
             (Kind::Refuse, Awaiting::Welcome | Awaiting::Tables) => {
@@ -410,6 +421,10 @@ impl Greeting {
         }
         if let Some(expected) = self.dial.and_then(|dial| dial.expected) {
             differences.compare("node that was dialled", expected, there.life.node);
+        }
+        // The wish was in the plain preamble too, so anybody could have changed it on its way.
+        if let Some(wanted) = self.dial.and_then(|dial| dial.wanted) {
+            differences.compare("core that was wanted", wanted, there.core);
         }
         if !differences.is_empty() {
             return Err(GreetingError::Differs(differences));

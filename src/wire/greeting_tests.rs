@@ -3,144 +3,16 @@
 
 use super::address::Life;
 use super::error::WireError;
-use super::greeting::{Dial, Established, Greeting, GreetingError, HELLO_BYTES, Patience, Step};
-use super::hello::{CheckedIdentity, Hello, Identity};
+use super::greeting::{Dial, GreetingError, HELLO_BYTES, Step};
+use super::greeting_sides::{DIAL, Side, accept, dial, error, established, identity, meet, tables};
+use super::hello::{Hello, Identity};
 use super::kind::Kind;
-use super::limits::FrameLimits;
-use super::preamble::{PREAMBLE_BYTES, Preamble, PreambleError, Purpose};
-use super::tables::Tables;
-use super::type_registry::{KnownType, TypeRegistry};
+use super::preamble::{PREAMBLE_BYTES, PreambleError, Purpose};
 use crate::base::ids::{CoreId, Incarnation, NodeId};
 use crate::base::time::Time;
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
-
-fn identity(node: u32) -> Identity {
-    Identity {
-        cluster: "shop".into(),
-        cluster_id: Some(7),
-        life: Life::new(NodeId(node), Incarnation(1)),
-        cores: 4,
-        advertised: format!("10.0.0.{node}:4000"),
-        limits: FrameLimits::default(),
-        tables: Arc::new(tables(&[("cart", 256)], &[("a", 1, 10)])),
-    }
-}
-
-fn tables(entities: &[(&str, u32)], types: &[(&str, u16, u64)]) -> Tables {
-    let mut registry = TypeRegistry::default();
-    for (name, version, fingerprint) in types {
-        registry
-            .add(KnownType {
-                name: (*name).to_owned(),
-                version: *version,
-                fingerprint: *fingerprint,
-            })
-            .unwrap();
-    }
-    let mut tables = Tables::new(registry);
-    for (name, shards) in entities {
-        tables.add_entity_type(name, *shards).unwrap();
-    }
-    tables
-}
-
-fn checked(identity: Identity) -> Arc<CheckedIdentity> {
-    Arc::new(identity.check().unwrap())
-}
-
-const DIAL: Dial = Dial {
-    purpose: Purpose::Data,
-    core: CoreId(2),
-    wanted: Some(CoreId(3)),
-    expected: None,
-};
-
-fn dial(identity: Identity, dial: Dial) -> Greeting {
-    Greeting::dial(checked(identity), dial, Patience::default(), Time::ZERO)
-}
-
-fn accept(identity: Identity) -> Greeting {
-    Greeting::accept(checked(identity), Patience::default(), Time::ZERO)
-}
-
-/// How one side ended.
-type End = Result<Established, GreetingError>;
-
-/// One side with what the network holds for it.
-struct Side {
-    greeting: Greeting,
-    inbound: Vec<u8>,
-    end: Option<End>,
-    handed_over: Option<Preamble>,
-    sent: Vec<u8>,
-}
-
-impl Side {
-    fn new(greeting: Greeting) -> Side {
-        Side {
-            greeting,
-            inbound: Vec::new(),
-            end: None,
-            handed_over: None,
-            sent: Vec::new(),
-        }
-    }
-
-    /// Takes bytes in portions, and gives what goes to the other side.
-    fn run(&mut self, portion: usize) -> Vec<u8> {
-        let mut out = Vec::new();
-        loop {
-            let most = self.inbound.len().min(portion);
-            let count = self.greeting.receive(&self.inbound[..most]);
-            self.inbound.drain(..count);
-            let mut moved = count > 0;
-            while let Some(step) = self.greeting.next_step() {
-                moved = true;
-                match step {
-                    Step::SendPlain(bytes) => out.extend_from_slice(&bytes),
-                    Step::Send(bytes) => out.extend_from_slice(&bytes),
-                    Step::HandOver(preamble) => self.handed_over = Some(preamble),
-                    Step::Established(established) => self.end = Some(Ok(*established)),
-                    Step::Close(error) => self.end = Some(Err(error)),
-                }
-            }
-            if !moved {
-                self.sent.extend_from_slice(&out);
-                return out;
-            }
-        }
-    }
-}
-
-/// Runs both sides against each other until nothing moves.
-fn meet(dialling: Greeting, accepting: Greeting, portion: usize) -> (Side, Side) {
-    let (mut one, mut two) = (Side::new(dialling), Side::new(accepting));
-    loop {
-        let from_one = one.run(portion);
-        two.inbound.extend_from_slice(&from_one);
-        let from_two = two.run(portion);
-        one.inbound.extend_from_slice(&from_two);
-        if from_one.is_empty() && from_two.is_empty() {
-            return (one, two);
-        }
-    }
-}
-
-fn established(side: &Side) -> &Established {
-    match &side.end {
-        Some(Ok(established)) => established,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn error(side: &Side) -> String {
-    match &side.end {
-        Some(Err(error)) => error.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn two_that_agree_are_connected_however_the_bytes_are_split() {
@@ -286,22 +158,6 @@ fn another_node_than_the_one_that_was_dialled_is_refused() {
     assert_eq!(
         error(&one),
         "this node and the peer differ: node that was dialled: here node-5, there node-2"
-    );
-}
-
-/// The preamble carries no trust: what it says is compared with what is said where TLS protects it.
-#[test]
-fn a_preamble_of_somebody_else_is_noticed() {
-    let mut one = Side::new(dial(identity(1), DIAL));
-    let mut other = Side::new(dial(identity(3), DIAL));
-    let mut bytes = one.run(1_000);
-    bytes[..PREAMBLE_BYTES].copy_from_slice(&other.run(1_000)[..PREAMBLE_BYTES]);
-    let mut two = Side::new(accept(identity(2)));
-    two.inbound = bytes;
-    two.run(1_000);
-    assert_eq!(
-        error(&two),
-        "this node and the peer differ: preamble's node: here node-3/life-1, there node-1/life-1"
     );
 }
 
@@ -473,6 +329,10 @@ fn identities_are_checked() {
             "the number of cores must not be zero",
         ),
         (
+            change(&|it| it.life.node.0 = 0),
+            "the node's id must not be zero",
+        ),
+        (
             change(&|it| it.life.incarnation.0 = 0),
             "the node's incarnation must not be zero",
         ),
@@ -491,9 +351,9 @@ fn any_hello() -> impl Strategy<Value = Hello> {
     (0..3_usize, 1..u32::MAX, numbers, texts).prop_map(
         |(purpose, incarnation, numbers, (cluster, advertised))| Hello {
             purpose: Purpose::ALL[purpose],
-            life: Life::new(NodeId(numbers.1), Incarnation(incarnation)),
-            core: CoreId(numbers.2),
-            cores: numbers.3,
+            life: Life::new(NodeId(numbers.1.max(1)), Incarnation(incarnation)),
+            core: CoreId(numbers.2.min(numbers.3.max(1) - 1)),
+            cores: numbers.3.max(1),
             format: numbers.0,
             placement_hash: numbers.4,
             frame_bytes: numbers.5,

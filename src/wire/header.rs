@@ -202,7 +202,7 @@ impl Header {
             address,
             reason,
             content,
-            ..
+            plane,
         } = kind.rules();
         let fits = match target {
             Targets::Nobody => matches!(self.target, Target::Node),
@@ -229,6 +229,14 @@ impl Header {
         }
         if reason != self.reason.is_some() {
             return malformed("its reason is missing or does not belong there");
+        }
+        let of_a_route = self.flags.with(Flags::HAS_TRACE, false) != Flags::NONE;
+        if of_a_route && !matches!(self.target, Target::Shard { .. }) {
+            return malformed("its flags are for frames of a shard");
+        }
+        let of_the_connection = matches!(plane, None | Some(Plane::Handshake));
+        if of_the_connection && (self.remaining.is_some() || self.trace != [0; 16]) {
+            return malformed("it has a deadline or a trace context, and nobody's work is meant");
         }
         let typed = self.tag.fingerprint != 0;
         match content {

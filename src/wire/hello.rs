@@ -3,12 +3,12 @@
 use super::address::Life;
 use super::difference::Differences;
 use super::error::WireError;
-use super::fields::{Fields, put_text};
 use super::header::FORMAT;
 use super::kind::Kind;
 use super::limits::FrameLimits;
 use super::preamble::Purpose;
 use super::tables::Tables;
+use crate::base::fields::{FieldError, FieldReader, put_text};
 use crate::base::ids::{CoreId, Incarnation, NodeId};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct Identity {
     pub cluster: String,
     /// The cluster's id, once it was formed.
     pub cluster_id: Option<u128>,
-    /// The node and its life.
+    /// The node and its life; neither is zero. A client draws one for itself.
     pub life: Life,
     /// How many cores take connections; cores are counted from 0.
     pub cores: u16,
@@ -76,6 +76,7 @@ impl Identity {
         }
         for (what, is_zero) in [
             ("the cluster's id", self.cluster_id == Some(0)),
+            ("the node's id", self.life.node.0 == 0),
             ("the node's incarnation", self.life.incarnation.0 == 0),
             ("the number of cores", self.cores == 0),
         ] {
@@ -199,23 +200,32 @@ impl Hello {
 
     /// From the content of a frame of kind `kind`.
     pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<Hello, WireError> {
-        let mut fields = Fields::new(kind, bytes);
-        let purpose = fields.u8()?;
+        let malformed = |error| WireError::Content { kind, error };
+        let mut fields = FieldReader::new(bytes);
+        let purpose = fields.u8().map_err(malformed)?;
         let purpose = Purpose::from_code(purpose).ok_or(WireError::UnknownValue {
             field: "purpose",
             value: u32::from(purpose),
         })?;
+        Hello::read(purpose, fields).map_err(malformed)
+    }
+
+    fn read(purpose: Purpose, mut fields: FieldReader<'_>) -> Result<Hello, FieldError> {
         let format = fields.u8()?;
         let life = Life::new(NodeId(fields.u32()?), Incarnation(fields.u32()?));
-        if life.incarnation.0 == 0 {
-            return Err(fields.error("its incarnation is zero"));
+        if life.node.0 == 0 || life.incarnation.0 == 0 {
+            return Err(fields.error("its node id or its incarnation is zero"));
+        }
+        let (core, cores) = (CoreId(fields.u16()?), fields.u16()?);
+        if core.0 >= cores {
+            return Err(fields.error("its core is none of its cores"));
         }
         let hello = Hello {
             purpose,
             format,
             life,
-            core: CoreId(fields.u16()?),
-            cores: fields.u16()?,
+            core,
+            cores,
             placement_hash: fields.u32()?,
             frame_bytes: fields.u64()?,
             tables: fields.u64()?,

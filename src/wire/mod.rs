@@ -5,15 +5,19 @@
 
 pub mod address;
 pub mod archive;
+pub(crate) mod clip;
 pub mod credit;
 pub mod difference;
 pub mod error;
-pub(crate) mod fields;
 pub mod flags;
 pub mod frame;
 #[cfg(test)]
 mod frame_tests;
 pub mod greeting;
+#[cfg(test)]
+mod greeting_lies_tests;
+#[cfg(test)]
+mod greeting_sides;
 #[cfg(test)]
 mod greeting_tests;
 pub mod header;

@@ -107,7 +107,9 @@ impl FrameReader {
             Ok(Some(prefix)) => prefix.length,
             Ok(None) | Err(_) => 0,
         };
-        let usual = self.limits.read_buffer_bytes.next_multiple_of(16);
+        // Limits that nobody has checked must not leave it without room for a header.
+        let usual = self.limits.read_buffer_bytes.max(FrameLimits::LEAST);
+        let usual = usual.next_multiple_of(16);
         self.calm = match first > usual {
             true => 0,
             false => self.calm.saturating_add(1),

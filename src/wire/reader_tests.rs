@@ -155,6 +155,28 @@ fn a_large_block_is_kept_while_more_lies_in_it_than_a_small_one_holds() {
     assert!(reader.next().unwrap().is_none() && !reader.is_in_a_frame());
 }
 
+/// Others hold on to the block, so what lies in it has to go elsewhere; all of it, however small blocks usually are.
+#[test]
+fn nothing_is_lost_when_a_large_block_is_given_away() {
+    let mut reader = reader();
+    let (large, medium, small) = (big(60_000), big(20_000), big(10));
+    let mut rest = &large[..];
+    while !rest.is_empty() {
+        rest = &rest[reader.take_in(rest)..];
+    }
+    assert!(reader.next().unwrap().is_some());
+    let many = [medium.clone(), small.repeat(60)].concat();
+    assert_eq!(reader.take_in(&many), many.len());
+    let kept = reader.next().unwrap().unwrap().detach();
+    assert_eq!(kept.copied_bytes(), 0);
+    assert!(reader.spare().is_empty());
+    for _ in 0..60 {
+        assert_eq!(reader.next().unwrap().unwrap().bytes(), small);
+    }
+    assert!(!reader.is_in_a_frame() && !reader.spare().is_empty());
+    assert_eq!(kept.as_ref().bytes(), medium);
+}
+
 #[test]
 fn a_full_block_takes_no_more_until_frames_are_taken() {
     let frame = big(100);
@@ -213,6 +235,20 @@ fn a_block_is_used_again_when_the_frame_that_kept_it_is_gone() {
         drop(reader.next().unwrap().unwrap().detach());
     }
     assert_eq!(reader.counts().blocks, 1);
+}
+
+#[test]
+fn limits_that_nobody_has_checked_do_not_hold_it_up() {
+    let mut reader = FrameReader::new(
+        Plane::Data,
+        FrameLimits {
+            read_buffer_bytes: 0,
+            ..SMALL
+        },
+    );
+    let frame = big(10);
+    assert_eq!(reader.take_in(&frame), frame.len());
+    assert_eq!(reader.next().unwrap().unwrap().bytes(), frame);
 }
 
 #[test]

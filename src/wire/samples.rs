@@ -179,7 +179,14 @@ pub(crate) fn any_frame(most: usize) -> impl Strategy<Value = (Header, Vec<u8>, 
                         core: CoreId(core),
                         stream,
                     };
-                    let trace = if flags & 4 == 0 { [0; 16] } else { trace };
+                    let of_the_connection = matches!(rules.plane, None | Some(Plane::Handshake));
+                    let trace = match flags & 4 == 0 || of_the_connection {
+                        true => [0; 16],
+                        false => trace,
+                    };
+                    let left = if of_the_connection { 0 } else { left };
+                    let is_for_shard = matches!(target, Target::Shard { .. });
+                    let flags = if is_for_shard { flags } else { 0 };
                     let has_id = rules.target == Targets::EntityOrActor
                         && matches!(target, Target::Shard { .. });
                     let header = Header {

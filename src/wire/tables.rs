@@ -6,10 +6,10 @@
 
 use super::difference::Differences;
 use super::error::WireError;
-use super::fields::{Fields, put_text};
 use super::kind::Kind;
 use super::message::MAX_NAME;
 use super::type_registry::{KnownType, TypeClash, TypeRegistry, is_name};
+use crate::base::fields::{FieldError, FieldReader, put_text};
 use crate::base::stable_hash::stable_hash;
 use std::collections::BTreeMap;
 
@@ -45,6 +45,12 @@ pub enum EntityTypeError {
         /// Its shards.
         shards: u32,
     },
+    /// It has no shards, so none of its entities could live anywhere.
+    #[error("the entity type `{name}` has zero shards; give it at least one")]
+    NoShards {
+        /// The name.
+        name: String,
+    },
     /// There are too many.
     #[error("`{name}` is one entity type too many: there are {MAX_ENTITY_TYPES}")]
     Full {
@@ -66,11 +72,14 @@ impl Tables {
     /// Adds an entity type and its number of shards.
     ///
     /// # Errors
-    /// If the name is no name, or taken, or if there are too many.
+    /// If the name is no name, or taken, if there are no shards, or if there are too many types.
     pub fn add_entity_type(&mut self, name: &str, shards: u32) -> Result<(), EntityTypeError> {
         let owned = || name.to_owned();
         if !is_name(name) {
             return Err(EntityTypeError::Name { name: owned() });
+        }
+        if shards == 0 {
+            return Err(EntityTypeError::NoShards { name: owned() });
         }
         if let Some(&shards) = self.shards.get(name) {
             return Err(EntityTypeError::Taken {
@@ -150,14 +159,19 @@ impl Tables {
 
     /// From the content of a frame.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Tables, WireError> {
-        let mut fields = Fields::new(Kind::Tables, bytes);
+        let kind = Kind::Tables;
+        Tables::read(bytes).map_err(|error| WireError::Content { kind, error })
+    }
+
+    fn read(bytes: &[u8]) -> Result<Tables, FieldError> {
+        let mut fields = FieldReader::new(bytes);
         let mut tables = Tables::default();
         // Every round takes bytes or fails, so a count that is a lie costs nothing.
         for _ in 0..fields.u32()? {
             let name = fields.text(MAX_NAME)?;
             let shards = fields.u32()?;
             tables.add_entity_type(name, shards).map_err(|_| {
-                fields.error("an entity type is repeated, nameless or one too many")
+                fields.error("an entity type is repeated, nameless, without shards or one too many")
             })?;
         }
         for _ in 0..fields.u32()? {
@@ -166,10 +180,11 @@ impl Tables {
                 version: fields.u16()?,
                 fingerprint: fields.u64()?,
             };
-            tables
-                .types
-                .add(known)
-                .map_err(|_| fields.error("a message type clashes, is nameless or one too many"))?;
+            tables.types.add(known).map_err(|_| {
+                fields.error(
+                    "a message type clashes, is nameless, without fingerprint or one too many",
+                )
+            })?;
         }
         fields.end()?;
         Ok(tables)
@@ -247,6 +262,26 @@ mod tests {
         assert!(Tables::decode(&[255; 4]).is_err());
     }
 
+    /// Whoever is told of a type divides by its shards, and looks its fingerprint up.
+    #[test]
+    fn types_of_peers_have_shards_and_fingerprints() {
+        for (at, said) in [
+            (
+                4 + 2 + 4,
+                "an entity type is repeated, nameless, without shards",
+            ),
+            (
+                4 + 2 + 4 + 4 + 4 + 2 + 1 + 2,
+                "a message type clashes, is nameless, without fingerprint",
+            ),
+        ] {
+            let mut bytes = tables(&[("cart", 1)], &[("a", 1, 10)]).encode();
+            bytes[at] = 0;
+            let error = Tables::decode(&bytes).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
     #[test]
     fn names_are_checked_and_counted() {
         let mut tables = tables(&[("cart", 256)], &[]);
@@ -258,6 +293,11 @@ mod tests {
         assert!(tables.add_entity_type("", 1).is_err());
         assert!(tables.add_entity_type("a\nb", 1).is_err());
         assert!(tables.add_entity_type(&"n".repeat(201), 1).is_err());
+        let error = tables.add_entity_type("empty", 0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the entity type `empty` has zero shards; give it at least one"
+        );
         for index in 1..MAX_ENTITY_TYPES {
             tables.add_entity_type(&index.to_string(), 1).unwrap();
         }

@@ -65,6 +65,12 @@ pub enum TypeClash {
         /// The name.
         name: String,
     },
+    /// Its fingerprint is 0, by which headers say that there is no type.
+    #[error("{new} has the fingerprint 0, which stands for no type; give it another name")]
+    NoFingerprint {
+        /// The one that was refused.
+        new: KnownType,
+    },
     /// There is no room for more.
     #[error("{new} is one type too many: {MAX_TYPES} are registered")]
     Full {
@@ -117,6 +123,9 @@ impl TypeRegistry {
     pub fn add(&mut self, new: KnownType) -> Result<(), TypeClash> {
         if !is_name(&new.name) {
             return Err(TypeClash::Name { name: new.name });
+        }
+        if new.fingerprint == 0 {
+            return Err(TypeClash::NoFingerprint { new });
         }
         if let Some(known) = self.types.get(&new.fingerprint) {
             if *known == new {
@@ -191,6 +200,7 @@ mod tests {
                 known("a", 1, 30),
                 "`a` version 1 (000000000000001e) has another form than `a` version 1 (000000000000000a)",
             ),
+            (known("c", 0, 0), "has the fingerprint 0"),
             (known("", 1, 40), "must have from 1 to 200 bytes"),
             (known("a\n", 1, 40), "without control characters"),
         ] {

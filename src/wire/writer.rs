@@ -37,7 +37,7 @@ use super::message::WireMessage;
 ///
 /// Memory: at most twice the larger of `write_buffer_bytes` and `frame_bytes`. When as many bytes wait as may, a frame is
 /// refused and its message handed back; one frame may always wait, however large. A buffer that has grown beyond
-/// `write_buffer_bytes` is given back once everything in it was sent.
+/// `write_buffer_bytes` is given back once everything in it was sent, or what it grew for did not fit.
 #[derive(Debug)]
 pub struct FrameWriter {
     limits: FrameLimits,
@@ -165,11 +165,7 @@ impl FrameWriter {
         self.sent += count;
         if self.sent == self.whole {
             (self.sent, self.whole) = (0, 0);
-            if self.buffer.capacity() > self.limits.write_buffer_bytes {
-                self.buffer = ArchivedBytes::new();
-            } else {
-                self.buffer.clear();
-            }
+            self.empty();
         } else if self.sent >= self.pending().len() {
             self.move_to_front();
         }
@@ -185,6 +181,15 @@ impl FrameWriter {
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
         self.buffer.capacity()
+    }
+
+    /// Forgets what is in the buffer, and gives the buffer back if it has grown.
+    fn empty(&mut self) {
+        if self.buffer.capacity() > self.limits.write_buffer_bytes {
+            self.buffer = ArchivedBytes::new();
+        } else {
+            self.buffer.clear();
+        }
     }
 
     /// Drops the part that was sent. No byte is moved over a distance shorter than the bytes moved, so that the work
@@ -228,6 +233,9 @@ impl FrameWriter {
         self.buffer.resize(begin + offset, 0);
         let mut copied = 0;
         if let Err(why) = fill(&mut self.buffer, limit, &mut copied) {
+            if self.whole == 0 {
+                self.empty();
+            }
             return Err(why.unwrap_or_else(|| self.no_room(room)));
         }
         let payload = self.buffer.len() - begin - offset;
