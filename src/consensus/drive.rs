@@ -5,31 +5,24 @@
 //! `on_persist_ready`, and only then the messages that depend on it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use raft::prelude::{Entry, Message as Raft, MessageType};
-use raft::{Error, Ready, SnapshotStatus, StateRole};
+use raft::{Error, Ready, StateRole};
 
 use super::configuration::Configuration;
 use super::convert;
 use super::entry::{
     EntryBody, HardState, LogWrite, ProposalRecord, Snapshot, SnapshotWrite, Ticket,
 };
-use super::lease::{Asked, Grantor};
+use super::lease::Grantor;
 use super::machine::Consensus;
-use super::message::{
-    AttemptRefused, Body, Chunk, ChunkReceived, LeaseGrant, LeaseRequest, Message, Proposed,
-    RaftKind, RaftMessage, Refusal,
-};
+use super::message::{Body, Message, RaftKind, RaftMessage};
 use super::mutant::Mutant;
 use super::output::{
-    Committed, Leadership, Outcome, Output, ProposalId, Rejection, RestoredState, StepError,
-    StopCause,
+    Committed, Leadership, Output, ProposalId, Rejection, RestoredState, StepError, StopCause,
 };
 use super::peer::{NodeLife, PeerId};
 use super::plausible;
-use super::sessions::Fate;
-use super::transfer::{Ended, Took};
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::time::Time;
 
@@ -104,7 +97,7 @@ impl Consensus {
         self.step_into_raft(from, message)
     }
 
-    fn step_into_raft(&mut self, from: PeerId, message: Raft) -> Result<(), StepError> {
+    pub(super) fn step_into_raft(&mut self, from: PeerId, message: Raft) -> Result<(), StepError> {
         let stepped = self.raft.step(message);
         self.draw_timeout();
         match stepped {
@@ -117,6 +110,10 @@ impl Consensus {
     /// Does all that raft-rs is ready with.
     pub(super) fn pump(&mut self) {
         while self.stopped.is_none() {
+            if self.is_removed {
+                self.stop(StopCause::Removed, Rejection::NotMember);
+                break;
+            }
             self.lead_or_follow();
             self.send_proposals();
             if !self.raft.has_ready() {
@@ -383,7 +380,7 @@ impl Consensus {
             configuration,
         });
         if was_in && !self.configuration.contains(me) {
-            self.stop(StopCause::Removed, Rejection::NotMember);
+            self.is_removed = true; // What is being handled is brought to its end.
             return;
         }
         let votes =
@@ -438,252 +435,4 @@ impl Consensus {
             self.send(to, Body::Raft(message));
         }
     }
-
-    fn send_snapshot(&mut self, to: PeerId, message: &Raft) {
-        let index = message.get_snapshot().get_metadata().index;
-        let latest = self.raft.store().latest_snapshot().cloned();
-        match latest.filter(|latest| latest.meta.index == index) {
-            Some(snapshot) => {
-                for chunk in self.outgoing.begin(to, snapshot, message.term, self.now) {
-                    self.send(to, Body::Chunk(chunk));
-                }
-            }
-            None => self
-                .raft
-                .report_snapshot(to.number(), SnapshotStatus::Failure),
-        }
-    }
-
-    fn chunk_received(&mut self, from: PeerId, received: ChunkReceived) {
-        let (chunks, ended) = self.outgoing.received(from, received, self.now);
-        for chunk in chunks {
-            self.send(from, Body::Chunk(chunk));
-        }
-        let status = match ended {
-            None => return,
-            Some(Ended::Finished) => SnapshotStatus::Finish,
-            Some(Ended::Failed) => SnapshotStatus::Failure,
-        };
-        self.raft.report_snapshot(from.number(), status);
-    }
-
-    fn take_chunk(&mut self, from: PeerId, chunk: Chunk) -> Result<(), StepError> {
-        let (term, index) = (chunk.term, chunk.meta.index);
-        if term < self.raft.raft.term {
-            return Ok(());
-        }
-        if term == self.raft.raft.term && self.led.is_self {
-            return Err(StepError::TwoLeaders { peer: from, term });
-        }
-        let total = chunk.total;
-        let (received, refused) = match self.incoming.take(from, chunk) {
-            Took::Stale => return Ok(()),
-            Took::Refused => (0, true),
-            Took::Part(received) => (received, false),
-            Took::Whole(snapshot) => {
-                if let Err(why) = snapshot.open() {
-                    return Err(StepError::Snapshot { peer: from, why });
-                }
-                let mut message = Raft::default();
-                message.set_msg_type(MessageType::MsgSnapshot);
-                message.from = from.number();
-                message.to = self.identity.peer.number();
-                message.term = term;
-                message.set_snapshot(convert::snapshot_to_raft(&snapshot.meta));
-                self.arrived = Some(Arc::new(snapshot));
-                self.step_into_raft(from, message)?;
-                (total, false)
-            }
-        };
-        let answer = ChunkReceived {
-            term,
-            index,
-            received,
-            refused,
-        };
-        self.send(from, Body::ChunkReceived(answer));
-        Ok(())
-    }
-
-    /// Sends what has been proposed here to whoever leads, or appends it.
-    fn send_proposals(&mut self) {
-        loop {
-            let due = self.proposals.due(self.now, self.settings.append_bytes);
-            let Some(leader) = self.led.leader.filter(|_| !due.is_empty()) else {
-                return;
-            };
-            let proposed = due.into_iter().map(|attempt| Proposed {
-                proposal: attempt.proposal,
-                attempt: attempt.attempt,
-                command: attempt.command,
-            });
-            if self.led.is_self {
-                for proposed in proposed.collect::<Vec<_>>() {
-                    let (number, attempt) = (proposed.proposal.number, proposed.attempt);
-                    if let Err(why) = self.append(proposed) {
-                        self.attempt_refused(number, attempt, why);
-                    }
-                }
-            } else {
-                self.send(leader, Body::Propose(proposed.collect()));
-            }
-        }
-    }
-
-    fn append_for(&mut self, from: PeerId, proposed: Proposed) {
-        let ProposalRecord {
-            number,
-            incarnation,
-            ..
-        } = proposed.proposal;
-        let attempt = proposed.attempt;
-        if let Err(why) = self.append(proposed) {
-            let refused = AttemptRefused {
-                incarnation,
-                number,
-                attempt,
-                why,
-            };
-            self.send(from, Body::Refused(refused));
-        }
-    }
-
-    fn append(&mut self, proposed: Proposed) -> Result<(), Refusal> {
-        let proposal = &proposed.proposal;
-        let life = NodeLife {
-            node: NodeId(proposal.node),
-            incarnation: Incarnation(proposal.incarnation),
-        };
-        if self.raft.raft.state != StateRole::Leader {
-            return Err(Refusal::NotLeader);
-        }
-        if proposed.command.len() > self.settings.max_command_bytes {
-            return Err(Refusal::TooLarge);
-        }
-        if !self.member_nodes.contains(&life.node) {
-            return Err(Refusal::NotMember);
-        }
-        let known = self
-            .sessions
-            .fate(life.node, life.incarnation, proposal.number);
-        let copy = self.settings.mutant != Some(Mutant::ApplyTwice)
-            && (known != Fate::Open || self.appended.contains(&(life, proposal.number)));
-        if copy {
-            return Ok(());
-        }
-        if self.raft.store().bytes() >= self.settings.max_log_bytes {
-            return Err(Refusal::Full);
-        }
-        let context = convert::proposal_to_bytes(proposal);
-        let number = proposal.number;
-        match self.raft.propose(context, proposed.command) {
-            Ok(()) => {
-                self.appended.insert((life, number));
-                Ok(())
-            }
-            Err(_) => Err(Refusal::Full),
-        }
-    }
-
-    fn attempt_refused(&mut self, number: u64, attempt: u32, why: Refusal) {
-        if let Some((number, outcome)) = self.proposals.refused(number, attempt, why) {
-            self.tell_outcome(number, outcome);
-        }
-    }
-
-    pub(super) fn tell_outcome(&mut self, number: u64, mut outcome: Outcome) {
-        if self.settings.mutant == Some(Mutant::DenyUnknown) && outcome == Outcome::Unknown {
-            outcome = Outcome::Rejected(Rejection::NoLeader);
-        }
-        if let Some(life) = self.downs.remove(&number)
-            && let (Outcome::Rejected(_), Some(grantor)) = (outcome, &mut self.grantor)
-        {
-            grantor.pardon(life);
-        }
-        let id = ProposalId {
-            proposer: self.identity.life,
-            number,
-        };
-        self.outputs.push_back(Output::Outcome { id, outcome });
-    }
-
-    /// Asks for a lease, and has those of others confirmed.
-    pub(super) fn renew_leases(&mut self) {
-        let request = LeaseRequest {
-            incarnation: self.identity.life.incarnation.0,
-            asked_at: self.now.as_nanos(),
-            length: nanos(self.settings.lease),
-        };
-        match self.led.leader {
-            Some(_) if self.led.is_self => self.lease_asked(self.identity.peer, request),
-            Some(leader) => self.send(leader, Body::LeaseRequest(request)),
-            None => {}
-        }
-        let settled = self.settled;
-        let round = self.grantor.as_mut().filter(|_| settled);
-        if let Some(round) = round.and_then(Grantor::begin_round) {
-            match self.settings.mutant {
-                Some(Mutant::GrantUnconfirmed) => self.grant_leases(round),
-                _ => self.raft.read_index(round.to_le_bytes().to_vec()),
-            }
-        }
-    }
-
-    fn lease_asked(&mut self, from: PeerId, request: LeaseRequest) {
-        let life = NodeLife {
-            node: from.node(),
-            incarnation: Incarnation(request.incarnation),
-        };
-        let same = request.length == nanos(self.settings.lease);
-        if !same {
-            tracing::warn!(%life, "asks for a lease of another length: `lease` must be the same on every node");
-        }
-        let allowed = self
-            .lease_holders
-            .as_ref()
-            .is_none_or(|lives| lives.contains(&life));
-        // What was asked before everything of the predecessors was applied could be of a node that they declared down.
-        if let Some(grantor) = self
-            .grantor
-            .as_mut()
-            .filter(|_| self.settled && allowed && same)
-        {
-            grantor.ask(Asked {
-                life,
-                peer: from,
-                asked_at: Time::from_nanos(request.asked_at),
-            });
-        }
-    }
-
-    fn grant_leases(&mut self, round: u64) {
-        let granted = match &mut self.grantor {
-            Some(grantor) => grantor.confirmed(round, self.now),
-            None => return,
-        };
-        for asked in granted {
-            let grant = LeaseGrant {
-                incarnation: asked.life.incarnation.0,
-                term: self.led.term,
-                asked_at: asked.asked_at.as_nanos(),
-                length: nanos(self.settings.lease),
-            };
-            match asked.peer == self.identity.peer {
-                true => self.lease_granted(grant),
-                false => self.send(asked.peer, Body::LeaseGrant(grant)),
-            }
-        }
-    }
-
-    fn lease_granted(&mut self, grant: LeaseGrant) {
-        let asked_at = Time::from_nanos(grant.asked_at);
-        let ours = grant.incarnation == self.identity.life.incarnation.0;
-        if ours && asked_at <= self.now && grant.length == nanos(self.settings.lease) {
-            self.holder.granted(asked_at, self.settings.lease);
-        }
-    }
-}
-
-fn nanos(length: Duration) -> u64 {
-    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }

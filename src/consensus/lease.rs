@@ -204,3 +204,82 @@ impl Grantor {
         self.length + self.length / 10 + Duration::from_nanos(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{Incarnation, NodeId};
+    use crate::consensus::peer::DiskId;
+
+    const LENGTH: Duration = Duration::from_millis(1000);
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    fn asked(node: u32) -> Asked {
+        let node = NodeId(node);
+        Asked {
+            life: NodeLife {
+                node,
+                incarnation: Incarnation(1),
+            },
+            peer: PeerId::new(node, DiskId::from_number(1).unwrap()),
+            asked_at: at(5),
+        }
+    }
+
+    #[test]
+    fn nobody_is_down_before_every_grant_is_over() {
+        let mut grantor = Grantor::new(LENGTH, at(0), 1);
+        let life = asked(1).life;
+        assert!(!grantor.may_declare_down(life, at(1100)), "a predecessor's");
+        assert!(grantor.may_declare_down(life, at(1101)));
+        assert!(grantor.ask(asked(1)));
+        let round = grantor.begin_round().unwrap();
+        assert_eq!(grantor.begin_round(), None, "nobody has asked");
+        assert_eq!(grantor.confirmed(round + 1, at(1500)), []);
+        assert_eq!(grantor.confirmed(round, at(1500)), [asked(1)]);
+        let until = at(2600) + Duration::from_nanos(1);
+        assert_eq!(grantor.condemn(life, at(2600)), Err(until));
+        assert_eq!(grantor.condemn(life, until), Ok(()));
+    }
+
+    #[test]
+    fn who_is_condemned_gets_nothing_not_even_what_was_on_its_way() {
+        let mut grantor = Grantor::new(LENGTH, at(0), 1);
+        let life = asked(1).life;
+        grantor.ask(asked(1));
+        grantor.ask(asked(2));
+        let round = grantor.begin_round().unwrap();
+        grantor.condemn(life, at(2000)).unwrap();
+        assert_eq!(grantor.confirmed(round, at(2001)), [asked(2)]);
+        assert!(!grantor.ask(asked(1)));
+        grantor.pardon(life);
+        assert!(grantor.ask(asked(1)));
+    }
+
+    #[test]
+    fn what_is_not_confirmed_does_not_pile_up() {
+        let mut grantor = Grantor::new(LENGTH, at(0), 7);
+        for node in 0..2 * MAX_WAITING as u32 {
+            assert_eq!(grantor.ask(asked(node)), node < MAX_WAITING as u32);
+        }
+        for _ in 0..3 * MAX_ROUNDS {
+            grantor.ask(asked(1));
+            grantor.begin_round().unwrap();
+        }
+        assert_eq!(grantor.rounds.len(), MAX_ROUNDS);
+        assert_eq!(grantor.next_round(), 7 + 3 * MAX_ROUNDS as u64);
+        assert_eq!(grantor.confirmed(7, at(1)), [], "given up");
+    }
+
+    #[test]
+    fn a_late_answer_to_an_early_request_takes_nothing_away() {
+        let mut holder = Holder::default();
+        assert!(!holder.valid_at(at(0)));
+        holder.granted(at(10), LENGTH);
+        holder.granted(at(5), LENGTH);
+        assert_eq!(holder.until(), Some(at(1010)));
+    }
+}

@@ -7,7 +7,7 @@ use raft::{Config, RawNode, ReadOnlyOption, StateRole};
 use rand::RngExt;
 use thiserror::Error;
 
-use super::configuration::{Configuration, ConfigurationRecord, MAX_PEERS};
+use super::configuration::{Configuration, ConfigurationRecord};
 use super::convert;
 use super::drive::Unwritten;
 use super::entry::{Recovered, RecoveryError, Snapshot, SnapshotMeta, SnapshotWrite, Ticket};
@@ -24,7 +24,6 @@ use super::sessions::Sessions;
 use super::settings::{ConsensusSettings, HEARTBEAT_TICKS};
 use super::transfer::{Incoming, Outgoing};
 use super::view::LogView;
-use super::voters::{Standing, plan};
 use crate::base::ids::NodeId;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -32,8 +31,6 @@ use crate::base::time::Time;
 /// The most ticks that are made up for at once. A node that stood still for longer forgets the rest: it has not been
 /// silence that it did not hear.
 const MAX_TICKS: u32 = 3;
-/// How far behind the commit index a learner may be to get a vote.
-const CAUGHT_UP: u64 = 64;
 
 /// Who this node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +49,41 @@ pub struct Identity {
 /// [`written`](Consensus::written) and [`snapshot_taken`](Consensus::snapshot_taken). After each, take what comes out of
 /// [`poll_output`](Consensus::poll_output) until it is `None`, and apply it, before the next input. What depends on a
 /// write comes out after the input that says the write is durable, never before.
+///
+/// ```
+/// use corecast::Time;
+/// use corecast::base::ids::{Incarnation, NodeId};
+/// use corecast::base::rng::seeded;
+/// use corecast::consensus::configuration::Configuration;
+/// use corecast::consensus::entry::Recovered;
+/// use corecast::consensus::machine::{Consensus, Identity};
+/// use corecast::consensus::output::Output;
+/// use corecast::consensus::peer::{ClusterId, DiskId, NodeLife, PeerId};
+/// use corecast::consensus::settings::ConsensusSettings;
+///
+/// // A cluster of one.
+/// let peer = PeerId::new(NodeId(1), DiskId::from_number(1).unwrap());
+/// let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
+/// let identity = Identity { cluster: ClusterId(1), peer, life };
+/// let found = Recovered::genesis(&Configuration::of_voters([peer]));
+/// let mut now = Time::ZERO;
+/// let mut consensus =
+///     Consensus::start(identity, ConsensusSettings::fast(), found, seeded(1, 1), now).unwrap();
+/// consensus.propose(now, b"hello".to_vec()).unwrap();
+/// let committed = loop {
+///     match consensus.poll_output() {
+///         Some(Output::Committed(committed)) => break committed,
+///         // A real log writes first.
+///         Some(Output::Write(write)) => write.ticket.into_iter().for_each(|t| consensus.written(now, t)),
+///         Some(_) => {}
+///         None => {
+///             now = consensus.next_deadline();
+///             consensus.tick(now);
+///         }
+///     }
+/// };
+/// assert_eq!(committed.command, b"hello");
+/// ```
 ///
 /// Bounds: `max_proposals` proposals, `max_log_bytes` of entries (a leader refuses more), one incoming snapshot, and the
 /// pieces of outgoing ones that are on their way. Outputs are bounded by the inputs.
@@ -91,8 +123,10 @@ pub struct Consensus {
     pub(super) settled: bool,
     pub(super) lease_holders: Option<BTreeSet<NodeLife>>,
     pub(super) downs: BTreeMap<u64, NodeLife>,
-    wanted: BTreeMap<PeerId, bool>,
+    pub(super) wanted: BTreeMap<PeerId, bool>,
     pub(super) heard: BTreeMap<PeerId, Time>,
+    /// The configuration that has just been applied is without this peer.
+    pub(super) is_removed: bool,
     pub(super) stopped: Option<StopCause>,
 }
 
@@ -202,6 +236,7 @@ impl Consensus {
             downs: BTreeMap::new(),
             wanted: BTreeMap::new(),
             heard: BTreeMap::new(),
+            is_removed: false,
             stopped: None,
             settings,
         };
@@ -334,7 +369,12 @@ impl Consensus {
         state: &[u8],
     ) -> Result<(), SnapshotTooLarge> {
         self.now = self.now.max(now);
-        let Some(taking) = self.taking.take_if(|taking| taking.index == index) else {
+        let asked = |taking: &mut Taking| taking.index == index;
+        let Some(taking) = self
+            .taking
+            .take_if(asked)
+            .filter(|_| self.stopped.is_none())
+        else {
             return Ok(());
         };
         let meta = SnapshotMeta {
@@ -368,6 +408,19 @@ impl Consensus {
         self.stop(StopCause::WriteFailed, Rejection::NoQuorum);
     }
 
+    /// Has another voter lead, before this node leaves or stops. Nothing happens if this node does not lead, or the other
+    /// does not vote; if the other does not take it within `election_min`, this node goes on. Proposals wait meanwhile.
+    pub fn hand_leadership_to(&mut self, now: Time, peer: PeerId) {
+        self.now = self.now.max(now);
+        if self.led.is_self
+            && peer != self.identity.peer
+            && self.configuration.voters.contains(&peer)
+        {
+            self.raft.transfer_leader(peer.number());
+        }
+        self.pump();
+    }
+
     /// The connection to a peer was lost, and with it what was on its way.
     pub fn lost_connection(&mut self, now: Time, peer: PeerId) {
         self.now = self.now.max(now);
@@ -376,7 +429,7 @@ impl Consensus {
     }
 
     /// Who should be a peer, and whether it answers. The leader changes the configuration accordingly, step by step; see
-    /// [`plan`]. Give every node the same answer, from the replicated state: any of them may lead next.
+    /// [`plan`](super::voters::plan). Give every node the same answer, from the replicated state: any of them may lead next.
     pub fn want_peers(&mut self, wanted: BTreeMap<PeerId, bool>) {
         self.wanted = wanted;
     }
@@ -468,39 +521,6 @@ impl Consensus {
         match voters.iter().filter(heard).count() > voters.len() / 2 {
             true => Rejection::NoLeader,
             false => Rejection::NoQuorum,
-        }
-    }
-
-    /// Brings the configuration a step nearer to what is wanted.
-    fn reconfigure(&mut self) {
-        if !self.led.is_self || !self.settled || self.raft.raft.has_pending_conf() {
-            return;
-        }
-        let change = if self.configuration.is_joint() {
-            // The leader that began the change is gone; this one ends it.
-            Some(Default::default())
-        } else if self.wanted.len() > MAX_PEERS {
-            None
-        } else {
-            let standing =
-                |(peer, answers): (&PeerId, &bool)| (*peer, self.standing(*peer, *answers));
-            let wanted = self.wanted.iter().map(standing).collect();
-            plan(&self.configuration, &wanted, self.settings.max_voters)
-        };
-        if let Some(change) = change {
-            // If it is dropped, the next heartbeat tries again.
-            let change = convert::change_to_raft(&change);
-            _ = self.raft.propose_conf_change(Vec::new(), change);
-        }
-    }
-
-    fn standing(&self, peer: PeerId, reachable: bool) -> Standing {
-        let progress = self.raft.raft.prs().get(peer.number());
-        let committed = self.raft.raft.raft_log.committed;
-        let caught_up = progress.is_some_and(|progress| progress.matched + CAUGHT_UP >= committed);
-        Standing {
-            reachable,
-            caught_up,
         }
     }
 

@@ -76,7 +76,7 @@ fn the_bytes_are_what_they_were() {
     assert_eq!(&bytes[..8], b"CCRF\x01\0\0\0");
 }
 
-const GOLDEN: (usize, u64) = (416, 0);
+const GOLDEN: (usize, u64) = (368, 0x4b94_a06e_3c04_be59);
 
 #[test]
 fn a_message_comes_back_and_so_does_what_raft_makes_of_it() {
@@ -177,7 +177,7 @@ fn the_header_is_looked_at_first() {
 proptest! {
     /// Whatever comes, it is a message or an error.
     #[test]
-    fn damaged_bytes_do_no_harm(at in 16usize..400, byte in any::<u8>(), cut in 0usize..416) {
+    fn damaged_bytes_do_no_harm(at in 16usize..368, byte in any::<u8>(), cut in 0usize..368) {
         let mut bytes = message(Body::Raft(append())).encode().unwrap();
         let length = bytes.len();
         bytes[at.min(length - 1)] = byte;

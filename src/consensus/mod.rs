@@ -7,6 +7,7 @@
 //! protobuf, which the interface of raft-rs forces on its users, stays inside of this module and of this process:
 //! [`message`] mirrors what travels, [`entry`] what is written, and both are validated before raft-rs sees them.
 
+mod appending;
 pub mod bootstrap;
 pub mod configuration;
 mod convert;
@@ -14,6 +15,7 @@ mod drive;
 pub mod entry;
 pub mod founding;
 pub mod lease;
+mod leasing;
 mod logger;
 pub mod machine;
 #[cfg(test)]
@@ -26,8 +28,10 @@ pub mod output;
 pub mod peer;
 mod plausible;
 mod proposals;
+mod reconfiguring;
 mod sessions;
 pub mod settings;
+mod shipping;
 mod transfer;
 mod view;
 pub mod voters;

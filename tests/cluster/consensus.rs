@@ -9,7 +9,7 @@ use corecast::consensus::output::Outcome;
 use corecast::consensus::settings::ConsensusSettings;
 use rand::RngExt;
 
-use crate::consensus_faults::{scenario, settings};
+use crate::consensus_faults::{scenario, settings, stale_leader};
 use crate::consensus_world::{PLAIN, World};
 use crate::seeds::check_seeds;
 
@@ -113,4 +113,31 @@ fn without_a_quorum_proposals_are_rejected_and_leases_lapse() {
         );
         world.into_trace()
     });
+}
+
+/// Who hands over is followed at once: no time without a leader that anybody would notice.
+#[test]
+fn leadership_is_handed_over() {
+    check_seeds(10, |seed| {
+        let mut world = World::new(seed, 3, settings(None));
+        world.run(Duration::from_millis(600), |_| {});
+        let leader = world.leader().expect("nobody leads");
+        let next = NodeId(leader.0 % 3 + 1);
+        world.hand_leadership(leader, next);
+        world.run(Duration::from_millis(40), |_| {});
+        assert_eq!(world.leader(), Some(next));
+        let proposed = world.propose(leader, PLAIN).unwrap();
+        world.run(Duration::from_millis(40), |_| {});
+        let outcome = world.judge.outcome_of(proposed);
+        assert!(
+            matches!(outcome, Some(Outcome::Committed { .. })),
+            "{outcome:?}"
+        );
+        world.into_trace()
+    });
+}
+
+#[test]
+fn a_leader_that_stood_still_grants_nothing() {
+    check_seeds(30, |seed| stale_leader(seed, None));
 }

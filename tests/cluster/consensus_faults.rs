@@ -113,6 +113,11 @@ fn one_step(
         life.incarnation.0 -= u32::from(world.rng.random_bool(0.2)).min(life.incarnation.0 - 1);
         world.propose_down(leader, life);
     }
+    if world.rng.random_bool(0.005)
+        && let Some(leader) = world.leader()
+    {
+        world.hand_leadership(leader, id);
+    }
     if world.is_up(id) && world.rng.random_bool(faults.crash) {
         world.crash(id);
         let most = [50, 300, 900][world.rng.random_range(0..3)];
@@ -223,4 +228,39 @@ fn peace(world: &mut World) {
         let voters = peers.len().min(world.settings.max_voters);
         assert_eq!(configuration.voters.len(), voters, "{configuration:?}");
     }
+}
+
+/// A leader stands still in a small part of the network, with a learner that goes on asking it for leases, while the
+/// others elect another, who declares the learner down as soon as it may.
+pub(crate) fn stale_leader(seed: u64, mutant: Option<Mutant>) -> Trace {
+    let mut settings = settings(mutant);
+    settings.max_voters = 3;
+    let mut world = World::new(seed, 5, settings);
+    world.run(Duration::from_millis(1000), |_| {});
+    let stale = world.leader().expect("nobody leads");
+    let voters = &world.nodes[&stale]
+        .running
+        .as_ref()
+        .unwrap()
+        .configuration()
+        .voters;
+    let votes: Vec<NodeId> = voters.iter().map(|peer| peer.node()).collect();
+    assert_eq!(votes.len(), 3);
+    let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
+    let learner = *ids.iter().find(|id| !votes.contains(id)).unwrap();
+    let (one, other): (Vec<_>, Vec<_>) = ids.iter().partition(|id| [stale, learner].contains(id));
+    world.network.partition(&one, &other);
+    let back = world.now + Duration::from_millis(world.rng.random_range(50..500));
+    world.nodes.get_mut(&stale).unwrap().paused_until = Some(back);
+    let life = world.nodes[&learner].life;
+    world.run(Duration::from_millis(900), |world| {
+        if let Some(leader) = world.leader().filter(|leader| *leader != stale) {
+            world.propose_down(leader, life);
+        }
+    });
+    assert!(
+        world.judge.down.contains(&life),
+        "it was never declared down"
+    );
+    world.into_trace()
 }

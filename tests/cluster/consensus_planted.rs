@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use corecast::consensus::mutant::Mutant;
 
-use crate::consensus_faults::scenario;
-use crate::seeds::check_seed;
+use crate::consensus_faults::{scenario, stale_leader};
+use crate::seeds::{Trace, check_seed};
 
 /// How many seeds it may take.
 const SEEDS: u64 = 500;
 
 #[track_caller]
 fn assert_found(mutant: Mutant, signs: &[&str]) {
+    let run = |seed| scenario(seed, Duration::from_millis(2500), Some(mutant)).trace;
+    assert_found_by(mutant, signs, run);
+}
+
+#[track_caller]
+fn assert_found_by(mutant: Mutant, signs: &[&str], run: impl Fn(u64) -> Trace) {
     for seed in 0..SEEDS {
-        let run = |seed| scenario(seed, Duration::from_millis(2500), Some(mutant)).trace;
-        match check_seed(seed, run) {
+        match check_seed(seed, &run) {
             Ok(_) => {}
             Err(text) if signs.iter().any(|sign| text.contains(sign)) => return,
             Err(text) => panic!("seed {seed} found something else than {mutant:?}: {text}"),
@@ -55,7 +60,9 @@ fn a_node_that_is_declared_down_with_a_lease() {
 
 #[test]
 fn a_lease_of_a_leader_that_leads_no_more() {
-    assert_found(Mutant::GrantUnconfirmed, &["is down and holds a lease"]);
+    let mutant = Mutant::GrantUnconfirmed;
+    let run = |seed| stale_leader(seed, Some(mutant));
+    assert_found_by(mutant, &["is down and holds a lease"], run);
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl World {
         let recovered = node.disk.recover();
         let consensus = Consensus::start(identity, settings, recovered, rng, local);
         node.running = Some(consensus.unwrap());
-        (node.applied, node.down) = (Vec::new(), Vec::new());
+        (node.applied, node.down, node.stopped) = (Vec::new(), Vec::new(), None);
         self.note(&("start", id));
         self.take_outputs(id);
         // Lives begin, and some may have leases: all that are not down.
@@ -309,6 +309,17 @@ impl World {
         }
     }
 
+    /// Has the leader hand over, if it is up.
+    pub(crate) fn hand_leadership(&mut self, leader: NodeId, to: NodeId) {
+        let to = self.nodes[&to].peer;
+        if self.is_up(leader) {
+            let node = self.nodes.get_mut(&leader).unwrap();
+            let local = node.local(self.now);
+            node.running.as_mut().unwrap().hand_leadership_to(local, to);
+            self.take_outputs(leader);
+        }
+    }
+
     fn take_outputs(&mut self, id: NodeId) {
         while let Some(consensus) = &mut self.nodes.get_mut(&id).unwrap().running
             && let Some(output) = consensus.poll_output()
@@ -372,7 +383,11 @@ impl World {
                 self.note(&(id, led.term, led.is_self));
             }
             Output::Configured { .. } => self.counts.configured += 1,
-            Output::Stopped(cause) => node.stopped = Some(cause),
+            Output::Stopped(cause) => {
+                node.stopped = Some(cause);
+                let rest = node.running.as_mut().and_then(Consensus::poll_output);
+                assert!(rest.is_none(), "{id} goes on after its end");
+            }
         }
     }
 
