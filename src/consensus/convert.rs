@@ -62,9 +62,11 @@ pub(super) fn entry_from_raft(entry: &Entry) -> LogEntry {
 }
 
 pub(super) fn entry_to_raft(entry: LogEntry) -> Entry {
-    let mut raft = Entry::default();
-    raft.index = entry.index;
-    raft.term = entry.term;
+    let mut raft = Entry {
+        index: entry.index,
+        term: entry.term,
+        ..Entry::default()
+    };
     match entry.body {
         EntryBody::Empty => {}
         EntryBody::Command(proposal, command) => {

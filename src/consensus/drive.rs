@@ -185,7 +185,8 @@ impl Consensus {
         {
             state.vote = 0;
         }
-        if self.settings.mutant == Some(Mutant::SendBeforeDurable) {
+        let answers = self.raft.raft.state == StateRole::Follower;
+        if self.settings.mutant == Some(Mutant::SendBeforeDurable) && answers {
             for message in std::mem::take(&mut messages) {
                 self.send_raft(message);
             }

@@ -12,7 +12,7 @@ pub enum Mutant {
     IgnoreLease,
     /// A leader grants leases without asking whether it still leads.
     GrantUnconfirmed,
-    /// What depends on a write is sent before the write is durable.
+    /// A follower answers before the write is durable on which its answer depends.
     SendBeforeDurable,
     /// A proposal whose fate is open is reported as not committed.
     DenyUnknown,

@@ -19,24 +19,22 @@ pub(super) fn check<S: Storage>(
         return Ok(()); // It is answered with the newer term, or ignored.
     }
     let (last, committed) = (raft.raft_log.last_index(), raft.raft_log.committed);
+    let as_leader = message.term == raft.term && raft.state == StateRole::Leader;
     match message.kind {
-        RaftKind::Append | RaftKind::Heartbeat => {
-            if message.term == raft.term && raft.state == StateRole::Leader {
-                return Err(StepError::TwoLeaders {
-                    peer: from,
-                    term: message.term,
-                });
-            }
+        RaftKind::Append | RaftKind::Heartbeat if as_leader => {
+            return Err(StepError::TwoLeaders {
+                peer: from,
+                term: message.term,
+            });
         }
-        RaftKind::AppendResponse | RaftKind::HeartbeatResponse => {
-            let answers = message.term == raft.term && raft.state == StateRole::Leader;
-            if answers && !message.reject && message.index > last {
-                return Err(StepError::NeverSent {
-                    peer: from,
-                    index: message.index,
-                    last,
-                });
-            }
+        RaftKind::AppendResponse | RaftKind::HeartbeatResponse
+            if as_leader && !message.reject && message.index > last =>
+        {
+            return Err(StepError::NeverSent {
+                peer: from,
+                index: message.index,
+                last,
+            });
         }
         _ => {}
     }

@@ -214,7 +214,7 @@ fn peace(world: &mut World) {
             "{id} lags behind"
         );
         let configuration = world.nodes[id].running.as_ref().unwrap().configuration();
-        let peers: Vec<_> = world.wanted.iter().copied().collect();
+        let peers = world.wanted.to_vec();
         assert!(!configuration.is_joint(), "{id}: {configuration:?}");
         assert!(
             peers.iter().all(|peer| configuration.contains(*peer)),

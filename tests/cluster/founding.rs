@@ -110,9 +110,11 @@ impl World {
         let node = self.nodes.get_mut(&id).unwrap();
         node.running = None;
         let kept = self.rng.random_range(0..=node.unsynced.len());
-        if let Some((_, promise)) = node.unsynced.drain(..).take(kept).last() {
+        node.unsynced.truncate(kept);
+        if let Some((_, promise)) = node.unsynced.pop_back() {
             node.durable = promise;
         }
+        node.unsynced.clear();
     }
 
     fn take_outputs(&mut self, id: NodeId) {
