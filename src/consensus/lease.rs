@@ -20,6 +20,10 @@
 //! the new one. So in real time `s <= confirmation < election`, and a new leader that waits `1.1 l` from its election
 //! waits for every lease of every predecessor, whatever stopped for how long.
 //!
+//! This holds while the configuration changes, too: who campaigns has applied every change that it knows to be committed,
+//! so the next leader's configuration is the old one's or one step from it, and the majorities of both meet (joint
+//! consensus: Ongaro, section 4.3).
+//!
 //! A leader may grant before that time is over. It may not before it has applied what its predecessors have committed:
 //! a `Down` could be among it.
 //!
@@ -28,9 +32,13 @@
 //! While a `Down` is on its way through the log, its node gets no more leases ([`Grantor::condemn`]). It counts only in
 //! the term in which this was promised: a later leader has promised nothing. So it is proposed for that term alone.
 //!
+//! There may be several for one node. One that is refused is certainly not in the log, but it says nothing of the others:
+//! a node gets leases again only when every `Down` that condemned it has been refused ([`Grantor::pardon`]). One that has
+//! been appended is never refused, and stands for the rest of the term.
+//!
 //! Use the boot-time clock (`CLOCK_BOOTTIME`): it goes on while the machine is suspended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::peer::{NodeLife, PeerId};
@@ -98,7 +106,8 @@ pub struct Grantor {
     rounds: BTreeMap<u64, Vec<Asked>>,
     next_round: u64,
     last_grant: BTreeMap<NodeLife, Time>,
-    condemned: BTreeSet<NodeLife>,
+    /// By how many `Down`s that may be in the log.
+    condemned: BTreeMap<NodeLife, u64>,
 }
 
 impl Grantor {
@@ -112,14 +121,14 @@ impl Grantor {
             rounds: BTreeMap::new(),
             next_round: first_round.max(1),
             last_grant: BTreeMap::new(),
-            condemned: BTreeSet::new(),
+            condemned: BTreeMap::new(),
         }
     }
 
     /// A node asks. Says whether it is considered: it is not if it is condemned, or if too many ask.
     pub fn ask(&mut self, asked: Asked) -> bool {
         let room = self.waiting.len() < MAX_WAITING || self.waiting.contains_key(&asked.life);
-        let considered = room && !self.condemned.contains(&asked.life);
+        let considered = room && !self.condemned.contains_key(&asked.life);
         if considered {
             self.waiting.insert(asked.life, asked);
         }
@@ -156,7 +165,7 @@ impl Grantor {
         let condemned = &self.condemned;
         let granted = asked
             .into_iter()
-            .filter(|asked| !condemned.contains(&asked.life));
+            .filter(|asked| !condemned.contains_key(&asked.life));
         let granted: Vec<Asked> = granted.collect();
         for asked in &granted {
             self.last_grant.insert(asked.life, now);
@@ -180,7 +189,8 @@ impl Grantor {
         now >= self.may_declare_down_from(life)
     }
 
-    /// Grants this node nothing more in this term.
+    /// Grants this node nothing more in this term, for a `Down` that is about to be proposed. Each one counts: see
+    /// [`pardon`](Grantor::pardon).
     ///
     /// # Errors
     ///
@@ -190,13 +200,19 @@ impl Grantor {
         if now < from {
             return Err(from);
         }
-        self.condemned.insert(life);
+        *self.condemned.entry(life).or_default() += 1;
         Ok(())
     }
 
-    /// The `Down` is certainly not in the log: the node may get leases again.
+    /// One `Down` that condemned this node is certainly not in the log. If that was the only one, the node may get leases
+    /// again.
     pub fn pardon(&mut self, life: NodeLife) {
-        self.condemned.remove(&life);
+        if let Some(downs) = self.condemned.get_mut(&life) {
+            *downs -= 1;
+            if *downs == 0 {
+                self.condemned.remove(&life);
+            }
+        }
     }
 
     /// A lease and a tenth, rounded up.
@@ -257,6 +273,21 @@ mod tests {
         assert!(!grantor.ask(asked(1)));
         grantor.pardon(life);
         assert!(grantor.ask(asked(1)));
+    }
+
+    #[test]
+    fn who_is_condemned_twice_is_not_pardoned_by_one_refusal() {
+        let mut grantor = Grantor::new(LENGTH, at(0), 1);
+        let life = asked(1).life;
+        grantor.condemn(life, at(2000)).unwrap();
+        grantor.condemn(life, at(2000)).unwrap();
+        grantor.pardon(life);
+        assert!(!grantor.ask(asked(1)), "the other is on its way");
+        grantor.pardon(life);
+        assert!(grantor.ask(asked(1)));
+        grantor.pardon(life);
+        assert!(grantor.condemn(life, at(2000)).is_ok());
+        assert!(!grantor.ask(asked(1)));
     }
 
     #[test]

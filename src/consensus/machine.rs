@@ -303,7 +303,7 @@ impl Consensus {
     }
 
     /// Proposes the command that declares a node down: it counts in this leader's term only, and from now on the node
-    /// gets no lease in this term. See [`lease`](super::lease).
+    /// gets no lease in this term, unless this and every other `Down` for it is rejected. See [`lease`](super::lease).
     ///
     /// # Errors
     ///

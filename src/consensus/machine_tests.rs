@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::configuration::Configuration;
 use super::entry::{LogWrite, Recovered, Ticket};
 use super::machine::{Consensus, Identity};
-use super::message::{Body, Message, RaftKind, RaftMessage};
+use super::message::{Body, LeaseRequest, Message, RaftKind, RaftMessage};
 use super::output::{Outcome, Output, ProposeError, Rejection, StepError, StopCause};
 use super::peer::{ClusterId, DiskId, NodeLife, PeerId};
 use super::settings::ConsensusSettings;
@@ -137,6 +137,54 @@ fn what_is_too_much_is_refused_at_once() {
         outcome: Outcome::Rejected(Rejection::NoQuorum),
     };
     assert!(all.contains(&rejected));
+}
+
+/// Whether a node that asks now gets a lease within a few heartbeats. Nothing becomes durable meanwhile.
+fn gets_lease(consensus: &mut Consensus, now: &mut Time, node: u32) -> bool {
+    let settings = ConsensusSettings::fast();
+    let request = Message {
+        cluster: ClusterId(1),
+        from: peer(node),
+        to: peer(1),
+        body: Body::LeaseRequest(LeaseRequest {
+            incarnation: 1,
+            asked_at: 5,
+            length: settings.lease.as_nanos() as u64,
+        }),
+    };
+    consensus.step(*now, request).unwrap();
+    let end = *now + settings.heartbeat * 3;
+    let mut all = Vec::new();
+    while *now < end {
+        *now = consensus.next_deadline();
+        consensus.tick(*now);
+        all.extend(outputs(consensus));
+    }
+    let grants = |output: &Output| matches!(output, Output::Send(Message { to, body: Body::LeaseGrant(_), .. }) if *to == peer(node));
+    all.iter().any(grants)
+}
+
+#[test]
+fn a_down_that_is_refused_does_not_pardon_whom_another_condemns() {
+    let mut consensus = start(1);
+    let mut now = lead(&mut consensus) + Duration::from_millis(441);
+    consensus.tick(now);
+    sync(&mut consensus, now);
+    let life = identity(2).life;
+    let first = consensus.propose_down(now, life, vec![2]).unwrap();
+    consensus.propose(now, vec![3]).unwrap();
+    let full = Err(ProposeError::Full(2));
+    assert_eq!(consensus.propose_down(now, life, vec![2]), full);
+    let other = identity(3).life;
+    assert_eq!(consensus.propose_down(now, other, vec![2]), full);
+    assert!(!gets_lease(&mut consensus, &mut now, 2));
+    assert!(gets_lease(&mut consensus, &mut now, 3), "it is pardoned");
+    // What was written meanwhile is durable after all.
+    consensus.written(now, Ticket(u64::MAX));
+    let all = outputs(&mut consensus);
+    let is_down =
+        |output: &Output| matches!(output, Output::Committed(committed) if committed.id == first);
+    assert!(all.iter().any(is_down), "{all:?}");
 }
 
 #[test]

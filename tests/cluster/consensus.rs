@@ -9,8 +9,11 @@ use corecast::consensus::output::Outcome;
 use corecast::consensus::settings::ConsensusSettings;
 use rand::RngExt;
 
-use crate::consensus_faults::{scenario, settings, stale_leader};
-use crate::consensus_world::{PLAIN, World};
+use crate::consensus_faults::{
+    down_while_handing_over, scenario, settings, stale_leader, voter_dies,
+};
+use crate::consensus_node::PLAIN;
+use crate::consensus_world::World;
 use crate::seeds::check_seeds;
 
 #[test]
@@ -140,4 +143,14 @@ fn leadership_is_handed_over() {
 #[test]
 fn a_leader_that_stood_still_grants_nothing() {
     check_seeds(30, |seed| stale_leader(seed, None));
+}
+
+#[test]
+fn a_down_that_is_refused_leaves_an_earlier_one_its_effect() {
+    check_seeds(10, down_while_handing_over);
+}
+
+#[test]
+fn a_vote_outlives_its_voter() {
+    check_seeds(10, |seed| voter_dies(seed, None));
 }

@@ -11,7 +11,8 @@ use corecast::consensus::settings::ConsensusSettings;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use crate::consensus_world::{Counts, PLAIN, World};
+use crate::consensus_node::PLAIN;
+use crate::consensus_world::{Counts, World};
 use crate::seeds::Trace;
 
 /// Which faults there are, drawn anew for each seed: a run in which everything happens shows less than many in which
@@ -230,24 +231,74 @@ fn peace(world: &mut World) {
     }
 }
 
-/// A leader stands still in a small part of the network, with a learner that goes on asking it for leases, while the
-/// others elect another, who declares the learner down as soon as it may.
-pub(crate) fn stale_leader(seed: u64, mutant: Option<Mutant>) -> Trace {
+/// A leader declares a learner down that has stood still; while this is on its way to slow disks it hands over, so that
+/// declaring it down once more is refused, and the learner goes on and asks for a lease.
+pub(crate) fn down_while_handing_over(seed: u64) -> Trace {
+    let (mut world, leader, learner) = with_learner(seed, None);
+    let wait = world.settings.lease * 5 / 4;
+    let awake = world.now + wait + Duration::from_micros(world.rng.random_range(0..5_000));
+    world.nodes.get_mut(&learner).unwrap().paused_until = Some(awake);
+    world.run(wait, |_| {});
+    let voters: Vec<NodeId> = world.voters_of(leader);
+    for voter in &voters {
+        world.nodes.get_mut(voter).unwrap().slow_disk = 30_000;
+    }
+    let life = world.nodes[&learner].life;
+    let before = world.counts;
+    world.propose_down(leader, life);
+    let next = *voters.iter().find(|voter| **voter != leader).unwrap();
+    world.hand_leadership(leader, next);
+    world.propose_down(leader, life);
+    assert_eq!(world.counts.downs, before.downs + 2);
+    world.run(Duration::from_millis(300), |_| {});
+    assert!(world.judge.down.contains(&life), "the first one counts");
+    world.into_trace()
+}
+
+/// Two that do not hear each other want to lead, and the third dies with each vote that it gives. All come back at once;
+/// one of the two learns late that it has won, so that the other can ask meanwhile.
+pub(crate) fn voter_dies(seed: u64, mutant: Option<Mutant>) -> Trace {
+    let mut world = World::new(seed, 3, settings(mutant));
+    let [one, other, voter] = [1, 2, 3].map(NodeId);
+    world.network.cut(one, other);
+    world.network.cut(other, one);
+    world.network.slow(voter, one, 40);
+    world.run(Duration::from_millis(3000), |world| {
+        if let Some(leader) = world.leader()
+            && world.rng.random_bool(0.02)
+        {
+            world.crash(leader);
+        }
+        world.nodes.get_mut(&voter).unwrap().dies_voting = true;
+        for id in [one, other, voter] {
+            if world.nodes[&id].running.is_none() {
+                world.start(id);
+            }
+        }
+    });
+    assert!(world.counts.crashes >= 10, "too few elections");
+    world.into_trace()
+}
+
+/// Three voters and two learners: who leads, and a learner.
+fn with_learner(seed: u64, mutant: Option<Mutant>) -> (World, NodeId, NodeId) {
     let mut settings = settings(mutant);
     settings.max_voters = 3;
     let mut world = World::new(seed, 5, settings);
     world.run(Duration::from_millis(1000), |_| {});
-    let stale = world.leader().expect("nobody leads");
-    let voters = &world.nodes[&stale]
-        .running
-        .as_ref()
-        .unwrap()
-        .configuration()
-        .voters;
-    let votes: Vec<NodeId> = voters.iter().map(|peer| peer.node()).collect();
+    let leader = world.leader().expect("nobody leads");
+    let votes = world.voters_of(leader);
     assert_eq!(votes.len(), 3);
+    let mut ids = world.nodes.keys();
+    let learner = *ids.find(|id| !votes.contains(id)).unwrap();
+    (world, leader, learner)
+}
+
+/// A leader stands still in a small part of the network, with a learner that goes on asking it for leases, while the
+/// others elect another, who declares the learner down as soon as it may.
+pub(crate) fn stale_leader(seed: u64, mutant: Option<Mutant>) -> Trace {
+    let (mut world, stale, learner) = with_learner(seed, mutant);
     let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
-    let learner = *ids.iter().find(|id| !votes.contains(id)).unwrap();
     let (one, other): (Vec<_>, Vec<_>) = ids.iter().partition(|id| [stale, learner].contains(id));
     world.network.partition(&one, &other);
     let back = world.now + Duration::from_millis(world.rng.random_range(50..500));

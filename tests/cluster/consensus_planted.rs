@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corecast::consensus::mutant::Mutant;
 
-use crate::consensus_faults::{scenario, stale_leader};
+use crate::consensus_faults::{scenario, stale_leader, voter_dies};
 use crate::seeds::{Trace, check_seed};
 
 /// How many seeds it may take.
@@ -40,12 +40,12 @@ const FORGOTTEN: &[&str] = &[
     "applied twice",
     "restored another state",
     "acknowledges entry",
-    "is down and holds a lease",
 ];
 
 #[test]
 fn a_vote_that_is_not_written() {
-    assert_found(Mutant::ForgetVote, FORGOTTEN);
+    let mutant = Mutant::ForgetVote;
+    assert_found_by(mutant, FORGOTTEN, |seed| voter_dies(seed, Some(mutant)));
 }
 
 #[test]

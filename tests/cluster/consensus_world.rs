@@ -1,17 +1,17 @@
 //! Nodes with disks and clocks of their own on a virtual network, from a seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use corecast::Time;
-use corecast::base::ids::{Incarnation, NodeId};
+use corecast::base::ids::NodeId;
 use corecast::base::rng::{Rng, seeded};
 use corecast::consensus::configuration::Configuration;
-use corecast::consensus::entry::{Recovered, Ticket};
+use corecast::consensus::entry::Recovered;
 use corecast::consensus::machine::{Consensus, Identity};
 use corecast::consensus::message::{Body, Message, RaftKind};
-use corecast::consensus::output::{Output, ProposalId, RestoredState, StopCause};
+use corecast::consensus::output::{Output, ProposalId};
 use corecast::consensus::peer::{ClusterId, DiskId, NodeLife, PeerId};
 use corecast::consensus::settings::ConsensusSettings;
 use corecast::sim::network::{Arrival, LinkId, Network, NetworkSettings};
@@ -19,35 +19,8 @@ use rand::RngExt;
 
 use crate::consensus_disk::Disk;
 use crate::consensus_judge::Judge;
+use crate::consensus_node::{DOWN, Node, life_of, state_of};
 use crate::seeds::Trace;
-
-/// What a command of the test's state machine says.
-pub(crate) const PLAIN: u8 = 0;
-pub(crate) const DOWN: u8 = 1;
-
-/// One node, running or not.
-pub(crate) struct Node {
-    pub(crate) peer: PeerId,
-    pub(crate) life: NodeLife,
-    /// Its clock runs at this many millionths of real time, and started from somewhere.
-    rate: u64,
-    start: u64,
-    pub(crate) disk: Disk,
-    /// How long a write takes at most, in microseconds.
-    pub(crate) slow_disk: u64,
-    synced: VecDeque<(Time, Ticket)>,
-    pub(crate) running: Option<Consensus>,
-    pub(crate) paused_until: Option<Time>,
-    inbox: VecDeque<(PeerId, Vec<u8>)>,
-    links: BTreeMap<NodeId, Option<LinkId>>,
-    /// The state machine: what was applied, and who is down.
-    applied: Vec<(u64, ProposalId)>,
-    down: Vec<NodeLife>,
-    pub(crate) stopped: Option<StopCause>,
-    /// It dies when it has voted for somebody.
-    pub(crate) dies_voting: bool,
-    dies: bool,
-}
 
 pub(crate) struct World {
     pub(crate) now: Time,
@@ -111,28 +84,10 @@ impl World {
     }
 
     fn add(&mut self, peer: PeerId, disk: Disk) {
-        let node = Node {
-            peer,
-            life: NodeLife {
-                node: peer.node(),
-                incarnation: Incarnation(0),
-            },
-            // Any two differ by less than a tenth.
-            rate: self.rng.random_range(955_000..1_045_000),
-            start: self.rng.random_range(0..1_000_000_000_000),
-            disk,
-            slow_disk: 2_000,
-            synced: VecDeque::new(),
-            running: None,
-            paused_until: None,
-            inbox: VecDeque::new(),
-            links: BTreeMap::new(),
-            applied: Vec::new(),
-            down: Vec::new(),
-            stopped: None,
-            dies_voting: false,
-            dies: false,
-        };
+        // Any two differ by less than a tenth.
+        let rate = self.rng.random_range(955_000..1_045_000);
+        let start = self.rng.random_range(0..1_000_000_000_000);
+        let node = Node::new(peer, rate, start, disk);
         self.nodes.insert(peer.node(), node);
         self.start(peer.node());
     }
@@ -506,6 +461,13 @@ impl World {
         leaders.max_by_key(term).map(|node| node.life.node)
     }
 
+    /// Who votes, as far as this node knows.
+    pub(crate) fn voters_of(&self, id: NodeId) -> Vec<NodeId> {
+        let consensus = self.nodes[&id].running.as_ref().unwrap();
+        let voters = &consensus.configuration().voters;
+        voters.iter().map(|peer| peer.node()).collect()
+    }
+
     pub(crate) fn applied(&self, id: NodeId) -> &[(u64, ProposalId)] {
         &self.nodes[&id].applied
     }
@@ -519,76 +481,4 @@ impl World {
     pub(crate) fn into_trace(self) -> Trace {
         self.trace
     }
-}
-
-impl Node {
-    /// What its clock says.
-    pub(crate) fn local(&self, now: Time) -> Time {
-        let nanos = u128::from(now.as_nanos()) * u128::from(self.rate) / 1_000_000;
-        Time::from_nanos(self.start + nanos as u64)
-    }
-
-    /// When something is to be done, in real time.
-    fn next_event(&self) -> Time {
-        let Some(consensus) = &self.running else {
-            return Time::MAX;
-        };
-        let deadline = consensus.next_deadline().as_nanos();
-        let nanos = u128::from(deadline.saturating_sub(self.start)) * 1_000_000;
-        let tick = u64::try_from(nanos.div_ceil(u128::from(self.rate))).unwrap_or(u64::MAX);
-        let synced = self.synced.front().map_or(Time::MAX, |(at, _)| *at);
-        let next = Time::from_nanos(tick).min(synced);
-        next.max(self.paused_until.unwrap_or(Time::ZERO))
-    }
-
-    fn state(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (index, id) in &self.applied {
-            bytes.push(0);
-            bytes.extend_from_slice(&index.to_le_bytes());
-            bytes.extend_from_slice(&id.proposer.node.0.to_le_bytes());
-            bytes.extend_from_slice(&id.proposer.incarnation.0.to_le_bytes());
-            bytes.extend_from_slice(&id.number.to_le_bytes());
-        }
-        for life in &self.down {
-            bytes.push(1);
-            bytes.extend_from_slice(&[0; 8]);
-            bytes.extend_from_slice(&life.node.0.to_le_bytes());
-            bytes.extend_from_slice(&life.incarnation.0.to_le_bytes());
-            bytes.extend_from_slice(&[0; 8]);
-        }
-        bytes
-    }
-}
-
-fn state_of(restored: &RestoredState) -> (Vec<(u64, ProposalId)>, Vec<NodeLife>) {
-    let (mut applied, mut down) = (Vec::new(), Vec::new());
-    for record in restored.state().chunks(25) {
-        let long = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
-        let proposer = life(&record[9..17]);
-        match record[0] {
-            0 => applied.push((
-                long(1),
-                ProposalId {
-                    proposer,
-                    number: long(17),
-                },
-            )),
-            _ => down.push(proposer),
-        }
-    }
-    (applied, down)
-}
-
-fn life(bytes: &[u8]) -> NodeLife {
-    let short = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-    NodeLife {
-        node: NodeId(short(0)),
-        incarnation: Incarnation(short(4)),
-    }
-}
-
-/// Who is declared down by a command.
-fn life_of(command: &[u8]) -> Option<NodeLife> {
-    (command[0] == DOWN).then(|| life(&command[1..9]))
 }
