@@ -545,6 +545,10 @@ impl Consensus {
     }
 
     pub(super) fn send(&mut self, to: PeerId, body: Body) {
+        // A former disk of this node, which is still being taken out of the configuration: nobody has it any more.
+        if to.node() == self.identity.peer.node() {
+            return;
+        }
         self.outputs.push_back(Output::Send(Message {
             cluster: self.identity.cluster,
             from: self.identity.peer,

@@ -250,6 +250,31 @@ fn a_message_that_breaks_the_rules_is_refused_and_says_which() {
 }
 
 #[test]
+fn nothing_is_sent_to_a_former_disk_of_the_same_node() {
+    let former = PeerId::new(NodeId(1), DiskId::from_number(2).unwrap());
+    let voters = Configuration::of_voters([peer(1), former, peer(2)]);
+    let recovered = Recovered::genesis(&voters);
+    let (settings, rng) = (ConsensusSettings::fast(), seeded(1, 1));
+    let mut consensus =
+        Consensus::start(identity(1), settings, recovered, rng, Time::ZERO).unwrap();
+    let mut sent = Vec::new();
+    for ms in 0..400 {
+        let now = Time::from_nanos(ms * 1_000_000);
+        consensus.tick(now);
+        sent.extend(
+            sync(&mut consensus, now)
+                .into_iter()
+                .filter_map(|output| match output {
+                    Output::Send(message) => Some(message.to),
+                    _ => None,
+                }),
+        );
+    }
+    assert!(!sent.is_empty(), "it asks for votes");
+    assert!(sent.iter().all(|to| *to == peer(2)), "{sent:?}");
+}
+
+#[test]
 fn the_same_inputs_give_the_same_outputs() {
     let run = || {
         let mut consensus = start(3);

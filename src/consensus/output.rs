@@ -14,7 +14,7 @@ use crate::base::time::Time;
 /// One thing to do. Do them in the order in which they come; nothing has to be waited for, except where it is said.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Send a message. It may get lost; what is late is sent again.
+    /// Send a message, to another node. It may get lost; what is late is sent again.
     Send(Message),
     /// Write to the durable log, in this order, and say so with [`written`](super::machine::Consensus::written).
     Write(LogWrite),
