@@ -205,7 +205,8 @@ mod tests {
         );
         let none = ConfigurationRecord::default();
         assert_eq!(Configuration::try_from(&none), Ok(Configuration::default()));
-        let spoilt: [(fn(&mut Configuration), ConfigurationError); 5] = [
+        type Spoil = fn(&mut Configuration);
+        let spoilt: [(Spoil, ConfigurationError); 5] = [
             (|c| c.voters.clear(), ConfigurationError::NoVoters),
             (
                 |c| {
