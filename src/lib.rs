@@ -7,6 +7,7 @@ pub mod actor;
 pub mod base;
 pub mod behavior;
 pub mod cluster;
+pub mod consensus;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod io;

@@ -5,6 +5,15 @@
 //!
 //! The largest cluster is left out by default: `cargo test --test cluster -- --ignored --nocapture` prints the curve of it.
 
+mod consensus;
+mod consensus_disk;
+mod consensus_faults;
+mod consensus_judge;
+mod consensus_node;
+mod consensus_planted;
+mod consensus_world;
+mod founding;
 mod members;
 mod membership;
 mod membership_scale;
+mod seeds;

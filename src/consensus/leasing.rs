@@ -1,0 +1,93 @@
+//! How the machine asks for leases and grants them; the rules are in [`lease`](super::lease).
+
+use std::time::Duration;
+
+use super::lease::{Asked, Grantor};
+use super::machine::Consensus;
+use super::message::{Body, LeaseGrant, LeaseRequest};
+use super::mutant::Mutant;
+use super::peer::{NodeLife, PeerId};
+use crate::base::ids::Incarnation;
+use crate::base::time::Time;
+
+impl Consensus {
+    /// Asks for a lease, and has those of others confirmed.
+    pub(super) fn renew_leases(&mut self) {
+        let request = LeaseRequest {
+            incarnation: self.identity.life.incarnation.0,
+            asked_at: self.now.as_nanos(),
+            length: nanos(self.settings.lease),
+        };
+        match self.led.leader {
+            Some(_) if self.led.is_self => self.lease_asked(self.identity.peer, request),
+            Some(leader) => self.send(leader, Body::LeaseRequest(request)),
+            None => {}
+        }
+        let settled = self.settled;
+        let round = self.grantor.as_mut().filter(|_| settled);
+        if let Some(round) = round.and_then(Grantor::begin_round) {
+            match self.settings.mutant {
+                Some(Mutant::GrantUnconfirmed) => self.grant_leases(round),
+                _ => self.raft.read_index(round.to_le_bytes().to_vec()),
+            }
+        }
+    }
+
+    pub(super) fn lease_asked(&mut self, from: PeerId, request: LeaseRequest) {
+        let life = NodeLife {
+            node: from.node(),
+            incarnation: Incarnation(request.incarnation),
+        };
+        let same = request.length == nanos(self.settings.lease);
+        if !same {
+            tracing::warn!(%life, "asks for a lease of another length: `lease` must be the same on every node");
+        }
+        let allowed = self
+            .lease_holders
+            .as_ref()
+            .is_none_or(|lives| lives.contains(&life));
+        // What was asked before everything of the predecessors was applied could be of a node that they declared down.
+        if let Some(grantor) = self
+            .grantor
+            .as_mut()
+            .filter(|_| self.settled && allowed && same)
+        {
+            grantor.ask(Asked {
+                life,
+                peer: from,
+                asked_at: Time::from_nanos(request.asked_at),
+            });
+        }
+    }
+
+    pub(super) fn grant_leases(&mut self, round: u64) {
+        let granted = match &mut self.grantor {
+            Some(grantor) => grantor.confirmed(round, self.now),
+            None => return,
+        };
+        for asked in granted {
+            let grant = LeaseGrant {
+                incarnation: asked.life.incarnation.0,
+                term: self.led.term,
+                asked_at: asked.asked_at.as_nanos(),
+                length: nanos(self.settings.lease),
+            };
+            match asked.peer == self.identity.peer {
+                true => self.lease_granted(grant),
+                false => self.send(asked.peer, Body::LeaseGrant(grant)),
+            }
+        }
+    }
+
+    pub(super) fn lease_granted(&mut self, grant: LeaseGrant) {
+        let asked_at = Time::from_nanos(grant.asked_at);
+        let ours = grant.incarnation == self.identity.life.incarnation.0;
+        if ours && asked_at <= self.now && grant.length == nanos(self.settings.lease) {
+            self.holder.granted(asked_at, self.settings.lease);
+        }
+    }
+}
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
