@@ -7,6 +7,7 @@ use crate::log::{
     Recovery, Refused, StoreErrorKind,
 };
 use rand::RngExt;
+use std::time::Duration;
 
 /// As `small`, with room for more segments.
 fn roomy() -> LogSettings {
@@ -233,6 +234,26 @@ fn bounds_refuse_and_room_comes_back() {
         .filter(|file| matches!(file.name, FileName::Spare(_)))
         .count();
     assert_eq!(spares, 1);
+}
+
+/// Even into a segment that something else has begun no entry goes beyond the bound: the room is there to empty the log.
+#[test]
+fn entries_leave_the_room_that_is_not_theirs() {
+    let mut node = Node::new(1, small());
+    let (mut log, _) = node.open().unwrap();
+    while log.append(1, &[0; 1_000]).is_ok() {
+        node.settle(&mut log).unwrap();
+    }
+    let full = Err(Refused::TooManySegments { limit: 4 });
+    let segments = log.segments();
+    while log.segments() == segments {
+        log.set_state(0, &[0; 4_096]).unwrap();
+        node.settle(&mut log).unwrap();
+    }
+    assert_eq!(log.append(1, b"small"), full);
+    log.drop_before(log.next()).unwrap();
+    node.settle(&mut log).unwrap();
+    log.append(1, b"small").unwrap();
 }
 
 #[test]
@@ -502,20 +523,29 @@ fn no_segment_is_given_up_before_what_allows_it_is_durable() {
 /// The mark is durable; the segment in which the log goes on is not yet, and without it there is nothing to go on from.
 #[test]
 fn no_segment_is_given_up_before_the_next_is_in_use() {
+    const SECOND: Duration = Duration::from_secs(1);
     let mut node = Node::new(6, small());
     let (mut log, _) = node.open().unwrap();
     for _ in 0..9 {
         log.append(1, &[7; 9_000]).unwrap();
         node.settle(&mut log).unwrap();
     }
-    log.drop_before(log.next()).unwrap();
+    let mark = log.drop_before(log.next()).unwrap();
     node.submit(&mut log);
     let next = log.append(1, &[7; 16_000]).unwrap();
+    while log.durable() < mark {
+        node.step(&mut log).unwrap();
+    }
+    // A write that is slower than all that goes before giving up.
+    node.disk.latency(SECOND..2 * SECOND);
+    let (ticket, write) = log.next_operation().unwrap();
+    node.store.submit(node.now, ticket, write);
+    node.disk.latency(SECOND / 10_000..SECOND / 1_000);
     while log.durable() < next.position {
+        node.submit(&mut log);
         assert!(node.giving_up.is_none());
         node.step(&mut log).unwrap();
     }
-    node.submit(&mut log);
     while node.step(&mut log).unwrap() {}
     assert!(node.disk.read(FileName::Segment(1)).is_none());
 }
