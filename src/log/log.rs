@@ -284,12 +284,14 @@ impl Log {
         if unsynced + bytes > limit {
             return Err(Refused::Full { unsynced, limit });
         }
-        let limit = match record.what {
-            What::Entry => self.settings.max_segments,
-            _ => 2 * self.settings.max_segments,
-        };
         let segment = self.gather.segment_for(bytes);
-        if segment > self.gather.segment() && segment - self.segments.oldest() >= u64::from(limit) {
+        let begins_it = segment > self.gather.segment();
+        // A segment beyond the bound of entries is there because of something else: no entry may fill it.
+        let (limit, counts) = match record.what {
+            What::Entry => (self.settings.max_segments, true),
+            _ => (2 * self.settings.max_segments, begins_it),
+        };
+        if counts && segment - self.segments.oldest() >= u64::from(limit) {
             return Err(Refused::TooManySegments { limit });
         }
         self.appended += 1;

@@ -17,7 +17,8 @@ pub(super) const MAX_CHECKPOINT_BYTES: usize =
 
 /// The sizes and bounds of a log.
 ///
-/// On disk it takes at most `segment_bytes * (2 * max_segments + 1 + spares)`, in memory about
+/// On disk it takes at most `segment_bytes * (2 * max_segments + 1 + spares)`; only the 4 KiB that each opening writes are
+/// never refused, and may begin one segment more. In memory it takes about
 /// `max_unsynced_bytes` twice: what is being written and what gathers meanwhile are in one account, and buffers are reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {

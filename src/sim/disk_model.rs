@@ -4,8 +4,8 @@ use super::disk::{MountedDisk, SimDisk};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::log::{
-    Identity, Index, Log, LogError, LogId, LogSettings, LogStore, OpenError, Opened, Position,
-    Recovered, Recovery, Refused,
+    FileName, Identity, Index, Log, LogError, LogId, LogSettings, LogStore, OpenError, Opened,
+    Operation, Position, Recovered, Recovery, Refused, Ticket,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -91,6 +91,18 @@ pub(super) struct Node {
     pub(super) store: MountedDisk,
     pub(super) settings: LogSettings,
     pub(super) now: Time,
+    /// A segment that is being given up: what is needed of it no more has to be durable elsewhere by now.
+    pub(super) giving_up: Option<Ticket>,
+}
+
+/// Whether a segment's name goes.
+pub(super) fn gives_up(operation: &Operation) -> bool {
+    let file = match operation {
+        Operation::Rename { from, .. } => from,
+        Operation::Remove { file } => file,
+        _ => return false,
+    };
+    matches!(file, FileName::Segment(_))
 }
 
 /// A recovery that the power cut off.
@@ -109,10 +121,12 @@ impl Node {
             disk,
             settings,
             now: Time::ZERO,
+            giving_up: None,
         }
     }
 
     pub(super) fn crash(&mut self) {
+        self.giving_up = None;
         self.disk.crash();
         self.store = self.disk.mount();
     }
@@ -138,10 +152,7 @@ impl Node {
                 return Ok(Opening::Done(Box::new(opened), fold.state));
             }
             while let Some((ticket, operation)) = recovery.next_operation() {
-                let reads = matches!(
-                    operation,
-                    crate::log::Operation::List | crate::log::Operation::Read { .. }
-                );
+                let reads = matches!(operation, Operation::List | Operation::Read { .. });
                 all_read |= !reads;
                 self.store.submit(self.now, ticket, operation);
                 if left == 0 {
@@ -160,16 +171,25 @@ impl Node {
         }
     }
 
-    /// Lets one operation end, if one is under way. Says whether one was.
-    pub(super) fn step(&mut self, log: &mut Log) -> Result<bool, LogError> {
+    /// Begins all that the log asks for now.
+    pub(super) fn submit(&mut self, log: &mut Log) {
         while let Some((ticket, operation)) = log.next_operation() {
+            if gives_up(&operation) {
+                self.giving_up = Some(ticket);
+            }
             self.store.submit(self.now, ticket, operation);
         }
+    }
+
+    /// Lets one operation end, if one is under way. Says whether one was.
+    pub(super) fn step(&mut self, log: &mut Log) -> Result<bool, LogError> {
+        self.submit(log);
         let Some(due) = self.disk.next_due() else {
             return Ok(false);
         };
         self.now = due;
         if let Some((ticket, result)) = self.store.poll(due) {
+            self.giving_up.take_if(|given_up| *given_up == ticket);
             log.completed(ticket, result)?;
         }
         Ok(true)
@@ -190,6 +210,9 @@ pub(super) struct User {
     pub(super) fold: Fold,
     /// The state behind each position from the last durable one on.
     pub(super) history: Vec<(Position, State)>,
+    /// Of the times that a prefix might be dropped, one in so many it is. If it is a rare thing the log gets full, and one
+    /// mark sets several segments free.
+    pub(super) one_drop_in: u32,
     unique: u64,
 }
 
@@ -199,6 +222,7 @@ impl User {
             rng,
             fold: Fold::default(),
             history: vec![(Position(0), Fold::default().state)],
+            one_drop_in: 1,
             unique: 0,
         }
     }
@@ -258,7 +282,7 @@ impl User {
                 self.note(&outcome, Recovered::Truncated { from }, from.0 < next);
                 outcome
             }
-            6..14 => {
+            6..14 if self.rng.random_ratio(1, self.one_drop_in) => {
                 let beyond = if self.rng.random_ratio(1, 20) { 7 } else { 0 };
                 self.drop_before(log, self.rng.clone().random_range(first..=next + beyond))
             }
