@@ -94,8 +94,10 @@ pub struct Steward {
     moves: BTreeMap<(ShardKey, u64), Time>,
     /// Dead members and when this steward saw them first.
     dead: BTreeMap<NodeId, Time>,
-    /// The members that can carry shards, and since when it has been these.
-    carriers: (Vec<(NodeId, MemberState)>, Time),
+    /// The live members when this steward looked last.
+    live: Vec<(NodeId, MemberState)>,
+    /// Until when shards are not evened out, because the members have changed.
+    unsettled_until: Option<Time>,
 }
 
 impl Steward {
@@ -108,7 +110,8 @@ impl Steward {
             proposed: BTreeMap::new(),
             moves: BTreeMap::new(),
             dead: BTreeMap::new(),
-            carriers: (Vec::new(), now),
+            live: Vec::new(),
+            unsettled_until: Some(now),
         }
     }
 
@@ -120,20 +123,25 @@ impl Steward {
         }
     }
 
-    /// When to look again although nothing has changed.
+    /// When to look again although nothing has changed; after a look it lies in the future.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
+        let settings = &self.settings;
+        let is_open = |matter| !self.proposed.contains_key(&matter);
         let proposals = self.proposed.values().map(|(_, until)| *until);
-        let moves = self
-            .moves
-            .values()
-            .map(|since| *since + self.settings.move_timeout);
-        let dead = self
-            .dead
-            .values()
-            .map(|since| *since + self.settings.forget_dead_after);
-        let settled = self.carriers.1 + self.settings.settle;
-        proposals.chain(moves).chain(dead).chain([settled]).min()
+        let moves = self.moves.iter();
+        let moves = moves
+            .filter(|((shard, _), _)| is_open(Matter::Shard(*shard)))
+            .map(|(_, since)| *since + settings.move_timeout);
+        let dead = self.dead.iter();
+        let dead = dead
+            .filter(|(node, _)| is_open(Matter::Member(**node)))
+            .map(|(_, since)| *since + settings.forget_dead_after);
+        proposals
+            .chain(moves)
+            .chain(dead)
+            .chain(self.unsettled_until)
+            .min()
     }
 
     /// What should be proposed now. To be called after each change of the state and at the
@@ -236,15 +244,17 @@ impl Steward {
 
     /// Nodes that leave give their shards away, and once the members have stood still for a while shards are evened out.
     fn relocate(&mut self, state: &ClusterState, now: Time, commands: &mut Vec<Command>) {
-        let carriers: Vec<(NodeId, MemberState)> = state
+        let live: Vec<(NodeId, MemberState)> = state
             .members()
             .live()
             .map(|member| (member.node, member.state))
             .collect();
-        if self.carriers.0 != carriers {
-            self.carriers = (carriers, now);
+        if self.live != live {
+            self.live = live;
+            self.unsettled_until = Some(now + self.settings.settle);
         }
-        let has_settled = now >= self.carriers.1 + self.settings.settle;
+        self.unsettled_until = self.unsettled_until.filter(|until| *until > now);
+        let has_settled = self.unsettled_until.is_none();
         let proposed = |matter: &Matter| matches!(matter, Matter::Shard(_));
         let busy = self.moves.len() + self.proposed.keys().filter(|m| proposed(m)).count();
         let mut room = self.settings.max_moves.saturating_sub(busy);

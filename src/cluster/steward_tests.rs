@@ -53,6 +53,11 @@ impl Cluster {
     fn look(&mut self) -> usize {
         let commands = self.steward.look(&self.log.state, self.now);
         let count = commands.len();
+        let next = self.steward.next_deadline();
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "it would look all the time"
+        );
         self.commands += count;
         for command in commands {
             if self.lost > 0 {
