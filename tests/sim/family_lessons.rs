@@ -137,6 +137,8 @@ fn restarts_that_a_sibling_has_caused_are_remembered_as_long_as_its_own() {
         let rash = child(&mut sim, parent, &once);
         for failing in [patient, patient, rash] {
             sim.tell(failing, Msg::Fail);
+            // What two actors are told may be handled in either order.
+            sim.run_until_idle();
             assert_eq!(sim.ask(patient, Msg::Report), Ok(vec![]));
         }
         sim.tell(patient, Msg::Fail);
