@@ -22,12 +22,14 @@ pub(crate) fn drop_guarded<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(panic) = guarded(|| drop(value))
     {
-        tracing::error!(
-            of = std::any::type_name::<T>(),
-            panic,
-            "a destructor panicked"
-        );
+        destructor_panicked(std::any::type_name::<T>(), &panic);
     }
+}
+
+/// Apart from its caller, of which there is one for each type.
+#[cold]
+fn destructor_panicked(of: &'static str, panic: &str) {
+    tracing::error!(of, panic, "a destructor panicked");
 }
 
 /// Drops users' values one by one, so that one panic does not meet another.

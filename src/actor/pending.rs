@@ -102,13 +102,17 @@ fn finish<T>(shared: Arc<Shared<T>>, result: T) {
     if thread_waits {
         shared.arrived.notify_one();
     }
-    if let Some(waker) = waker
-        && let Err(panic) = guarded(|| waker.wake())
-    {
-        tracing::error!(panic, "the waker of a pending result panicked");
+    if let Some(waker) = waker {
+        wake(waker);
     }
     if let Some(unwanted) = Arc::into_inner(shared) {
         drop_guarded(unwanted);
+    }
+}
+
+fn wake(waker: Waker) {
+    if let Err(panic) = guarded(|| waker.wake()) {
+        tracing::error!(panic, "the waker of a pending result panicked");
     }
 }
 

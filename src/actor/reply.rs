@@ -255,19 +255,33 @@ pub(crate) fn discard<T>(why: AskError, value: T) {
 /// Drops a message, or what would have made one, that nobody will handle. Its own ask is rejected; those whose addresses
 /// were passed on in it end as dropped, since handlers have seen them.
 pub(crate) fn discard_message<M>(why: Rejection, envelope: Envelope, message: M) {
-    let passed_on = AskError::Unknown(Uncertainty::DroppedUnanswered);
+    // What has no destructor has no address in it either.
+    if !std::mem::needs_drop::<M>() {
+        return;
+    }
     // Only on a core are addresses kept long enough to be counted.
     if envelope == Envelope::Plain || !on_core() {
-        return discard(passed_on, message);
+        return discard(PASSED_ON, message);
     }
-    let before = ORPHANS.with_borrow(Vec::len);
+    let before = orphans();
     discard(why.into(), message);
+    tell_apart(before);
+}
+
+/// How the ask of an address ends that was passed on.
+const PASSED_ON: AskError = AskError::Unknown(Uncertainty::DroppedUnanswered);
+
+fn orphans() -> usize {
+    ORPHANS.with_borrow(Vec::len)
+}
+
+/// Of the addresses noted since there were so many, one is the message's own, since an ask puts it there; which of several
+/// it is does not show, so nothing certain can be said of any.
+fn tell_apart(before: usize) {
     ORPHANS.with_borrow_mut(|orphans| {
-        // The one address is its own, since an ask puts it there; which of several it is does not show, so nothing
-        // certain can be said of any.
         if orphans.len() > before + 1 {
             for (_, dropped) in &mut orphans[before..] {
-                *dropped = Dropped::EndsAs(passed_on);
+                *dropped = Dropped::EndsAs(PASSED_ON);
             }
         }
     });
