@@ -42,7 +42,6 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Meeting {
     pub(super) greeting: Greeting,
-    pub(super) began: Time,
     /// Where the driver reads into.
     pub(super) inbox: Vec<u8>,
     /// What has come and is not looked at yet.
@@ -54,10 +53,9 @@ pub(super) struct Meeting {
 }
 
 impl Meeting {
-    pub(super) fn new(greeting: Greeting, began: Time) -> Meeting {
+    pub(super) fn new(greeting: Greeting) -> Meeting {
         Meeting {
             greeting,
-            began,
             inbox: Vec::new(),
             parked: Vec::new(),
             welcomed: false,

@@ -32,7 +32,7 @@ impl Links {
             expected: Some(connection.remote.node),
         };
         let greeting = Greeting::dial(self.identity.clone(), dial, self.settings.patience, now);
-        connection.phase = Phase::Greeting(Box::new(Meeting::new(greeting, now)));
+        connection.phase = Phase::Greeting(Box::new(Meeting::new(greeting)));
         self.follow_steps(id);
         self.arm(id);
     }
@@ -66,7 +66,6 @@ impl Links {
             mut greeting,
             preamble,
             identity,
-            began,
         } = guest;
         let remote = Remote {
             node: preamble.life.node,
@@ -112,7 +111,7 @@ impl Links {
         }
         greeting.owned_by(self.core);
         let id = self.new_id();
-        let meeting = Phase::Greeting(Box::new(Meeting::new(greeting, began)));
+        let meeting = Phase::Greeting(Box::new(Meeting::new(greeting)));
         self.connections
             .insert(id, Connection::new(remote, false, meeting));
         self.peers.entry(remote).or_default().accepted.push(id);
@@ -247,16 +246,12 @@ impl Links {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let began = match &connection.phase {
-            Phase::Greeting(meeting) => meeting.began,
-            _ => now,
-        };
         let open = Open::new(
             established.clone(),
             sender,
             identity.limits,
             &self.settings,
-            (began, now),
+            now,
         );
         connection.phase = Phase::Open(Box::new(open));
         self.agreed(id, &established);

@@ -22,7 +22,13 @@ mod backoff;
 mod connection;
 pub mod counters;
 pub mod ending;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod kit;
 pub mod links;
+#[cfg(test)]
+mod links_tests;
 mod meeting;
 pub mod notes;
 mod open;

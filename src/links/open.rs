@@ -108,7 +108,7 @@ impl Open {
         sender: Sender,
         limits: FrameLimits,
         settings: &LinkSettings,
-        (began, now): (Time, Time),
+        now: Time,
     ) -> Open {
         let plane = peer.purpose.plane();
         let endless = Credit {
@@ -124,7 +124,8 @@ impl Open {
             cluster_id: peer.peer.cluster_id,
             peer: Some(peer),
             sender,
-            confirm_by: began + settings.patience.whole,
+            // Anew, however long the greeting took: whoever has dialled may have confirmed it already.
+            confirm_by: now + settings.patience.whole,
             is_held: false,
             since: None,
             reader: Some(FrameReader::new(plane, limits)),

@@ -29,8 +29,6 @@ pub struct Guest {
     pub(super) preamble: Preamble,
     /// What it was answered with.
     pub(super) identity: Arc<CheckedIdentity>,
-    /// When it came.
-    pub(super) began: Time,
 }
 
 impl Guest {
@@ -69,7 +67,6 @@ struct Waiting {
     greeting: Greeting,
     identity: Arc<CheckedIdentity>,
     from: IpAddr,
-    began: Time,
 }
 
 /// All connections of a port that have not named their core.
@@ -149,7 +146,6 @@ impl Porch {
             greeting,
             identity: self.identity.clone(),
             from,
-            began: now,
         };
         self.waiting.insert(id, waiting);
         id
@@ -274,7 +270,6 @@ impl Porch {
                 greeting: waiting.greeting,
                 preamble,
                 identity: waiting.identity,
-                began: waiting.began,
             };
             self.outputs.push_back(PorchOutput::HandOver {
                 connection: id,

@@ -43,6 +43,20 @@ impl fmt::Display for Remote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(super) u64);
 
+impl ConnectionId {
+    /// Its number, for tables of a driver and for traces.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The connection of a number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> ConnectionId {
+        ConnectionId(number)
+    }
+}
+
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connection-{}", self.0)
