@@ -223,6 +223,12 @@ impl Two {
         self.pipes.len() - 1
     }
 
+    /// Whoever was at the end that dialled is no more, and nobody is told.
+    pub(super) fn forget_dialler(&mut self, pipe: usize) {
+        self.pipes[pipe].is_cut = true;
+        self.pipes[pipe].places[0] = Place::Gone;
+    }
+
     /// Whether a host has closed its end.
     pub(super) fn is_closed(&self, pipe: usize) -> bool {
         self.pipes[pipe].places[1] == Place::Gone
@@ -241,7 +247,8 @@ impl Two {
                 for end in 0..2 {
                     let host = self.pipes[pipe].hosts[end];
                     if !self.hosts[host].is_frozen {
-                        moved |= self.write(pipe, end) | self.read(pipe, end);
+                        moved |= self.read(pipe, end);
+                        moved |= self.write(pipe, end);
                     }
                 }
             }

@@ -106,8 +106,8 @@ impl Links {
                 "most_greetings_per_remote",
             );
         }
-        if self.greetings.len() >= self.settings.most_greetings && !self.make_room() {
-            return full(self.settings.most_greetings, "most_greetings");
+        if self.greetings.len() >= self.settings.most_greetings {
+            self.make_room();
         }
         greeting.owned_by(self.core);
         let id = self.new_id();
@@ -121,19 +121,18 @@ impl Links {
         Ok(id)
     }
 
-    /// Gives up the oldest connection that has not said its hello; whether there was one.
-    fn make_room(&mut self) -> bool {
+    /// Gives up the oldest connection that has not said its hello; if all have, the oldest.
+    fn make_room(&mut self) {
         let is_silent = |id: &&ConnectionId| {
             let connection = self.connections.get(id);
             connection.is_some_and(|connection| {
                 matches!(&connection.phase, Phase::Greeting(meeting) if !meeting.welcomed)
             })
         };
-        let Some(oldest) = self.greetings.iter().find(is_silent).copied() else {
-            return false;
-        };
-        self.remove(oldest, Why::GivenUp("it made room for another"), true);
-        true
+        let silent = self.greetings.iter().find(is_silent);
+        if let Some(oldest) = silent.or(self.greetings.first()).copied() {
+            self.remove(oldest, Why::GivenUp("it made room for another"), true);
+        }
     }
 
     /// Takes bytes of a greeting.

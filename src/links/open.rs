@@ -88,6 +88,8 @@ pub(super) struct Open {
     ping: Ping,
     heard: Time,
     progress: Time,
+    /// When it was looked at last.
+    looked: Time,
     /// The driver had no room to read into, because the core does not take what has come.
     pub(super) is_not_listening: bool,
     pub(super) wants_room: bool,
@@ -147,6 +149,7 @@ impl Open {
             ping: Ping::None,
             heard: now,
             progress: now,
+            looked: now,
             is_not_listening: false,
             wants_room: false,
             leaving: None,
@@ -161,6 +164,7 @@ impl Open {
     pub(super) fn come_up(&mut self, now: Time, dialled: bool) {
         self.since = Some(now);
         self.heard = now;
+        self.looked = now;
         if dialled {
             self.ping = Ping::Owed;
         }
@@ -400,7 +404,8 @@ impl Open {
         }
     }
 
-    /// When it has to be looked at, at the latest. What is heard or sent meanwhile only makes that later.
+    /// When it has to be looked at, at the latest. What is heard or sent until then makes that later, or begins something that
+    /// takes longer than a period.
     pub(super) fn deadline(&self, settings: &LinkSettings) -> Time {
         if let Some(leaving) = &self.leaving {
             return leaving.deadline;
@@ -417,11 +422,12 @@ impl Open {
             true => Time::MAX,
             false => self.progress + settings.silence,
         };
-        silence.min(stuck)
+        silence.min(stuck).min(self.looked + settings.ping_period)
     }
 
     /// Looks at it: why it is over, if it is.
     pub(super) fn check(&mut self, settings: &LinkSettings, now: Time) -> Option<Why> {
+        self.looked = now;
         if let Some(leaving) = &self.leaving {
             return (now >= leaving.deadline).then(|| leaving.why.clone());
         }

@@ -41,7 +41,8 @@ pub struct LinkSettings {
     /// How long what waits may take to be sent when a connection is closed in good order. Start with 1 s.
     pub close_patience: Duration,
     /// The most connections that were dialled by others and are not up yet. Start with 64. When there are as many, the oldest
-    /// of those that have not said their hello makes room.
+    /// of those that have not said their hello makes room, or the oldest of all: whoever means well is up after two round
+    /// trips.
     pub most_greetings: usize,
     /// How many of these may name the same node. Start with 4: two, if its attempts cross ours, and some that were given up.
     /// Further ones are refused.
