@@ -11,6 +11,7 @@ pub mod consensus;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod io;
+pub mod links;
 pub mod log;
 pub mod membership;
 pub mod mesh;

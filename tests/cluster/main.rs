@@ -13,6 +13,8 @@ mod consensus_node;
 mod consensus_planted;
 mod consensus_world;
 mod founding;
+mod links;
+mod links_world;
 mod members;
 mod membership;
 mod membership_scale;

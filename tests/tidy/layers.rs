@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 9] = [
     &["actor", "persistence"],
     &[
         "membership",
+        "links",
         "consensus",
         "sharding",
         "replication",

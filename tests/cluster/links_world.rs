@@ -1,0 +1,891 @@
+//! Nodes that are nothing but their connections, over a virtual network, in virtual time; and a judge of what they say.
+//!
+//! Each node has a porch, a coordination core and some data cores. What each core sends carries the connection on which it
+//! was accepted and its number there, so that the judge needs to believe nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corecast::Time;
+use corecast::base::ids::{CoreId, Incarnation, NodeId};
+use corecast::base::rng::{Rng, seeded};
+use corecast::base::stable_hash::stable_hash;
+use corecast::links::counters::LinkCounters;
+use corecast::links::ending::Gone;
+use corecast::links::links::Links;
+use corecast::links::output::{Down, Output, Took};
+use corecast::links::porch::{Porch, PorchOutput};
+use corecast::links::refusal::NotSent;
+use corecast::links::remote::{ConnectionId, Remote};
+use corecast::links::settings::LinkSettings;
+use corecast::rand::RngExt;
+use corecast::sim::network::{Arrival, ClosedWhy, LinkId, Network, NetworkSettings};
+use corecast::wire::address::{Life, Sender, Target};
+use corecast::wire::credit::Credit;
+use corecast::wire::header::Header;
+use corecast::wire::hello::{CheckedIdentity, Identity};
+use corecast::wire::kind::Kind;
+use corecast::wire::limits::FrameLimits;
+use corecast::wire::message::TypeTag;
+use corecast::wire::preamble::Purpose;
+use corecast::wire::tables::Tables;
+use corecast::wire::type_registry::{KnownType, TypeRegistry};
+
+pub const CLUSTER_ID: u128 = 7;
+
+/// One end of a connection in one run of a node's process.
+pub type End = (NodeId, u32, usize, ConnectionId);
+
+/// What became of the frames in one direction of one connection.
+#[derive(Debug, Default)]
+pub struct Direction {
+    accepted: u64,
+    delivered: u64,
+    receiver: Option<End>,
+    down: Option<Down>,
+}
+
+struct Socket {
+    /// The core and the connection that it belongs to; on the porch there is no core yet.
+    place: (Option<usize>, ConnectionId),
+    inbox: VecDeque<u8>,
+    is_blocked: bool,
+    gone: Option<Gone>,
+}
+
+pub struct Node {
+    pub run: u32,
+    pub life: Life,
+    pub porch: Porch,
+    pub cores: Vec<Links>,
+    sockets: BTreeMap<LinkId, Socket>,
+    by_connection: BTreeMap<(usize, ConnectionId), LinkId>,
+    on_porch: BTreeMap<ConnectionId, LinkId>,
+    /// Since when and until when it does nothing.
+    paused: Option<(Time, Time)>,
+    waiting: Vec<Arrival<Vec<u8>>>,
+    /// Until when a core takes no frames.
+    pub busy_until: Vec<Time>,
+    /// Frames that a core keeps.
+    kept: Vec<(Time, usize, ConnectionId, Credit)>,
+    /// When it learns its life and its cluster.
+    joins_at: Option<Time>,
+}
+
+pub struct World {
+    pub now: Time,
+    pub network: Network<Vec<u8>>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub settings: LinkSettings,
+    pub limits: FrameLimits,
+    pub data_cores: u16,
+    /// Who dials whom, of the nodes.
+    pub wants: Vec<(NodeId, NodeId)>,
+    pub directions: BTreeMap<End, Direction>,
+    /// The ends that are up, with the other end's remote.
+    pub ups: BTreeMap<(NodeId, usize, Remote), ConnectionId>,
+    pub last_change: Time,
+    pub totals: Vec<LinkCounters>,
+    pub trace: Vec<u64>,
+    pub rng: Rng,
+    pub downs: BTreeMap<&'static str, u64>,
+    pub in_order: u64,
+    pub rooms: u64,
+    runs: BTreeMap<NodeId, u32>,
+    seed: u64,
+    /// Some nodes know other types.
+    pub tables_differ: bool,
+}
+
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn ip(node: NodeId) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(0x0A00_0000 + node.0))
+}
+
+impl World {
+    pub fn new(seed: u64, network: NetworkSettings) -> World {
+        World {
+            now: Time::ZERO,
+            network: Network::new(seed, network),
+            nodes: BTreeMap::new(),
+            settings: LinkSettings::default(),
+            limits: FrameLimits {
+                frame_bytes: 64 << 10,
+                write_buffer_bytes: 16 << 10,
+                read_buffer_bytes: 8 << 10,
+            },
+            data_cores: 1,
+            wants: Vec::new(),
+            directions: BTreeMap::new(),
+            ups: BTreeMap::new(),
+            last_change: Time::ZERO,
+            totals: Vec::new(),
+            trace: Vec::new(),
+            rng: seeded(seed, 0x6C69_6E6B),
+            downs: BTreeMap::new(),
+            in_order: 0,
+            rooms: 0,
+            runs: BTreeMap::new(),
+            seed,
+            tables_differ: false,
+        }
+    }
+
+    fn identity(&self, node: NodeId, run: u32, joined: bool) -> Arc<CheckedIdentity> {
+        let mut types = TypeRegistry::default();
+        if self.tables_differ {
+            let own = KnownType {
+                name: format!("test.Of{}", node.0),
+                version: 1,
+                fingerprint: u64::from(node.0) + 1,
+            };
+            types.add(own).unwrap();
+        }
+        let identity = Identity {
+            cluster: "shop".into(),
+            cluster_id: joined.then_some(CLUSTER_ID),
+            life: Life::new(node, Incarnation(if joined { run } else { 1 })),
+            cores: self.data_cores + 1,
+            advertised: format!("node{}:4000", node.0),
+            limits: self.limits,
+            tables: Arc::new(Tables::new(types)),
+        };
+        Arc::new(identity.check().unwrap())
+    }
+
+    /// A node begins; it learns its identity some time later, or has it.
+    pub fn start(&mut self, node: NodeId, joins_after: Option<Duration>) {
+        let run = self.runs.entry(node).or_default();
+        *run += 1;
+        let run = *run;
+        let identity = self.identity(node, run, joins_after.is_none());
+        self.network.start(node);
+        let cores = self.data_cores + 1;
+        let links = (0..cores).map(|core| {
+            let purpose = match core {
+                0 => Purpose::Control,
+                _ => Purpose::Data,
+            };
+            let rng = seeded(
+                self.seed,
+                u64::from(node.0) << 32 | u64::from(run) << 8 | u64::from(core),
+            );
+            Links::new(
+                self.settings.clone(),
+                purpose,
+                CoreId(core),
+                identity.clone(),
+                rng,
+            )
+            .unwrap()
+        });
+        let state = Node {
+            run,
+            life: identity.get().life,
+            porch: Porch::new(
+                &self.settings,
+                identity.clone(),
+                CoreId(0),
+                (1..cores).map(CoreId).collect(),
+            )
+            .unwrap(),
+            cores: links.collect(),
+            sockets: BTreeMap::new(),
+            by_connection: BTreeMap::new(),
+            on_porch: BTreeMap::new(),
+            paused: None,
+            waiting: Vec::new(),
+            busy_until: vec![Time::ZERO; usize::from(cores)],
+            kept: Vec::new(),
+            joins_at: joins_after.map(|after| self.now + after),
+        };
+        self.nodes.insert(node, state);
+        for (from, to) in self.wants.clone() {
+            if from == node {
+                self.want(from, to);
+            }
+        }
+        self.turn(node);
+    }
+
+    /// Every core of a node wants its counterparts on another.
+    pub fn want(&mut self, from: NodeId, to: NodeId) {
+        let (now, data_cores) = (self.now, self.data_cores);
+        let address = format!("node{}:4000", to.0);
+        if let Some(node) = self.nodes.get_mut(&from) {
+            node.cores[0].want(Remote::control(to), &address, now);
+            for core in &mut node.cores[1..] {
+                for there in 1..=data_cores {
+                    core.want(Remote::data(to, CoreId(there)), &address, now);
+                }
+            }
+        }
+    }
+
+    /// A process, or a whole machine, dies.
+    pub fn kill(&mut self, node: NodeId, machine: bool) {
+        let Some(state) = self.nodes.remove(&node) else {
+            return;
+        };
+        match machine {
+            true => self.network.power_off(self.now, node),
+            false => self.network.kill(self.now, node),
+        }
+        self.totals
+            .extend(state.cores.iter().map(|core| core.counters().clone()));
+        self.ups.retain(|(at, ..), _| *at != node);
+        self.last_change = self.now;
+    }
+
+    /// A node does nothing for a while.
+    pub fn pause(&mut self, node: NodeId, time: Duration) {
+        if let Some(state) = self.nodes.get_mut(&node)
+            && state.paused.is_none()
+        {
+            state.paused = Some((self.now, self.now + time));
+        }
+    }
+
+    /// A core sends a frame, if it may.
+    pub fn send(
+        &mut self,
+        from: NodeId,
+        core: usize,
+        remote: Remote,
+        length: usize,
+    ) -> Result<(), NotSent> {
+        let Some(node) = self.nodes.get_mut(&from) else {
+            return Ok(());
+        };
+        if node.paused.is_some() {
+            return Ok(());
+        }
+        let sender = Sender {
+            life: node.life,
+            core: CoreId(core as u16),
+            stream: 0,
+        };
+        let header = match core {
+            0 => Header::new(Kind::Report, Target::Node, sender),
+            _ => {
+                let target = Target::Actor {
+                    incarnation: Incarnation(1),
+                    core: remote.core.unwrap(),
+                    cell: 1,
+                };
+                let mut header = Header::new(Kind::Tell, target, sender);
+                header.tag = TypeTag {
+                    fingerprint: 77,
+                    version: 1,
+                };
+                header
+            }
+        };
+        let links = &mut node.cores[core];
+        let connection = links.connection(remote);
+        let end = connection.map(|connection| (from, node.run, core, connection));
+        let number = end.map_or(1, |end| {
+            self.directions.entry(end).or_default().accepted + 1
+        });
+        let mut payload = vec![0xAB; 24 + length];
+        payload[..4].copy_from_slice(&from.0.to_le_bytes());
+        payload[4..8].copy_from_slice(&node.run.to_le_bytes());
+        payload[8..16].copy_from_slice(&connection.map_or(0, number_of).to_le_bytes());
+        payload[16..24].copy_from_slice(&number.to_le_bytes());
+        let ticket = links.write_bytes(remote, &header, &[], &payload)?;
+        assert_eq!(
+            (Some(ticket.connection), ticket.number),
+            (connection, number)
+        );
+        self.directions.entry(end.unwrap()).or_default().accepted = number;
+        self.turn(from);
+        Ok(())
+    }
+
+    /// Runs until a time.
+    pub fn run_until(&mut self, until: Time) {
+        loop {
+            let mut next = self.network.next_arrival();
+            let mut sooner = |at: Option<Time>| {
+                if let Some(at) = at {
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                }
+            };
+            for node in self.nodes.values() {
+                match node.paused {
+                    Some((_, end)) => sooner(Some(end)),
+                    None => {
+                        node.cores.iter().for_each(|core| sooner(core.deadline()));
+                        sooner(node.porch.deadline());
+                        sooner(node.joins_at);
+                        node.kept.iter().for_each(|(at, ..)| sooner(Some(*at)));
+                        let busy = node.busy_until.iter().filter(|at| **at > self.now);
+                        busy.for_each(|at| sooner(Some(*at)));
+                    }
+                }
+            }
+            let Some(next) = next.filter(|next| *next <= until) else {
+                self.now = self.now.max(until);
+                return;
+            };
+            self.now = self.now.max(next);
+            while let Some(arrival) = self.network.pop(self.now) {
+                let at = arrival.at();
+                let Some(node) = self.nodes.get_mut(&at) else {
+                    continue;
+                };
+                if node.paused.is_some() {
+                    node.waiting.push(arrival);
+                } else {
+                    self.arrive(at, arrival);
+                    self.turn(at);
+                }
+            }
+            let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+            for id in ids {
+                self.wake(id);
+            }
+        }
+    }
+
+    /// What is due at a node, its inputs first.
+    fn wake(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        if let Some((since, until)) = node.paused {
+            if now < until {
+                return;
+            }
+            node.paused = None;
+            let late = now - since;
+            node.cores.iter_mut().for_each(|core| core.stalled(late));
+            for arrival in std::mem::take(&mut node.waiting) {
+                self.arrive(id, arrival);
+            }
+            self.turn(id);
+        }
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        let mut moved = false;
+        let kept = std::mem::take(&mut node.kept);
+        for (at, core, connection, credit) in kept {
+            if at <= now {
+                node.cores[core].taken(connection, credit, now);
+                moved = true;
+            } else {
+                node.kept.push((at, core, connection, credit));
+            }
+        }
+        moved |= node.busy_until.iter().any(|at| *at == now);
+        if node.joins_at.is_some_and(|at| at <= now) {
+            node.joins_at = None;
+            let run = node.run;
+            let identity = self.identity(id, run, true);
+            let node = self.nodes.get_mut(&id).unwrap();
+            node.life = identity.get().life;
+            node.porch.set_identity(identity.clone());
+            for core in &mut node.cores {
+                core.set_identity(identity.clone(), now);
+            }
+            moved = true;
+        }
+        let node = self.nodes.get_mut(&id).unwrap();
+        if node.porch.deadline().is_some_and(|at| at <= now) {
+            node.porch.tick(now);
+            moved = true;
+        }
+        for core in &mut node.cores {
+            if core.deadline().is_some_and(|at| at <= now) {
+                core.tick(now);
+                moved = true;
+            }
+        }
+        if moved {
+            self.turn(id);
+        }
+    }
+
+    fn arrive(&mut self, at: NodeId, arrival: Arrival<Vec<u8>>) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&at) else {
+            return;
+        };
+        match arrival {
+            Arrival::Opened {
+                link,
+                peer,
+                connected: false,
+                ..
+            } => {
+                let id = node.porch.arrived(ip(peer), now);
+                node.on_porch.insert(id, link);
+                node.sockets.insert(link, Socket::new((None, id)));
+            }
+            Arrival::Opened { link, .. } => {
+                if let Some(Socket {
+                    place: (Some(core), id),
+                    ..
+                }) = node.sockets.get(&link)
+                {
+                    node.cores[*core].connected(*id, now);
+                }
+            }
+            Arrival::Received { link, payload, .. } => {
+                if let Some(socket) = node.sockets.get_mut(&link) {
+                    socket.inbox.extend(payload);
+                }
+            }
+            Arrival::Writable { link, .. } => {
+                if let Some(socket) = node.sockets.get_mut(&link) {
+                    socket.is_blocked = false;
+                }
+            }
+            Arrival::Closed { link, why, .. } => {
+                if let Some(socket) = node.sockets.get_mut(&link) {
+                    socket.gone = Some(match why {
+                        ClosedWhy::ByPeer => Gone::Ended,
+                        why => Gone::Broken(format!("{why:?}")),
+                    });
+                }
+            }
+            Arrival::Datagram { .. } => {}
+        }
+    }
+
+    /// The driver of one node: bytes in, outputs, bytes out, until nothing moves.
+    pub fn turn(&mut self, id: NodeId) {
+        loop {
+            let mut moved = self.read(id);
+            moved |= self.take_outputs(id);
+            moved |= self.write(id);
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, id: NodeId) -> bool {
+        let now = self.now;
+        let mut moved = false;
+        let links: Vec<LinkId> = self
+            .nodes
+            .get(&id)
+            .map_or(Vec::new(), |node| node.sockets.keys().copied().collect());
+        for link in links {
+            loop {
+                let Some(node) = self.nodes.get_mut(&id) else {
+                    return moved;
+                };
+                let Some(socket) = node.sockets.get_mut(&link) else {
+                    break;
+                };
+                let (core, connection) = socket.place;
+                let Some(core) = core else {
+                    let wants = node.porch.wants(connection).min(socket.inbox.len());
+                    if wants > 0 {
+                        // In portions, as a network may.
+                        let portion = self.rng.random_range(1..=wants);
+                        let bytes: Vec<u8> = socket.inbox.drain(..portion).collect();
+                        node.porch.receive(connection, &bytes, now);
+                        moved = true;
+                        self.take_porch_outputs(id);
+                        continue;
+                    }
+                    if socket.gone.is_some() && socket.inbox.is_empty() {
+                        node.porch.closed(connection, now);
+                        moved = true;
+                        self.take_porch_outputs(id);
+                    }
+                    break;
+                };
+                let bytes = socket.inbox.make_contiguous();
+                let portion = match bytes.len() {
+                    0 => 0,
+                    length => self.rng.random_range(1..=length),
+                };
+                let count = node.cores[core].take_in(connection, &bytes[..portion], now);
+                socket.inbox.drain(..count);
+                let mut took = count > 0;
+                if node.busy_until[core] <= now {
+                    took |= self.receive(id, core, connection);
+                }
+                let Some(node) = self.nodes.get_mut(&id) else {
+                    return true;
+                };
+                if let Some(socket) = node.sockets.get_mut(&link)
+                    && socket.inbox.is_empty()
+                    && !took
+                    && node.busy_until[core] <= now
+                    && let Some(gone) = socket.gone.take()
+                {
+                    node.cores[core].closed(connection, gone, now);
+                    took = true;
+                }
+                moved |= took;
+                if !took {
+                    break;
+                }
+            }
+        }
+        moved
+    }
+
+    /// The core takes frames; some it keeps for a while.
+    fn receive(&mut self, id: NodeId, core: usize, connection: ConnectionId) -> bool {
+        let now = self.now;
+        let mut moved = false;
+        loop {
+            let node = self.nodes.get_mut(&id).unwrap();
+            let run = node.run;
+            let most = self.rng.random_range(1..=8);
+            let (rng, directions, kept) = (&mut self.rng, &mut self.directions, &mut node.kept);
+            let ups = &self.ups;
+            let mut digests = Vec::new();
+            let received = node.cores[core].receive(connection, most, now, |_, arrived| {
+                let payload = arrived.frame.payload().bytes();
+                let word = |at: usize| u32::from_le_bytes(payload[at..at + 4].try_into().unwrap());
+                let long = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
+                assert!(payload.len() >= 24 && payload[24..].iter().all(|byte| *byte == 0xAB));
+                let from = NodeId(word(0));
+                assert_eq!(from, arrived.remote.node, "the remote is who sent it");
+                assert_eq!(arrived.life.node, from);
+                let there = arrived.frame.header().sender.core.0;
+                let end = (from, word(4), usize::from(there), connection_of(long(8)));
+                let number = long(16);
+                let here = (id, run, core, connection);
+                assert_eq!(
+                    ups.get(&(id, core, arrived.remote)),
+                    Some(&connection),
+                    "the core has heard that the connection is up"
+                );
+                let direction = directions
+                    .get_mut(&end)
+                    .expect("a connection that sent something");
+                assert_eq!(
+                    *direction.receiver.get_or_insert(here),
+                    here,
+                    "one connection, one receiver"
+                );
+                assert_eq!(
+                    number,
+                    direction.delivered + 1,
+                    "in order, without gaps: {end:?} to {here:?}"
+                );
+                assert!(number <= direction.accepted);
+                direction.delivered = number;
+                if let Some(down) = &direction.down {
+                    assert!(
+                        number <= down.handed,
+                        "what was said not to have left came: {down:?}"
+                    );
+                }
+                digests.push(stable_hash(payload));
+                if core > 0 && rng.random_bool(0.1) {
+                    let credit = Credit {
+                        frames: 1,
+                        bytes: arrived.frame.bytes().len() as u64,
+                    };
+                    let until = now + ms(rng.random_range(1..500));
+                    kept.push((until, core, connection, credit));
+                    Took::Held
+                } else {
+                    Took::Done
+                }
+            });
+            self.trace.extend(digests);
+            moved |= received.frames > 0;
+            moved |= self.take_outputs(id);
+            if !received.more {
+                return moved;
+            }
+        }
+    }
+
+    fn take_porch_outputs(&mut self, id: NodeId) -> bool {
+        let now = self.now;
+        let mut moved = false;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return false;
+        };
+        while let Some(output) = node.porch.next_output() {
+            moved = true;
+            match output {
+                PorchOutput::HandOver {
+                    connection,
+                    core,
+                    guest,
+                } => {
+                    let link = node.on_porch.remove(&connection).unwrap();
+                    let core = usize::from(core.0);
+                    match node.cores[core].accept(*guest, now) {
+                        Ok(taken) => {
+                            node.sockets.get_mut(&link).unwrap().place = (Some(core), taken);
+                            node.by_connection.insert((core, taken), link);
+                        }
+                        Err(_) => {
+                            node.sockets.remove(&link);
+                            self.network.close(now, link, id);
+                        }
+                    }
+                }
+                PorchOutput::Close {
+                    connection,
+                    last_words,
+                } => {
+                    let link = node.on_porch.remove(&connection).unwrap();
+                    node.sockets.remove(&link);
+                    let length = last_words.len();
+                    if length > 0 {
+                        let _ = self.network.send(now, link, id, last_words, length);
+                    }
+                    self.network.close(now, link, id);
+                }
+                PorchOutput::Note(_) => {}
+            }
+        }
+        moved
+    }
+
+    fn take_outputs(&mut self, id: NodeId) -> bool {
+        let now = self.now;
+        let mut moved = self.take_porch_outputs(id);
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return moved;
+        };
+        for core in 0..node.cores.len() {
+            while let Some(output) = node.cores[core].next_output() {
+                moved = true;
+                self.trace.push(stable_hash(
+                    format!("{now} {id} {core} {output:?}").as_bytes(),
+                ));
+                match output {
+                    Output::Dial {
+                        connection,
+                        remote,
+                        address,
+                    } => {
+                        assert_eq!(address, format!("node{}:4000", remote.node.0));
+                        let link = self.network.connect(now, id, remote.node);
+                        node.sockets
+                            .insert(link, Socket::new((Some(core), connection)));
+                        node.by_connection.insert((core, connection), link);
+                    }
+                    Output::Close { connection } => {
+                        let link = node.by_connection.remove(&(core, connection)).unwrap();
+                        node.sockets.remove(&link);
+                        self.network.close(now, link, id);
+                    }
+                    Output::Up(up) => {
+                        self.last_change = now;
+                        let old = self.ups.insert((id, core, up.remote), up.connection);
+                        assert_eq!(old, None, "one at a time");
+                    }
+                    Output::Down(down) => {
+                        self.last_change = now;
+                        let old = self.ups.remove(&(id, core, down.remote));
+                        assert_eq!(old, Some(down.connection));
+                        *self.downs.entry(down.why.class()).or_default() += 1;
+                        let direction = self
+                            .directions
+                            .entry((id, node.run, core, down.connection))
+                            .or_default();
+                        assert_eq!(
+                            down.accepted, direction.accepted,
+                            "every frame is accounted for"
+                        );
+                        assert!(direction.delivered <= down.handed && down.handed <= down.accepted);
+                        if down.in_order {
+                            self.in_order += 1;
+                            assert_eq!(
+                                direction.delivered, direction.accepted,
+                                "nothing is lost in order: {down:?}"
+                            );
+                        }
+                        direction.down = Some(*down);
+                    }
+                    Output::Room { .. } => self.rooms += 1,
+                    Output::Note(_) => {}
+                }
+            }
+        }
+        moved
+    }
+
+    fn write(&mut self, id: NodeId) -> bool {
+        let now = self.now;
+        let mut moved = false;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return false;
+        };
+        for core in 0..node.cores.len() {
+            // All sockets are tried below; here it is only that those named are there.
+            while let Some(connection) = node.cores[core].next_to_write() {
+                assert!(node.by_connection.contains_key(&(core, connection)));
+            }
+        }
+        let sockets: Vec<(LinkId, usize, ConnectionId)> = node
+            .sockets
+            .iter()
+            .filter(|(_, socket)| !socket.is_blocked)
+            .filter_map(|(link, socket)| Some((*link, socket.place.0?, socket.place.1)))
+            .collect();
+        for (link, core, connection) in sockets {
+            let pending = node.cores[core].pending(connection);
+            if pending.is_empty() {
+                continue;
+            }
+            let portion = self.rng.random_range(1..=pending.len());
+            let portion = if self.rng.random_bool(0.5) {
+                portion
+            } else {
+                pending.len()
+            };
+            let bytes = pending[..portion].to_vec();
+            match self.network.send(now, link, id, bytes, portion) {
+                Ok(()) => {
+                    node.cores[core].sent(connection, portion, now);
+                    moved = true;
+                }
+                Err(_) => {
+                    if let Some(socket) = node.sockets.get_mut(&link) {
+                        socket.is_blocked = true;
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    /// Both ends of every wanted pair believe in the same one connection, and there are no other sockets.
+    pub fn check_settled(&self) {
+        let mut expected = BTreeMap::<NodeId, usize>::new();
+        for (a, b, pairs) in self.wanted_pairs() {
+            for (core_a, remote_a, core_b, remote_b) in pairs {
+                let link = |id: NodeId, core: usize, remote: Remote| {
+                    let node = &self.nodes[&id];
+                    let connection = node.cores[core].connection(remote);
+                    assert!(
+                        connection.is_some(),
+                        "{id} {core} has no connection to {remote}"
+                    );
+                    node.by_connection[&(core, connection.unwrap())]
+                };
+                let (one, two) = (link(a, core_a, remote_a), link(b, core_b, remote_b));
+                assert_eq!(
+                    one, two,
+                    "{a} {core_a} and {b} {core_b} use different connections"
+                );
+                *expected.entry(a).or_default() += 1;
+                *expected.entry(b).or_default() += 1;
+            }
+        }
+        for (id, node) in &self.nodes {
+            let expected = expected.get(id).copied().unwrap_or(0);
+            assert_eq!(node.sockets.len(), expected, "sockets of {id}");
+            assert!(node.porch.is_empty());
+            let known: usize = node.cores.iter().map(Links::len).sum();
+            assert_eq!(known, expected, "connections of {id}");
+        }
+    }
+
+    /// Everything that was accepted on connections that are up has come.
+    pub fn check_delivered(&self) {
+        for (end, direction) in &self.directions {
+            let is_alive = self.nodes.get(&end.0).is_some_and(|node| node.run == end.1);
+            if is_alive && direction.down.is_none() {
+                assert_eq!(direction.delivered, direction.accepted, "{end:?}");
+            }
+        }
+    }
+
+    /// Everything that was accepted on connections that a node has closed in good order has come, in both directions.
+    pub fn check_all_came(&self, node: NodeId) {
+        for (end, direction) in &self.directions {
+            let is_of_it = end.0 == node
+                || direction
+                    .receiver
+                    .is_some_and(|(receiver, ..)| receiver == node);
+            if is_of_it {
+                assert_eq!(direction.delivered, direction.accepted, "{end:?}");
+            }
+        }
+    }
+
+    /// Pairs of nodes of which one dials the other, and the ends of their connections.
+    #[allow(clippy::type_complexity)]
+    fn wanted_pairs(&self) -> Vec<(NodeId, NodeId, Vec<(usize, Remote, usize, Remote)>)> {
+        let mut pairs: Vec<(NodeId, NodeId)> = self
+            .wants
+            .iter()
+            .map(|(a, b)| (*a.min(b), *a.max(b)))
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let mut all = Vec::new();
+        for (a, b) in pairs {
+            let mut ends = vec![(0, Remote::control(b), 0, Remote::control(a))];
+            for one in 1..=self.data_cores {
+                for two in 1..=self.data_cores {
+                    ends.push((
+                        usize::from(one),
+                        Remote::data(b, CoreId(two)),
+                        usize::from(two),
+                        Remote::data(a, CoreId(one)),
+                    ));
+                }
+            }
+            all.push((a, b, ends));
+        }
+        all
+    }
+
+    /// The remotes that cores of a node may send to.
+    pub fn remotes(&self, id: NodeId) -> Vec<(usize, Remote)> {
+        self.ups
+            .keys()
+            .filter(|(at, ..)| *at == id)
+            .map(|(_, core, remote)| (*core, *remote))
+            .collect()
+    }
+
+    /// The counters of all cores that there were.
+    pub fn counters(&self) -> Vec<LinkCounters> {
+        let living = self
+            .nodes
+            .values()
+            .flat_map(|node| node.cores.iter().map(|core| core.counters().clone()));
+        self.totals.iter().cloned().chain(living).collect()
+    }
+}
+
+impl Socket {
+    fn new(place: (Option<usize>, ConnectionId)) -> Socket {
+        Socket {
+            place,
+            inbox: VecDeque::new(),
+            is_blocked: false,
+            gone: None,
+        }
+    }
+}
+
+/// A connection's number, as its name says it.
+fn number_of(id: ConnectionId) -> u64 {
+    id.number()
+}
+
+fn connection_of(number: u64) -> ConnectionId {
+    ConnectionId::from_number(number)
+}
