@@ -3,6 +3,7 @@
 //! A long run: `CORECAST_SEEDS=10000 cargo test --test cluster ledger`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use corecast::Time;
@@ -11,7 +12,10 @@ use corecast::base::rng::seeded;
 use corecast::cluster::ledger::{Durable, Fact, Ledger};
 use corecast::cluster::ledger_error::{FactRefused, LedgerError, LedgerOpenError};
 use corecast::cluster::ledger_opening::{LedgerOpening, OpenedLedger};
-use corecast::consensus::entry::{EntryBody, HardState, LogEntry, LogWrite, Recovered, Ticket};
+use corecast::consensus::entry::{
+    EntryBody, HardState, LogEntry, LogWrite, ProposalRecord, Recovered, Snapshot, SnapshotWrite,
+    Ticket,
+};
 use corecast::consensus::founding::{Ballot, Founding, Promise};
 use corecast::consensus::peer::ClusterId;
 use corecast::log::{FileName, Identity, LogId, LogStore, OpenError, Recovery};
@@ -28,7 +32,7 @@ fn machine(seed: u64) -> LedgerMachine {
 }
 
 fn entry(index: u64, bytes: usize) -> LogEntry {
-    let proposal = corecast::consensus::entry::ProposalRecord {
+    let proposal = ProposalRecord {
         node: 1,
         incarnation: 1,
         only_term: 0,
@@ -50,11 +54,20 @@ fn write(ticket: u64, entries: Vec<LogEntry>) -> LogWrite {
     }
 }
 
+fn snapshot(index: u64, bytes: usize) -> Arc<Snapshot> {
+    let mut snapshot = (*Recovered::genesis(&Default::default()).snapshot.unwrap()).clone();
+    snapshot.meta.index = index;
+    snapshot.data = vec![7; bytes].into();
+    snapshot.into()
+}
+
 /// Runs several lives of a node; what was tried.
 fn lives(seed: u64, lives: u32) -> (Trace, Counts, u64) {
     let mut rng = seeded(seed, 2);
     let mut machine = machine(seed);
     machine.settings.log.max_segments = rng.random_range(2..7);
+    // The smaller, the more often a write is cut in two.
+    machine.settings.log.max_batch_bytes = [4 << 10, 16 << 10][rng.random_range(0..2)];
     let mut model = Model::new(seeded(seed, 1));
     let mut trace = Trace::new();
     let (mut full, mut disk) = (0, None);
@@ -177,6 +190,73 @@ fn crashes_hit_everything() {
         .zip(least)
         .all(|(total, least)| *total >= least);
     assert!(enough, "{total:?} of at least {least:?}");
+}
+
+/// The end of the snapshot, and the truncation and the mark behind it, in different batches: too rare to be hit by chance
+/// often enough.
+#[test]
+fn a_snapshot_replaces_the_log_together_with_itself_or_not_at_all() {
+    let (mut before, mut after) = (0, 0);
+    for (bytes, steps) in (3_600..4_000)
+        .step_by(8)
+        .flat_map(|b| (0..4).map(move |s| (b, s)))
+    {
+        let mut machine = machine(bytes as u64);
+        machine.settings.log.max_batch_bytes = 4 << 10;
+        let mut ledger = machine.open().unwrap().ledger;
+        let old: Vec<LogEntry> = (1..9).map(|index| entry(index, 20)).collect();
+        ledger.write(write(1, old.clone())).unwrap();
+        machine.settle(&mut ledger).unwrap();
+        let mut replacing = write(2, vec![entry(5, 33)]);
+        let snapshot = snapshot(4, bytes);
+        replacing.snapshot = Some(SnapshotWrite {
+            snapshot: snapshot.clone(),
+            replaces_log: true,
+        });
+        ledger.write(replacing).unwrap();
+        for _ in 0..steps {
+            machine.step(&mut ledger).unwrap();
+        }
+        // Twice: what the first opening begins is cut off.
+        machine.crash();
+        machine.open_for(9).ok();
+        machine.crash();
+        let recovered = machine.open().unwrap().recovered;
+        let context = format!("{bytes} bytes, {steps} steps");
+        match recovered.snapshot {
+            None => {
+                before += 1;
+                assert_eq!(recovered.entries, old, "{context}");
+            }
+            Some(found) => {
+                after += 1;
+                assert_eq!(found, snapshot, "{context}");
+                let fine = recovered.entries.is_empty() || recovered.entries == [entry(5, 33)];
+                assert!(fine, "{context}: {:?}", recovered.entries);
+            }
+        }
+        // And it goes on behind what is there.
+        let OpenedLedger {
+            mut ledger,
+            recovered,
+            ..
+        } = {
+            machine.crash();
+            machine.open().unwrap()
+        };
+        let base = recovered.snapshot.map_or(0, |snapshot| snapshot.meta.index);
+        let last = recovered.entries.last().map_or(base, |entry| entry.index);
+        ledger.write(write(1, vec![entry(last + 1, 44)])).unwrap();
+        machine.settle(&mut ledger).unwrap();
+        machine.crash();
+        let recovered = machine.open().unwrap().recovered;
+        assert_eq!(
+            recovered.entries.last(),
+            Some(&entry(last + 1, 44)),
+            "{context}"
+        );
+    }
+    assert!(before > 20 && after > 20, "{before}, {after}");
 }
 
 #[test]
@@ -392,10 +472,8 @@ fn a_full_log_stops_it_and_a_snapshot_after_the_next_start_empties_it() {
         ..
     } = machine.open().unwrap();
     assert_eq!(recovered.entries.len() as u64, last);
-    let mut snapshot = (*Recovered::genesis(&Default::default()).snapshot.unwrap()).clone();
-    snapshot.meta.index = last;
-    let own = corecast::consensus::entry::SnapshotWrite {
-        snapshot: snapshot.into(),
+    let own = SnapshotWrite {
+        snapshot: snapshot(last, 500),
         replaces_log: false,
     };
     let taken = LogWrite {
