@@ -9,6 +9,7 @@ mod consensus;
 mod consensus_disk;
 mod consensus_faults;
 mod consensus_judge;
+mod consensus_ledger;
 mod consensus_node;
 mod consensus_planted;
 mod consensus_world;
