@@ -8,11 +8,12 @@ use super::ledger_record::{self as record, ClusterRecord, slot};
 use super::ledger_settings::LedgerSettings;
 use super::ledger_steps::{NotAppended, Sink, Steps};
 use crate::base::ids::{Incarnation, NodeId};
+use crate::base::time::Time;
 use crate::consensus::entry::{LogWrite, Recovered, SnapshotWrite, Ticket};
 use crate::consensus::founding::{Founding, MAX_FOUNDERS, Promise};
 use crate::consensus::peer::{ClusterId, DiskId, PeerId};
 use crate::log::{
-    Log, Operation, Outcome, Position, Refused, StoreError, Ticket as OperationTicket,
+    Log, LogStore, Operation, Outcome, Position, Refused, StoreError, Ticket as OperationTicket,
 };
 
 /// What a node knows of itself. Everything but the node and the disk, which stand in it from its making on, changes with
@@ -316,6 +317,29 @@ impl Ledger {
         }
         self.pump();
         self.check_failed()
+    }
+
+    /// One turn on a store: takes what has ended, and hands over what is wanted, without waiting for anything. Says whether
+    /// anything had ended. Then there may be something for [`poll_durable`](Ledger::poll_durable); what is written because
+    /// of that is handed over by the next turn, or by a second one at once.
+    ///
+    /// # Errors
+    /// The ledger has stopped, now or before.
+    pub fn turn(
+        &mut self,
+        now: Time,
+        store: &mut (impl LogStore + ?Sized),
+    ) -> Result<bool, LedgerError> {
+        self.check_failed()?;
+        let mut moved = false;
+        while let Some((ticket, result)) = store.poll(now) {
+            moved = true;
+            self.completed(ticket, result)?;
+        }
+        while let Some((ticket, operation)) = self.next_operation() {
+            store.submit(now, ticket, operation);
+        }
+        Ok(moved)
     }
 
     /// Takes the next thing that has become durable, in the order in which things were written.

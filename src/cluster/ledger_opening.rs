@@ -10,10 +10,12 @@ use super::ledger_settings::LedgerSettings;
 use super::ledger_steps::Steps;
 use crate::base::ids::NodeId;
 use crate::base::rng::Rng;
+use crate::base::time::Time;
 use crate::consensus::entry::Recovered;
 use crate::consensus::peer::{ClusterId, DiskId};
 use crate::log::{
-    Identity, LogId, OpenError, Opened, Operation, Outcome, Place, Recovery, StoreError, Ticket,
+    Identity, LogId, LogStore, OpenError, Opened, Operation, Outcome, Place, Recovery, StoreError,
+    Ticket,
 };
 
 /// Opens the ledger of a node, or makes it. Driven as the log's [`Recovery`] is: operations come out of
@@ -117,6 +119,28 @@ impl LedgerOpening {
             self.failed = Some(error.clone());
         }
         outcome
+    }
+
+    /// One turn on a store: takes what has ended, and hands over what is wanted, without waiting for anything. Gives the
+    /// ledger once it is open.
+    ///
+    /// # Errors
+    /// As [`completed`](LedgerOpening::completed).
+    pub fn turn(
+        &mut self,
+        now: Time,
+        store: &mut (impl LogStore + ?Sized),
+    ) -> Result<Option<OpenedLedger>, LedgerOpenError> {
+        while let Some((ticket, result)) = store.poll(now) {
+            self.completed(ticket, result)?;
+        }
+        let opened = self.take_opened();
+        if opened.is_none() {
+            while let Some((ticket, operation)) = self.next_operation() {
+                store.submit(now, ticket, operation);
+            }
+        }
+        Ok(opened)
     }
 
     /// Takes the ledger, once it is open; `None` before, and ever after.
