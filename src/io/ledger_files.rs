@@ -44,8 +44,11 @@ pub enum LedgerStartError {
 /// The files of a ledger, used from one glommio executor: the [`LogStore`] that
 /// [`Ledger::turn`](crate::cluster::ledger::Ledger::turn) is given. The time that it is given means nothing here.
 ///
-/// Dropped, it lets what is under way go on while the executor runs; [`close`](LedgerFiles::close) waits for it. Before a
-/// stop that is to lose nothing, have the ledger flush, and turn it until it is idle.
+/// Before a stop that is to lose nothing, have the ledger flush, and turn it until it is idle. Then [`close`] it, before the
+/// executor ends: files that are only dropped stay open and locked until the process ends, and nobody can open the
+/// ledger again before then.
+///
+/// [`close`]: LedgerFiles::close
 #[derive(Debug)]
 pub struct LedgerFiles {
     files: LogFiles,
