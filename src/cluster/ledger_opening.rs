@@ -25,6 +25,43 @@ use crate::log::{
 /// A ledger that is made gets a new [`DiskId`], which is durable before it is open: so a node that remembers nothing is
 /// another peer than the one that it was.
 ///
+/// ```
+/// use corecast::base::ids::{Incarnation, NodeId};
+/// use corecast::base::rng::seeded;
+/// use corecast::base::time::Time;
+/// use corecast::cluster::ledger::{Durable, Fact};
+/// use corecast::cluster::ledger_opening::{LedgerOpening, OpenedLedger};
+/// use corecast::cluster::ledger_settings::LedgerSettings;
+/// use corecast::consensus::settings::ConsensusSettings;
+/// use corecast::sim::SimDisk;
+///
+/// let settings = LedgerSettings::for_consensus(&ConsensusSettings::default());
+/// let (disk, mut rng) = (SimDisk::new(1), seeded(1, 0));
+/// let mut store = disk.mount();
+/// let mut now = Time::ZERO;
+/// let mut opening = LedgerOpening::new(settings, NodeId(7), None, &mut rng).unwrap();
+/// let opened = loop {
+///     if let Some(opened) = opening.turn(now, &mut store).unwrap() {
+///         break opened;
+///     }
+///     now = disk.next_due().unwrap();
+/// };
+/// let OpenedLedger { mut ledger, recovered, created, .. } = opened;
+/// assert!(created && recovered.snapshot.is_none());
+///
+/// // Before anybody is told of this life:
+/// let life = Incarnation(ledger.facts().incarnation.0 + 1);
+/// let ticket = ledger.record(Fact::Life(life)).unwrap();
+/// let durable = loop {
+///     ledger.turn(now, &mut store).unwrap();
+///     if let Some(durable) = ledger.poll_durable() {
+///         break durable;
+///     }
+///     now = disk.next_due().unwrap();
+/// };
+/// assert_eq!(durable, Durable::Fact(ticket));
+/// ```
+///
 /// Memory: that of a [`Recovery`], the entries that are there, and the snapshot (two while it is read).
 #[derive(Debug)]
 pub struct LedgerOpening {

@@ -145,8 +145,11 @@ fn records_have_these_bytes() {
     assert_eq!(hex(&out), "0178797a");
 }
 
+/// Why some bytes cannot be read.
+type Read = fn(&[u8]) -> Option<RecordError>;
+
 /// Everything that can be read, with the bytes of one.
-fn readers() -> Vec<(Vec<u8>, fn(&[u8]) -> Option<RecordError>)> {
+fn readers() -> Vec<(Vec<u8>, Read)> {
     let mut bytes = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     put_entry(&mut bytes[0], &entry(EntryBody::Empty));
     put_entry(&mut bytes[1], &command());

@@ -1,5 +1,6 @@
 //! For the tests of ledgers: one on a simulated disk, with the time that it has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corecast::Time;
@@ -9,8 +10,13 @@ use corecast::cluster::ledger::{Durable, Ledger};
 use corecast::cluster::ledger_error::{LedgerError, LedgerOpenError};
 use corecast::cluster::ledger_opening::{LedgerOpening, OpenedLedger};
 use corecast::cluster::ledger_settings::LedgerSettings;
+use corecast::consensus::entry::{
+    EntryBody, LogEntry, LogWrite, ProposalRecord, Recovered, Snapshot, Ticket,
+};
 use corecast::log::{LogSettings, LogStore};
 use corecast::sim::{MountedDisk, SimDisk};
+
+use crate::ledger_model::nothing;
 
 /// A disk, and how a ledger on it is opened and driven.
 pub(crate) struct LedgerMachine {
@@ -140,4 +146,37 @@ impl LedgerMachine {
     pub(crate) fn takes_up_to(&self, most: Duration) {
         self.disk.latency(Duration::from_micros(20)..most);
     }
+}
+
+/// An entry with a command of so many bytes.
+pub(crate) fn entry(index: u64, bytes: usize) -> LogEntry {
+    let proposal = ProposalRecord {
+        node: 1,
+        incarnation: 1,
+        only_term: 0,
+        number: index,
+        floor: 1,
+    };
+    LogEntry {
+        index,
+        term: 1,
+        body: EntryBody::Command(proposal, vec![index as u8; bytes]),
+    }
+}
+
+/// A write of these entries that is waited for.
+pub(crate) fn write(ticket: u64, entries: Vec<LogEntry>) -> LogWrite {
+    LogWrite {
+        ticket: Some(Ticket(ticket)),
+        entries,
+        ..nothing()
+    }
+}
+
+/// A snapshot with so many bytes of data.
+pub(crate) fn snapshot(index: u64, bytes: usize) -> Arc<Snapshot> {
+    let mut snapshot = (*Recovered::genesis(&Default::default()).snapshot.unwrap()).clone();
+    snapshot.meta.index = index;
+    snapshot.data = vec![7; bytes].into();
+    snapshot.into()
 }

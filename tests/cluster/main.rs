@@ -17,6 +17,7 @@ mod founding;
 mod ledger;
 mod ledger_model;
 mod ledger_node;
+mod ledger_rules;
 mod members;
 mod membership;
 mod membership_scale;
