@@ -13,7 +13,8 @@ use crate::consensus::entry::{LogWrite, Recovered, SnapshotWrite, Ticket};
 use crate::consensus::founding::{Founding, MAX_FOUNDERS, Promise};
 use crate::consensus::peer::{ClusterId, DiskId, PeerId};
 use crate::log::{
-    Log, LogStore, Operation, Outcome, Position, Refused, StoreError, Ticket as OperationTicket,
+    Index, Log, LogStore, Operation, Outcome, Position, Refused, StoreError,
+    Ticket as OperationTicket,
 };
 
 /// What a node knows of itself. Everything but the node and the disk, which stand in it from its making on, changes with
@@ -98,8 +99,9 @@ pub enum Durable {
 /// **Failure.** The first error stops the ledger for good: [`failed`](Ledger::failed) has it, every call answers with it,
 /// and no operation comes out any more. What had become durable before is still reported.
 ///
-/// **Bounds.** The log has a bound of segments, see [`LedgerSettings::check`]; a full one stops the ledger
-/// ([`LedgerError::Full`]), which then has to be opened again: consensus takes a snapshot when it starts with so much.
+/// **Bounds.** The log has a bound of segments, see [`LedgerSettings::check`]. What does not fit waits while segments are
+/// being emptied. If none is, and consensus has dropped nothing by the end of the turn, the ledger stops
+/// ([`LedgerError::Full`]) and has to be opened again: consensus takes a snapshot when it starts with so much.
 /// Entries beyond [`LedgerSettings::max_queued_bytes`] that the disk has not taken stop it as well
 /// ([`LedgerError::Overrun`]); whoever feeds consensus should pause while [`is_behind`](Ledger::is_behind).
 #[derive(Debug)]
@@ -112,6 +114,8 @@ pub struct Ledger {
     max_queued_bytes: u64,
     /// How many of the queue somebody waits for, with all before them.
     urgent: usize,
+    /// The first of the queue waits for segments to be emptied: the bound that it has met.
+    full: Option<u32>,
     /// Given to the log, and not durable.
     unreported: VecDeque<(Position, Durable)>,
     durable: VecDeque<Durable>,
@@ -135,6 +139,7 @@ impl Ledger {
             queued_bytes: 0,
             max_queued_bytes: settings.max_queued_bytes,
             urgent: 0,
+            full: None,
             unreported: VecDeque::new(),
             durable: VecDeque::new(),
             last_fact: 0,
@@ -294,12 +299,20 @@ impl Ledger {
         self.pump();
     }
 
-    /// What the driver is to do next; to be asked until there is nothing. Call it at the end of a turn.
+    /// What the driver is to do next; to be asked until there is nothing. Call it at the end of a turn. When it says that
+    /// there is nothing, the ledger may have [stopped](Ledger::failed), because it is full.
     pub fn next_operation(&mut self) -> Option<(OperationTicket, Operation)> {
         if self.failed.is_some() {
             return None;
         }
-        self.sink.log.next_operation()
+        let operation = self.sink.log.next_operation();
+        if let Some(segments) = self.full
+            && operation.is_none()
+            && self.sink.log.is_idle()
+        {
+            self.failed = Some(LedgerError::Full { segments });
+        }
+        operation
     }
 
     /// An operation has ended.
@@ -339,6 +352,7 @@ impl Ledger {
         while let Some((ticket, operation)) = self.next_operation() {
             store.submit(now, ticket, operation);
         }
+        self.check_failed()?;
         Ok(moved)
     }
 
@@ -372,7 +386,11 @@ impl Ledger {
                 Some(last) => last.absorb(steps),
                 None => self.queue.push_back(steps),
             }
-            return Ok(());
+            if self.full.is_some() {
+                // It may be the mark that makes room.
+                self.pump();
+            }
+            return self.check_failed();
         }
         self.queue.push_back(steps);
         self.urgent = self.queue.len();
@@ -391,6 +409,7 @@ impl Ledger {
 
     /// Gives the log what it has room for, and finds out what is durable.
     fn pump(&mut self) {
+        self.full = None;
         while self.failed.is_none()
             && self.urgent > 0
             && let Some(first) = self.queue.front_mut()
@@ -411,6 +430,14 @@ impl Ledger {
                     why: Refused::Full { .. },
                     ..
                 }) => break,
+                Err(NotAppended {
+                    why: Refused::TooManySegments { limit },
+                    ..
+                }) => {
+                    self.full = Some(limit);
+                    self.drop_early();
+                    break;
+                }
                 Err(refused) => self.failed = Some(self.stop_for(refused)),
             }
         }
@@ -423,16 +450,26 @@ impl Ledger {
         }
     }
 
+    /// Drops what is to be dropped by what waits: a mark may come at any time, and what is full may be emptied by it.
+    fn drop_early(&mut self) {
+        let marks = self.queue.iter_mut().filter_map(Steps::take_mark);
+        if let Some(before) = marks.max() {
+            // Where there is no room for that either, nothing helps.
+            let before = Index(before).min(self.sink.log.next());
+            let _ = self.sink.log.drop_before(before);
+        }
+    }
+
     fn stop_for(&self, refused: NotAppended) -> LedgerError {
         match refused.why {
             Refused::Failed(error) => LedgerError::Log(error),
-            Refused::TooManySegments { limit } => LedgerError::Full { segments: limit },
             Refused::TooLong { bytes, limit } => LedgerError::TooLong {
                 index: refused.index,
                 bytes,
                 limit,
             },
             Refused::Full { .. }
+            | Refused::TooManySegments { .. }
             | Refused::NoSuchSlot { .. }
             | Refused::OutOfRange { .. }
             | Refused::NoSnapshot => LedgerError::Contradiction {

@@ -127,14 +127,27 @@ impl LedgerOpening {
         })
     }
 
-    /// What the driver is to do next; to be asked until there is nothing.
+    /// Why it does not open, if it is known by now.
+    #[must_use]
+    pub fn failed(&self) -> Option<&LedgerOpenError> {
+        self.failed.as_ref()
+    }
+
+    /// What the driver is to do next; to be asked until there is nothing. When it says that there is nothing, the opening
+    /// may have [failed](LedgerOpening::failed), because the log is full.
     pub fn next_operation(&mut self) -> Option<(Ticket, Operation)> {
         if self.failed.is_some() {
             return None;
         }
         match &mut self.phase {
             Phase::Reading { recovery, .. } => recovery.next_operation(),
-            Phase::Settling(opened) => opened.ledger.next_operation(),
+            Phase::Settling(opened) => {
+                let operation = opened.ledger.next_operation();
+                if let Some(error) = opened.ledger.failed() {
+                    self.failed = Some(error.clone().into());
+                }
+                operation
+            }
             Phase::Taken => None,
         }
     }
@@ -177,7 +190,10 @@ impl LedgerOpening {
                 store.submit(now, ticket, operation);
             }
         }
-        Ok(opened)
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(opened),
+        }
     }
 
     /// Takes the ledger, once it is open; `None` before, and ever after.

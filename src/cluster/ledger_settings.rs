@@ -60,8 +60,8 @@ impl LedgerSettings {
     /// - `max_segments`, each without its beginning and without the room that the longest batch leaves at its end, hold
     ///   [`DISK_BYTES_PER_LOG_BYTE`] times `max_log_bytes` and three times `max_snapshot_bytes`: between the oldest
     ///   segment that is needed and the newest there are the entries that are kept, and the snapshot before and the one
-    ///   that is being written, each with at most half as much again for its headers. What truncations leave behind is
-    ///   not in this sum: it is small, as only what was not committed is truncated, and gone with the next snapshot.
+    ///   that is being written, each with at most half as much again for its headers. What truncations leave behind and votes
+    ///   (4 KiB each) are not in this sum: they are few, and gone with the next snapshot.
     /// - `max_queued_bytes` is no less than `max_log_bytes`, which bounds what a leader has appended, and a window of
     ///   the longest messages, which bounds what a follower has been sent.
     ///

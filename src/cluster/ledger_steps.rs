@@ -148,6 +148,11 @@ impl Steps {
         self.drop_before = later.drop_before.max(self.drop_before);
     }
 
+    /// The mark, if one is left.
+    pub(super) fn take_mark(&mut self) -> Option<u64> {
+        self.drop_before.take()
+    }
+
     /// Appends what is left, until there is nothing or the log refuses; then it may be called again.
     pub(super) fn append(&mut self, sink: &mut Sink) -> Result<(), NotAppended> {
         let fail = |what: &str| {

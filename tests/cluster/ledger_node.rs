@@ -93,6 +93,9 @@ impl LedgerMachine {
                 }
                 left -= 1;
             }
+            if let Some(error) = opening.failed() {
+                return Err(error.clone());
+            }
             let due = self.disk.next_due();
             self.now = due.expect("an opening never waits for nothing");
             while let Some((ticket, result)) = self.store.poll(self.now) {
@@ -114,6 +117,9 @@ impl LedgerMachine {
     /// Lets one operation end, if one is under way; whether one was.
     pub(crate) fn step(&mut self, ledger: &mut Ledger) -> Result<bool, LedgerError> {
         self.submit(ledger);
+        if let Some(error) = ledger.failed() {
+            return Err(error.clone());
+        }
         let Some(due) = self.disk.next_due() else {
             return Ok(false);
         };

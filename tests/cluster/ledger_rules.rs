@@ -185,6 +185,69 @@ fn a_full_log_stops_it_and_a_snapshot_after_the_next_start_empties_it() {
     }
 }
 
+/// Writes more than fits, and after so many operations the mark that makes room for it. How many operations there were, and
+/// whether everything got its place.
+fn fill(mark_after: u64) -> (u64, bool) {
+    let mut machine = machine(4);
+    machine.settings.log.max_segments = 3;
+    let mut ledger = machine.open().unwrap().ledger;
+    for index in 1..26 {
+        ledger
+            .write(write(index, vec![entry(index, 9_000)]))
+            .unwrap();
+        machine.settle(&mut ledger).unwrap();
+    }
+    let own = SnapshotWrite {
+        snapshot: snapshot(25, 500),
+        replaces_log: false,
+    };
+    let mut taken = write(26, Vec::new());
+    taken.snapshot = Some(own);
+    ledger.write(taken).unwrap();
+    machine.settle(&mut ledger).unwrap();
+    let entries: Vec<_> = (26..42).map(|index| entry(index, 9_000)).collect();
+    let mark = LogWrite {
+        drop_before: Some(26),
+        ..nothing()
+    };
+    let mut operations = 0;
+    if mark_after == 0 {
+        ledger.write(mark.clone()).unwrap();
+    }
+    ledger.write(write(27, entries.clone())).unwrap();
+    while let Ok(true) = machine.step(&mut ledger) {
+        operations += 1;
+        if operations == mark_after {
+            ledger.write(mark.clone()).unwrap();
+        }
+    }
+    let fits = ledger.failed().is_none();
+    assert_eq!(
+        fits,
+        ledger.poll_durable() == Some(Durable::Write(Ticket(27)))
+    );
+    assert!(fits || ledger.failed() == Some(&LedgerError::Full { segments: 3 }));
+    machine.crash();
+    let recovered = machine.open().unwrap().recovered;
+    let held: Vec<_> = recovered
+        .entries
+        .into_iter()
+        .filter(|entry| entry.index > 25)
+        .collect();
+    assert!(entries.starts_with(&held) && (!fits || held == entries));
+    (operations, fits)
+}
+
+#[test]
+fn what_does_not_fit_waits_while_the_log_is_emptied() {
+    let (last, fits) = fill(u64::MAX);
+    assert!(!fits && last > 2, "{last} operations");
+    for mark_after in 0..=last {
+        let (_, fits) = fill(mark_after);
+        assert!(fits, "after {mark_after} of {last} operations");
+    }
+}
+
 #[test]
 fn a_disk_that_stands_still_is_noticed() {
     let mut machine = machine(4);
