@@ -6,8 +6,19 @@
 //! | [`command`] | the entries of the log, and their bytes |
 //! | [`state`] | what follows from them: members, entity types, owners of shards |
 //! | [`steward`] | what the leader proposes, so that every shard has an owner and every move an end |
+//! | [`ledger`] | what a node must not forget, on the segmented log; [`ledger_opening`] reads it again at a start |
+//! | [`ledger_settings`], [`ledger_error`] | its sizes and bounds, and why it refuses, stops or does not open |
 
 pub mod command;
+pub mod ledger;
+pub mod ledger_error;
+mod ledger_fold;
+pub mod ledger_opening;
+mod ledger_record;
+#[cfg(test)]
+mod ledger_record_tests;
+pub mod ledger_settings;
+mod ledger_steps;
 mod member_codec;
 pub mod state;
 #[cfg(test)]

@@ -16,13 +16,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use glommio::io::{Directory, DmaFile, OpenOptions};
@@ -31,13 +31,12 @@ use nix::fcntl::{FlockArg, flock};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use thiserror::Error;
 
+use super::lock_file::{self, LockError};
 use crate::base::time::Time;
 use crate::log::{
     FileName, FoundFile, LogStore, Operation, Outcome, StoreError, StoreErrorKind, Ticket,
 };
 
-/// The file that is locked while a process has the log.
-const LOCK: &str = "lock";
 /// The file by which glommio finds out what the disk can do.
 const PROBE: &str = "probe";
 /// Files that are kept open; recovery opens each segment once.
@@ -161,6 +160,16 @@ impl LogFiles {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// Ready if [`poll`](LogStore::poll) has something. If not, the waker is kept and called once it has; the last one that
+    /// was given counts, that of [`wait`](LogFiles::wait) among them.
+    pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.shared.ended.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        *self.shared.waiting.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Waits until nothing is under way, and lets the directory go. What has ended and was not polled is forgotten.
@@ -361,32 +370,13 @@ fn list(directory: &Path) -> io::Result<Vec<FoundFile>> {
 }
 
 fn lock(directory: &Path) -> Result<File, LogFilesError> {
-    let fail = |error: io::Error| classify(directory, &error);
-    let mut options = File::options();
-    // Another's number must not be cut off before the lock is had.
-    options.create(true).truncate(false).read(true).write(true);
-    let mut file = options.open(directory.join(LOCK)).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut process = String::new();
-            let _ = file.take(20).read_to_string(&mut process);
-            let process = match process.trim() {
-                "" => "unknown".to_owned(),
-                process => process.to_owned(),
-            };
-            return Err(LogFilesError::InUse {
-                directory: directory.to_owned(),
-                process,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(fail(error)),
-    }
-    let written = file
-        .set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(fail)?;
-    Ok(file)
+    lock_file::lock(directory).map_err(|error| match error {
+        LockError::InUse(process) => LogFilesError::InUse {
+            directory: directory.to_owned(),
+            process,
+        },
+        LockError::Io(error) => classify(directory, &error),
+    })
 }
 
 /// Lets glommio find out what the disk can do, by a file that has something in it.

@@ -2,7 +2,10 @@
 
 pub mod blocking_pool;
 pub mod core_thread;
+pub mod data_directory;
 pub mod leaked_eventfd;
+pub mod ledger_files;
+mod lock_file;
 pub mod locked_memory;
 pub mod log_files;
 pub mod machine;

@@ -94,6 +94,8 @@ pub struct Recovery {
     /// Where the batch at the cursor is broken; `None` if there is not even a header.
     broken: Option<Place>,
     replay: Replay,
+    /// Where what was last taken out stands.
+    taken: Option<Place>,
     /// The highest entry in each segment.
     last_entries: Vec<u64>,
     failed: Option<OpenError>,
@@ -125,6 +127,7 @@ impl Recovery {
             },
             broken: None,
             replay: Replay::default(),
+            taken: None,
             last_entries: Vec::new(),
             failed: None,
         })
@@ -187,7 +190,21 @@ impl Recovery {
         };
         let record =
             at.and_then(|(offset, bytes)| Record::decode_checked(self.reader.seen(offset, bytes)));
+        if let (Some((offset, _)), Some((record, _))) = (at, &record) {
+            let segment = self.found.segments[self.cursor.segment].segment;
+            let mut place = self.replay.place(segment, offset);
+            if record.what == What::Entry {
+                place.index.0 = record.sequence;
+            }
+            self.taken = Some(place);
+        }
         Ok(record.map(|(record, _)| meaning(record)))
+    }
+
+    /// Where what [`next_recovered`](Recovery::next_recovered) gave last stands, for who finds that it makes no sense.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        self.taken
     }
 
     /// Takes records in until one means something to the user; where it stands.

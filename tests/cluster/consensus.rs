@@ -10,8 +10,9 @@ use corecast::consensus::settings::ConsensusSettings;
 use rand::RngExt;
 
 use crate::consensus_faults::{
-    down_while_handing_over, scenario, settings, stale_leader, voter_dies,
+    down_while_handing_over, scenario, scenario_on, settings, stale_leader, voter_dies,
 };
+use crate::consensus_ledger::Disks;
 use crate::consensus_node::PLAIN;
 use crate::consensus_world::World;
 use crate::seeds::check_seeds;
@@ -20,6 +21,15 @@ use crate::seeds::check_seeds;
 fn one_log_whatever_happens() {
     check_seeds(20, |seed| {
         scenario(seed, Duration::from_millis(2500), None).trace
+    });
+}
+
+/// The same on the ledger that a node really has, on a disk that tears what is under way.
+#[test]
+fn one_log_on_ledgers_whatever_happens() {
+    check_seeds(12, |seed| {
+        let length = Duration::from_millis(2500);
+        scenario_on(Disks::Ledgers, seed, length, None).trace
     });
 }
 

@@ -11,6 +11,7 @@ use corecast::consensus::settings::ConsensusSettings;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
+use crate::consensus_ledger::Disks;
 use crate::consensus_node::PLAIN;
 use crate::consensus_world::{Counts, World};
 use crate::seeds::Trace;
@@ -69,10 +70,20 @@ pub(crate) fn settings(mutant: Option<Mutant>) -> ConsensusSettings {
 
 /// Faults for so long, then peace.
 pub(crate) fn scenario(seed: u64, length: Duration, mutant: Option<Mutant>) -> Ran {
+    scenario_on(Disks::Memory, seed, length, mutant)
+}
+
+/// The same on disks of this sort.
+pub(crate) fn scenario_on(
+    disks: Disks,
+    seed: u64,
+    length: Duration,
+    mutant: Option<Mutant>,
+) -> Ran {
     let mut settings = settings(mutant);
     settings.max_voters = [3, 5, 7][seed as usize % 3];
     let founders = [3, 5, 1, 3, 4, 2, 7, 5][(seed / 3) as usize % 8];
-    let mut world = World::new(seed, founders, settings);
+    let mut world = World::on(disks, seed, founders, settings);
     let faults = Faults::draw(&mut world);
     if world.rng.random_bool(0.3) {
         world.network.settings_mut().loss = 0.02;

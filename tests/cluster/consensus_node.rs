@@ -10,7 +10,7 @@ use corecast::consensus::output::{ProposalId, RestoredState, StopCause};
 use corecast::consensus::peer::{NodeLife, PeerId};
 use corecast::sim::network::LinkId;
 
-use crate::consensus_disk::Disk;
+use crate::consensus_ledger::Storage;
 
 /// What a command of the test's state machine says.
 pub(crate) const PLAIN: u8 = 0;
@@ -23,7 +23,7 @@ pub(crate) struct Node {
     /// Its clock runs at this many millionths of real time, and started from somewhere.
     rate: u64,
     start: u64,
-    pub(crate) disk: Disk,
+    pub(crate) disk: Storage,
     /// How long a write takes at most, in microseconds.
     pub(crate) slow_disk: u64,
     pub(crate) synced: VecDeque<(Time, Ticket)>,
@@ -42,7 +42,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// A node before its first life.
-    pub(crate) fn new(peer: PeerId, rate: u64, start: u64, disk: Disk) -> Node {
+    pub(crate) fn new(peer: PeerId, rate: u64, start: u64, disk: Storage) -> Node {
         Node {
             peer,
             life: NodeLife {
@@ -82,6 +82,7 @@ impl Node {
         let tick = u64::try_from(nanos.div_ceil(u128::from(self.rate))).unwrap_or(u64::MAX);
         let synced = self.synced.front().map_or(Time::MAX, |(at, _)| *at);
         let next = Time::from_nanos(tick).min(synced);
+        let next = next.min(self.disk.next_due());
         next.max(self.paused_until.unwrap_or(Time::ZERO))
     }
 

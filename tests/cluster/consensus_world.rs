@@ -9,6 +9,7 @@ use corecast::base::ids::NodeId;
 use corecast::base::rng::{Rng, seeded};
 use corecast::consensus::configuration::Configuration;
 use corecast::consensus::entry::Recovered;
+use corecast::consensus::founding::Founding;
 use corecast::consensus::machine::{Consensus, Identity};
 use corecast::consensus::message::{Body, Message, RaftKind};
 use corecast::consensus::output::{Output, ProposalId};
@@ -19,6 +20,7 @@ use rand::RngExt;
 
 use crate::consensus_disk::Disk;
 use crate::consensus_judge::Judge;
+use crate::consensus_ledger::{Disks, LedgerStorage, Storage};
 use crate::consensus_node::{DOWN, Node, life_of, state_of};
 use crate::seeds::Trace;
 
@@ -30,6 +32,7 @@ pub(crate) struct World {
     links: BTreeMap<LinkId, NodeId>,
     pub(crate) judge: Judge,
     pub(crate) settings: ConsensusSettings,
+    disks: Disks,
     cluster: ClusterId,
     pub(crate) wanted: Vec<PeerId>,
     trace: Trace,
@@ -49,6 +52,11 @@ pub(crate) struct Counts {
 
 impl World {
     pub(crate) fn new(seed: u64, founders: u32, settings: ConsensusSettings) -> World {
+        World::on(Disks::Memory, seed, founders, settings)
+    }
+
+    /// A world whose nodes write to disks of this sort.
+    pub(crate) fn on(disks: Disks, seed: u64, founders: u32, settings: ConsensusSettings) -> World {
         let network = NetworkSettings {
             connect_timeout: Duration::from_millis(50),
             gives_up_after: Duration::from_millis(500),
@@ -63,27 +71,46 @@ impl World {
             links: BTreeMap::new(),
             judge: Judge::default(),
             settings,
+            disks,
             cluster: ClusterId(7),
             wanted: Vec::new(),
             trace: Trace::new(),
             counts: Counts::default(),
         };
-        let peers: Vec<PeerId> = (1..=founders)
-            .map(|node| world.new_peer(NodeId(node)))
+        let new: Vec<(PeerId, Storage)> = (1..=founders)
+            .map(|node| world.new_disk(NodeId(node)))
             .collect();
-        let voters = Configuration::of_voters(peers.iter().copied());
-        world.wanted = peers.clone();
-        for peer in peers {
-            world.add(peer, Disk::holding(Recovered::genesis(&voters)));
+        let voters = Configuration::of_voters(new.iter().map(|(peer, _)| *peer));
+        let founding = Founding {
+            cluster: world.cluster.0,
+            voters: voters.voters.iter().map(|peer| peer.number()).collect(),
+        };
+        world.wanted = new.iter().map(|(peer, _)| *peer).collect();
+        for (peer, mut disk) in new {
+            match &mut disk {
+                Storage::Memory(disk) => *disk = Disk::holding(Recovered::genesis(&voters)),
+                Storage::Ledger(ledger) => ledger.form(&founding),
+            }
+            world.add(peer, disk);
         }
         world
     }
 
-    fn new_peer(&mut self, node: NodeId) -> PeerId {
-        PeerId::new(node, DiskId::mint(&mut self.rng))
+    /// An empty disk for a node.
+    fn new_disk(&mut self, node: NodeId) -> (PeerId, Storage) {
+        match self.disks {
+            Disks::Memory => {
+                let peer = PeerId::new(node, DiskId::mint(&mut self.rng));
+                (peer, Storage::Memory(Disk::default()))
+            }
+            Disks::Ledgers => {
+                let disk = LedgerStorage::new(self.rng.random(), node, self.now);
+                (disk.peer(), Storage::Ledger(Box::new(disk)))
+            }
+        }
     }
 
-    fn add(&mut self, peer: PeerId, disk: Disk) {
+    fn add(&mut self, peer: PeerId, disk: Storage) {
         // Any two differ by less than a tenth.
         let rate = self.rng.random_range(955_000..1_045_000);
         let start = self.rng.random_range(0..1_000_000_000_000);
@@ -94,9 +121,9 @@ impl World {
 
     /// A new node with an empty disk, which waits to be let in.
     pub(crate) fn join(&mut self, node: NodeId) {
-        let peer = self.new_peer(node);
+        let (peer, disk) = self.new_disk(node);
         self.wanted.push(peer);
-        self.add(peer, Disk::default());
+        self.add(peer, disk);
     }
 
     /// Starts a node in a new life.
@@ -113,7 +140,7 @@ impl World {
         };
         let settings = self.settings.clone();
         let local = node.local(now);
-        let recovered = node.disk.recover();
+        let recovered = node.disk.recover(now, node.life.incarnation);
         let consensus = Consensus::start(identity, settings, recovered, rng, local);
         node.running = Some(consensus.unwrap());
         (node.applied, node.down, node.stopped) = (Vec::new(), Vec::new(), None);
@@ -146,12 +173,12 @@ impl World {
 
     /// A node that is not running gets an empty disk.
     pub(crate) fn replace_disk(&mut self, id: NodeId) {
-        let peer = self.new_peer(id);
+        let (peer, disk) = self.new_disk(id);
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.running.is_none());
         self.wanted.retain(|wanted| *wanted != node.peer);
         self.wanted.push(peer);
-        (node.peer, node.disk) = (peer, Disk::default());
+        (node.peer, node.disk) = (peer, disk);
     }
 
     pub(crate) fn running(&self) -> Vec<NodeId> {
@@ -213,10 +240,19 @@ impl World {
         while let Some(node) = self.nodes.get_mut(&id)
             && let Some((_, ticket)) = node.synced.pop_front_if(|(at, _)| *at <= now)
         {
-            node.disk.sync(ticket);
+            if let Storage::Memory(disk) = &mut node.disk {
+                disk.sync(ticket);
+            }
             let Some(consensus) = &mut node.running else {
                 return;
             };
+            consensus.written(local, ticket);
+            self.take_outputs(id);
+        }
+        while let Some(node) = self.nodes.get_mut(&id)
+            && let Some(consensus) = &mut node.running
+            && let Some(ticket) = node.disk.next_durable(now)
+        {
             consensus.written(local, ticket);
             self.take_outputs(id);
         }
@@ -282,6 +318,8 @@ impl World {
             self.take_output(id, output);
         }
         let node = self.nodes.get_mut(&id).unwrap();
+        let slowest = Duration::from_micros(50 + node.slow_disk);
+        node.disk.submit(self.now, slowest);
         if node.dies {
             self.crash(id);
         }
@@ -294,13 +332,20 @@ impl World {
         match output {
             Output::Send(message) => self.send(id, message),
             Output::Write(write) => {
+                let disk = match &mut node.disk {
+                    Storage::Memory(disk) => disk,
+                    Storage::Ledger(storage) => {
+                        storage.ledger().write(write).unwrap();
+                        return;
+                    }
+                };
                 if let Some(ticket) = write.ticket {
                     let latency = self.rng.random_range(50..50 + node.slow_disk);
                     let last = node.synced.back().map_or(now, |(at, _)| *at);
                     let at = last.max(now + Duration::from_micros(latency));
                     node.synced.push_back((at, ticket));
                 }
-                node.disk.write(write);
+                disk.write(write);
             }
             Output::Committed(committed) => {
                 self.judge.committed(id, node.applied.len(), &committed);
