@@ -387,7 +387,9 @@ impl Consensus {
             index,
             configuration,
         });
-        if was_in && !self.configuration.contains(me) {
+        // A node without a life reads what happened to its peer before; whether that is let in again comes later.
+        let lives = self.identity.life.incarnation != Incarnation(0);
+        if lives && was_in && !self.configuration.contains(me) {
             self.is_removed = true; // What is being handled is brought to its end.
             return;
         }
