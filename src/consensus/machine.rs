@@ -360,7 +360,8 @@ impl Consensus {
     /// The log has let this node in: from now on it proposes, and asks for leases, in this life. Before, it has to be in
     /// none (incarnation 0), in which it may vote and lead, and propose what counts in its own term
     /// ([`propose_in_term`](Consensus::propose_in_term), [`propose_down`](Consensus::propose_down)), but gets no lease,
-    /// and is not stopped by what the log says of its peer's removal. What has been proposed until now and has no outcome is unknown.
+    /// and is not stopped by what the log says of its peer's removal. What has been proposed until now and has no outcome
+    /// is unknown.
     pub fn begin_life(&mut self, now: Time, incarnation: Incarnation) {
         self.now = self.now.max(now);
         for (number, outcome) in self.proposals.stop(Rejection::NoLeader) {

@@ -133,6 +133,7 @@ impl ClusterNode {
                 return self.answer(node, JoinAnswer { start, says }, now);
             }
             Next::Wait(says) => {
+                applicant.proposed = None;
                 if std::mem::take(&mut applicant.asked) {
                     self.answer(node, JoinAnswer { start, says }, now);
                 }

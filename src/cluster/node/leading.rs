@@ -72,16 +72,15 @@ impl ClusterNode {
         if !self.leads_settled() {
             return Time::MAX; // The log says when that is over.
         }
-        let found = match self.state.cluster() {
-            None => leading.found_again,
-            Some(_) => Time::MAX,
-        };
+        if self.state.cluster().is_none() {
+            return leading.found_again;
+        }
         let accused = leading.accused.values();
         let accused = accused.map(|accused| accused.next.min(accused.stands_until));
         let applicants = leading.applicants.values().map(Applicant::deadline);
         let steward = leading.steward.next_deadline();
         let all = accused.chain(applicants).chain(steward);
-        all.min().unwrap_or(Time::MAX).min(found)
+        all.min().unwrap_or(Time::MAX)
     }
 
     pub(super) fn leads_settled(&self) -> bool {

@@ -93,6 +93,12 @@ impl ClusterNode {
     pub(super) fn pursue_all(&mut self, now: Time) {
         let lapsed = |open: &Result<u64, Time>| open.is_err_and(|again| again <= now);
         let wishes = self.wishes(now);
+        if let Leave::Asked { next, .. } = &mut self.leave
+            && *next <= now
+        {
+            // There was nobody to hand over to, or nothing to hand over.
+            *next = now + self.settings.consensus.election_max;
+        }
         self.pursuits.open.retain(|_, open| !lapsed(open));
         for (matter, command) in wishes {
             self.pursue(matter, &command, now);
