@@ -162,18 +162,18 @@ pub enum JoinRefused {
         cluster: ClusterId,
     },
     /// This start of it has had its life.
-    #[error("its life has ended; it joins again when it starts again")]
-    LifeEnded,
+    #[error("its {incarnation} has ended; it joins again when it starts again")]
+    LifeEnded {
+        /// The life that it has had.
+        incarnation: Incarnation,
+    },
 }
 
 impl JoinRefused {
     /// Whether asking again leads to the same answer, until somebody changes something by hand.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            JoinRefused::Differs(_) | JoinRefused::Impossible(_) | JoinRefused::LifeEnded
-        )
+        matches!(self, JoinRefused::Differs(_) | JoinRefused::Impossible(_))
     }
 }
 
@@ -338,7 +338,10 @@ impl JoinRefused {
                 out.push(21);
                 out.extend_from_slice(&cluster.0.to_le_bytes());
             }
-            JoinRefused::LifeEnded => out.push(22),
+            JoinRefused::LifeEnded { incarnation } => {
+                out.push(22);
+                out.extend_from_slice(&incarnation.0.to_le_bytes());
+            }
         }
     }
 
@@ -366,7 +369,9 @@ impl JoinRefused {
             21 => JoinRefused::OtherCluster {
                 cluster: ClusterId(fields.u128()?),
             },
-            22 => JoinRefused::LifeEnded,
+            22 => JoinRefused::LifeEnded {
+                incarnation: Incarnation(fields.u32()?),
+            },
             _ => return Err(fields.error("there is no such answer to a node that joins")),
         })
     }

@@ -66,7 +66,9 @@ fn says() -> Vec<JoinSays> {
         JoinRefused::OtherCluster {
             cluster: ClusterId(8),
         },
-        JoinRefused::LifeEnded,
+        JoinRefused::LifeEnded {
+            incarnation: Incarnation(5),
+        },
     ];
     let mut says = vec![
         JoinSays::Admitted {
@@ -188,7 +190,7 @@ fn the_bytes_never_change() {
         "13 1100 6974206d616b6573206e6f2073656e7365",
         "14 00100000",
         "15 08000000000000000000000000000000",
-        "16",
+        "16 05000000",
     ];
     let mut messages = messages().into_iter().skip(3);
     let mut next = || written(messages.next().unwrap());

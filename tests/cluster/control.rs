@@ -41,6 +41,7 @@ fn one_control_plane_whatever_happens() {
 
 /// The faults and transitions that the other tests rely on do happen.
 #[test]
+#[expect(clippy::print_stdout, reason = "how much of it is worth knowing")]
 fn everything_happens() {
     let mut total = [0_u64; 22];
     for seed in 0..12 {
@@ -103,6 +104,7 @@ fn everything_happens() {
         .zip(total)
         .filter(|(name, total)| *total == 0 && **name != "removed")
         .collect();
+    println!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(missing.is_empty(), "{missing:?} of {total:?}");
 }
 
@@ -339,11 +341,11 @@ fn a_stuck_move_is_called_off_and_the_shard_stays() {
 }
 
 #[track_caller]
-fn assert_found(mutant: NodeMutant, sign: &str) {
+fn assert_found(mutant: NodeMutant, signs: &[&str]) {
     for seed in 0..200 {
         match check_seed(seed, |seed| scenario(seed, LENGTH, Some(mutant)).trace) {
             Ok(_) => {}
-            Err(text) if text.contains(sign) => return,
+            Err(text) if signs.iter().any(|sign| text.contains(sign)) => return,
             Err(text) => panic!("seed {seed} found something else than {mutant:?}: {text}"),
         }
     }
@@ -352,15 +354,18 @@ fn assert_found(mutant: NodeMutant, sign: &str) {
 
 #[test]
 fn a_previous_life_that_is_ended_with_its_lease_is_found() {
-    assert_found(NodeMutant::EndsLifeAtOnce, "and has a lease until");
+    assert_found(NodeMutant::EndsLifeAtOnce, &["and has a lease until"]);
 }
 
 #[test]
 fn a_life_of_another_start_is_found() {
-    assert_found(NodeMutant::TakesAnyLife, "two processes live");
+    assert_found(
+        NodeMutant::TakesAnyLife,
+        &["two processes live", "is down and lives again"],
+    );
 }
 
 #[test]
 fn a_lease_that_never_lapses_is_found() {
-    assert_found(NodeMutant::NeverLapses, "has a lease until");
+    assert_found(NodeMutant::NeverLapses, &["has a lease"]);
 }

@@ -96,13 +96,9 @@ impl Judge {
         }
     }
 
-    /// A node tells its data cores.
+    /// A node tells its data cores of one step of a shard.
     pub(crate) fn shard_changed(&mut self, version: u64, change: &OwnershipChange) {
         let OwnershipChange { shard, before, now } = *change;
-        // One step, not what remains of several.
-        if now.since != version {
-            return;
-        }
         if now.moving_to.is_some() {
             self.moves.entry((shard, now.since)).or_default();
         }

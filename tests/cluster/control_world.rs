@@ -546,7 +546,9 @@ impl World {
                         "{id} was not told of a change of {}",
                         change.shard
                     );
-                    self.judge.shard_changed(changed.version, change);
+                    if !changed.after_gap {
+                        self.judge.shard_changed(changed.version, change);
+                    }
                     if change.now.moving_to == Some(id) && !self.rng.random_bool(self.stuck_moves) {
                         let at = now + ms(self.rng.random_range(1..60));
                         let arrival = (change.shard, change.now.since);

@@ -174,7 +174,10 @@ impl ClusterNode {
                         None => Next::Say(JoinSays::Ask(None)),
                     };
                 }
-                (false, true) => return Next::Say(JoinSays::Refused(JoinRefused::LifeEnded)),
+                (false, true) => {
+                    let refused = JoinRefused::LifeEnded { incarnation };
+                    return Next::Say(JoinSays::Refused(refused));
+                }
                 (true, false) if member.address != join.address => {
                     let holder = member.address;
                     let refused = JoinRefused::NodeIdTaken { holder };

@@ -16,7 +16,9 @@ use super::settings::NodeSettings;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::base::time::Time;
 use crate::cluster::admission::Admission;
-use crate::cluster::join_request::{JoinAnswer, JoinRequest, JoinSays, SharedSettings};
+use crate::cluster::join_request::{
+    JoinAnswer, JoinRefused, JoinRequest, JoinSays, SharedSettings,
+};
 use crate::cluster::message::ControlMessage;
 use crate::consensus::peer::{ClusterId, NodeLife};
 use crate::membership::change::Join;
@@ -190,6 +192,10 @@ impl ClusterNode {
                 }
             }
             JoinSays::Busy => {}
+            // It was let in, and declared down before it heard of it.
+            JoinSays::Refused(JoinRefused::LifeEnded { incarnation }) => {
+                self.stop(StopCause::LifeEnded { incarnation });
+            }
             JoinSays::Refused(why) if why.is_final() => self.stop(StopCause::Refused(why)),
             JoinSays::Refused(why) => self.refused(Some(from), Refusal::Join(why), now),
         }

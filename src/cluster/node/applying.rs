@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::leading::Leading;
 use super::machine::{ClusterNode, Leave};
-use super::output::{Output, Refusal, StopCause, Write};
+use super::output::{Output, Refusal, ShardsChanged, StopCause, Write};
 use crate::base::ids::NodeId;
 use crate::base::time::Time;
 use crate::cluster::command::{Command, CommandError};
@@ -122,7 +122,7 @@ impl ClusterNode {
             }
         }
         self.tell_of_types(types);
-        self.tell_of_shards(shards);
+        self.tell_of_shards(shards, false);
     }
 
     fn member_event(&mut self, event: MemberEvent, now: Time) {
@@ -142,6 +142,17 @@ impl ClusterNode {
         if types != before && self.life.is_some() {
             self.outputs.push_back(Output::Types(types));
         }
+    }
+
+    fn tell_of_shards(&mut self, changes: Vec<OwnershipChange>, after_gap: bool) {
+        if changes.is_empty() || self.life.is_none() {
+            return;
+        }
+        self.outputs.push_back(Output::Shards(ShardsChanged {
+            version: self.state.applied(),
+            after_gap,
+            changes,
+        }));
     }
 
     /// The state goes on from that of another.
@@ -175,7 +186,7 @@ impl ClusterNode {
         }
         self.tell_of_types(before.ownership().types().count());
         let changes = changes_between(before.ownership(), self.state.ownership());
-        self.tell_of_shards(changes);
+        self.tell_of_shards(changes, true);
     }
 
     /// Everybody who depends on the state hears of it.

@@ -112,8 +112,10 @@ pub struct RecordTicket(pub u64);
 pub struct ShardsChanged {
     /// The index in the log; of two, the higher one is newer.
     pub version: u64,
-    /// What has changed. After a gap (this node has joined, or was so late that it took a snapshot) each stands for all that
-    /// has happened to the shard in it.
+    /// Whether there is a gap before it: this node has just joined, or was so late that it took a snapshot. Then each change
+    /// stands for all that has happened to the shard in the gap; otherwise for one step.
+    pub after_gap: bool,
+    /// What has changed.
     pub changes: Vec<OwnershipChange>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::machine::{ClusterNode, Leave};
-use super::output::{Output, StopCause};
+use super::output::StopCause;
 use crate::base::ids::ShardKey;
 use crate::base::time::Time;
 use crate::cluster::command::Command;
@@ -234,20 +234,5 @@ impl ClusterNode {
         if !is_needed || now >= until {
             self.stop(StopCause::Left);
         }
-    }
-
-    pub(super) fn tell_of_shards(
-        &mut self,
-        changes: Vec<crate::sharding::ownership::OwnershipChange>,
-    ) {
-        if changes.is_empty() || self.life.is_none() {
-            return;
-        }
-        let version = self.state.applied();
-        self.outputs
-            .push_back(Output::Shards(super::output::ShardsChanged {
-                version,
-                changes,
-            }));
     }
 }
