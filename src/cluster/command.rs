@@ -8,8 +8,11 @@ use thiserror::Error;
 
 use crate::base::fields::{FieldError, FieldReader, put_count, put_text};
 use crate::base::ids::{EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
-use crate::cluster::member_codec::{put_address, read_address};
-use crate::membership::change::{Change, Join};
+use crate::cluster::admission::{Admission, read_peer};
+use crate::cluster::member_codec::{put_join, read_join};
+use crate::consensus::founding::MAX_FOUNDERS;
+use crate::consensus::peer::{ClusterId, PeerId};
+use crate::membership::change::Change;
 use crate::sharding::ownership::{OwnershipCommand, TypeSpec};
 use crate::sharding::strategy::PlacementStrategy;
 
@@ -25,6 +28,15 @@ pub const MAX_NAME_BYTES: usize = 255;
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Which cluster this is, and who began it; once, before anything else.
+    Found {
+        /// The id of the cluster.
+        cluster: ClusterId,
+        /// Its first voters. Each stays a peer of the log until its node is let in.
+        voters: Vec<PeerId>,
+    },
+    /// A node is let in. (A [`Change::Join`] alone lets in a member that has no part in the log.)
+    Admit(Admission),
     /// About members.
     Member(Change),
     /// An entity type that a node has.
@@ -56,6 +68,8 @@ mod tag {
     pub(super) const REMOVE: u8 = 6;
     pub(super) const UNREACHABLE: u8 = 7;
     pub(super) const REACHABLE: u8 = 8;
+    pub(super) const FOUND: u8 = 9;
+    pub(super) const ADMIT: u8 = 10;
     pub(super) const REGISTER: u8 = 16;
     pub(super) const ALLOCATE: u8 = 32;
     pub(super) const PREPARE: u8 = 33;
@@ -69,6 +83,18 @@ impl Command {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         match self {
+            Command::Found { cluster, voters } => {
+                out.push(tag::FOUND);
+                out.extend_from_slice(&cluster.0.to_le_bytes());
+                put_count(&mut out, voters.len());
+                for voter in voters {
+                    out.extend_from_slice(&voter.number().to_le_bytes());
+                }
+            }
+            Command::Admit(admission) => {
+                out.push(tag::ADMIT);
+                admission.put(&mut out);
+            }
             Command::Member(change) => put_change(&mut out, change),
             Command::Register(spec) => {
                 out.push(tag::REGISTER);
@@ -99,6 +125,8 @@ impl Command {
 fn read(fields: &mut FieldReader<'_>) -> Result<Command, FieldError> {
     let tag = fields.u8()?;
     Ok(match tag {
+        tag::FOUND => read_found(fields)?,
+        tag::ADMIT => Command::Admit(Admission::read(fields)?),
         tag::JOIN => Command::Member(Change::Join(read_join(fields)?)),
         tag::UP..=tag::REACHABLE => Command::Member(read_change(tag, fields)?),
         tag::REGISTER => Command::Register(read_spec(fields)?),
@@ -120,12 +148,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
     let (tag, node, incarnation, by) = match change {
         Change::Join(join) => {
             out.push(tag::JOIN);
-            out.extend_from_slice(&join.node.0.to_le_bytes());
-            put_address(out, join.address);
-            put_count(out, join.roles.len());
-            join.roles.iter().for_each(|role| put_text(out, role));
-            out.extend_from_slice(&join.data_cores.to_le_bytes());
-            return;
+            return put_join(out, join);
         }
         Change::Up { node, incarnation } => (tag::UP, node, incarnation, None),
         Change::Leave { node, incarnation } => (tag::LEAVE, node, incarnation, None),
@@ -173,19 +196,16 @@ fn read_change(tag: u8, fields: &mut FieldReader<'_>) -> Result<Change, FieldErr
     })
 }
 
-fn read_join(fields: &mut FieldReader<'_>) -> Result<Join, FieldError> {
-    let node = NodeId(fields.u32()?);
-    let address = read_address(fields)?;
-    let roles = (0..fields.count(2)?)
-        .map(|_| fields.text(MAX_NAME_BYTES).map(str::to_owned))
+fn read_found(fields: &mut FieldReader<'_>) -> Result<Command, FieldError> {
+    let cluster = ClusterId(fields.u128()?);
+    let count = fields.count(8)?;
+    if !(1..=MAX_FOUNDERS).contains(&count) {
+        return Err(fields.error("a cluster has no founders, or more than there may be"));
+    }
+    let voters = (0..count)
+        .map(|_| read_peer(fields))
         .collect::<Result<_, _>>()?;
-    let data_cores = fields.u16()?;
-    Ok(Join {
-        node,
-        address,
-        roles,
-        data_cores,
-    })
+    Ok(Command::Found { cluster, voters })
 }
 
 pub(super) fn put_spec(out: &mut Vec<u8>, spec: &TypeSpec) {
@@ -254,12 +274,12 @@ fn read_placements(fields: &mut FieldReader<'_>) -> Result<Vec<(ShardKey, NodeId
         .collect()
 }
 
-fn put_shard(out: &mut Vec<u8>, shard: ShardKey) {
+pub(super) fn put_shard(out: &mut Vec<u8>, shard: ShardKey) {
     out.extend_from_slice(&shard.entity_type.0.to_le_bytes());
     out.extend_from_slice(&shard.shard.0.to_le_bytes());
 }
 
-fn read_shard(fields: &mut FieldReader<'_>) -> Result<ShardKey, FieldError> {
+pub(super) fn read_shard(fields: &mut FieldReader<'_>) -> Result<ShardKey, FieldError> {
     Ok(ShardKey {
         entity_type: EntityTypeId(fields.u16()?),
         shard: ShardId(fields.u32()?),

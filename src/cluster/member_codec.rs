@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::base::fields::{FieldError, FieldReader, put_count, put_text};
 use crate::base::ids::{Incarnation, NodeId};
 use crate::cluster::command::MAX_NAME_BYTES;
+use crate::membership::change::Join;
 use crate::membership::view::{Member, MemberState};
 
 pub(super) fn put_address(out: &mut Vec<u8>, address: SocketAddr) {
@@ -29,6 +30,29 @@ pub(super) fn read_address(fields: &mut FieldReader<'_>) -> Result<SocketAddr, F
         _ => return Err(fields.error("an address is neither of version 4 nor 6")),
     };
     Ok(SocketAddr::new(ip, fields.u16()?))
+}
+
+pub(super) fn put_join(out: &mut Vec<u8>, join: &Join) {
+    out.extend_from_slice(&join.node.0.to_le_bytes());
+    put_address(out, join.address);
+    put_count(out, join.roles.len());
+    join.roles.iter().for_each(|role| put_text(out, role));
+    out.extend_from_slice(&join.data_cores.to_le_bytes());
+}
+
+pub(super) fn read_join(fields: &mut FieldReader<'_>) -> Result<Join, FieldError> {
+    let node = NodeId(fields.u32()?);
+    let address = read_address(fields)?;
+    let roles = (0..fields.count(2)?)
+        .map(|_| fields.text(MAX_NAME_BYTES).map(str::to_owned))
+        .collect::<Result<_, _>>()?;
+    let data_cores = fields.u16()?;
+    Ok(Join {
+        node,
+        address,
+        roles,
+        data_cores,
+    })
 }
 
 pub(super) fn put_member(out: &mut Vec<u8>, member: &Member) {

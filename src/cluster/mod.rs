@@ -3,13 +3,20 @@
 //!
 //! | file | what it is about |
 //! |---|---|
+//! | [`admission`] | how a node comes into the log |
 //! | [`command`] | the entries of the log, and their bytes |
+//! | [`join_request`] | what a node outside says to be let in, and what it is answered |
+//! | [`message`] | what the coordination cores of two nodes say to each other |
+//! | [`node`] | one node's part in a cluster, put together |
+//! | [`record`] | what a node writes down about itself |
 //! | [`state`] | what follows from them: members, entity types, owners of shards |
 //! | [`steward`] | what the leader proposes, so that every shard has an owner and every move an end |
 //! | [`ledger`] | what a node must not forget, on the segmented log; [`ledger_opening`] reads it again at a start |
 //! | [`ledger_settings`], [`ledger_error`] | its sizes and bounds, and why it refuses, stops or does not open |
 
+pub mod admission;
 pub mod command;
+pub mod join_request;
 pub mod ledger;
 pub mod ledger_error;
 mod ledger_fold;
@@ -20,6 +27,11 @@ mod ledger_record_tests;
 pub mod ledger_settings;
 mod ledger_steps;
 mod member_codec;
+pub mod message;
+#[cfg(test)]
+mod message_tests;
+pub mod node;
+pub mod record;
 pub mod state;
 #[cfg(test)]
 mod state_tests;

@@ -1,12 +1,16 @@
 //! What a cluster has agreed on: its members, its entity types, and who owns which shard. Every node that has applied as
 //! much of the log has the same.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thiserror::Error;
 
 use crate::base::fields::{FieldError, FieldReader, put_count};
 use crate::base::ids::{Epoch, Incarnation, NodeId, ShardKey};
+use crate::cluster::admission::{Admission, StartId, read_disk, read_peer};
 use crate::cluster::command::{Command, VERSION, put_spec, read_spec};
 use crate::cluster::member_codec::{put_member, read_member};
+use crate::consensus::peer::{ClusterId, DiskId, NodeLife, PeerId};
 use crate::membership::change::{Change, ChangeError};
 use crate::membership::event::MemberEvent;
 use crate::membership::view::{Member, MemberState, View};
@@ -24,6 +28,15 @@ pub enum CommandRefused {
     /// About an entity type.
     #[error(transparent)]
     Type(#[from] TypeError),
+    /// This start of the node has had its life.
+    #[error("{node} has been let in for this start already; it joins again when it starts again")]
+    HasHadItsLife {
+        /// The node.
+        node: NodeId,
+    },
+    /// The log begins once.
+    #[error("the log is that of cluster {0} already")]
+    Founded(ClusterId),
     /// A node cannot have left while shards are its own, or on their way to it.
     #[error("{node} cannot have left: {shards} shards are still its own or on their way to it")]
     OwnsShards {
@@ -49,6 +62,20 @@ pub struct ClusterState {
     members: View,
     ownership: OwnershipTable,
     applied: u64,
+    cluster: Option<ClusterId>,
+    /// The first voters whose nodes have not been let in yet.
+    founders: BTreeSet<PeerId>,
+    /// The disk and the start of each member that takes part in the log.
+    parts: BTreeMap<NodeId, Part>,
+}
+
+/// How a member takes part in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// On which disk.
+    pub disk: DiskId,
+    /// Since which of its starts.
+    pub start: StartId,
 }
 
 impl ClusterState {
@@ -59,7 +86,43 @@ impl ClusterState {
             members: View::new(me),
             ownership: OwnershipTable::default(),
             applied: 0,
+            cluster: None,
+            founders: BTreeSet::new(),
+            parts: BTreeMap::new(),
         }
+    }
+
+    /// The cluster, once the log says which it is.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// How a member takes part in the log.
+    #[must_use]
+    pub fn part(&self, node: NodeId) -> Option<Part> {
+        self.parts.get(&node).copied()
+    }
+
+    /// Who should be a peer of the log, and whether it answers: the members, and the founders that have not come yet.
+    #[must_use]
+    pub fn peers(&self) -> BTreeMap<PeerId, bool> {
+        let founders = self.founders.iter().map(|founder| (*founder, false));
+        let members = self.members.members().filter_map(|member| {
+            let peer = PeerId::new(member.node, self.parts.get(&member.node)?.disk);
+            Some((peer, member.is_live() && member.is_reachable()))
+        });
+        founders.chain(members).collect()
+    }
+
+    /// The lives that may hold leases.
+    #[must_use]
+    pub fn lives(&self) -> BTreeSet<NodeLife> {
+        let live = self.members.live().map(|member| NodeLife {
+            node: member.node,
+            incarnation: member.incarnation,
+        });
+        live.collect()
     }
 
     /// The members.
@@ -101,6 +164,14 @@ impl ClusterState {
         self.applied = index;
         let mut events = Vec::new();
         let shards = match command {
+            Command::Found { cluster, voters } => {
+                self.found(*cluster, voters)?;
+                Vec::new()
+            }
+            Command::Admit(admission) => {
+                self.admit(index, admission, &mut events)?;
+                Vec::new()
+            }
             Command::Member(change) => self.change_members(index, change, &mut events)?,
             Command::Register(spec) => {
                 self.ownership.register(spec.clone())?;
@@ -115,6 +186,32 @@ impl ClusterState {
         Ok(events
             .chain(shards.into_iter().map(ClusterChange::Shard))
             .collect())
+    }
+
+    fn found(&mut self, cluster: ClusterId, voters: &[PeerId]) -> Result<(), CommandRefused> {
+        if let Some(cluster) = self.cluster {
+            return Err(CommandRefused::Founded(cluster));
+        }
+        self.cluster = Some(cluster);
+        self.founders = voters.iter().copied().collect();
+        Ok(())
+    }
+
+    fn admit(
+        &mut self,
+        index: u64,
+        admission: &Admission,
+        events: &mut Vec<MemberEvent>,
+    ) -> Result<(), CommandRefused> {
+        let &Admission { disk, start, .. } = admission;
+        let node = admission.join.node;
+        if self.part(node).is_some_and(|part| part.start == start) {
+            return Err(CommandRefused::HasHadItsLife { node });
+        }
+        self.change_members(index, &Change::Join(admission.join.clone()), events)?;
+        self.parts.insert(node, Part { disk, start });
+        self.founders.retain(|founder| founder.node() != node);
+        Ok(())
     }
 
     fn change_members(
@@ -132,6 +229,14 @@ impl ClusterState {
         let before = self.members.version();
         self.members.apply(change, events)?;
         let changed = self.members.version() != before;
+        match change {
+            // Without an admission it has no part.
+            Change::Join(join) => _ = self.parts.remove(&join.node),
+            Change::Left { node, .. } | Change::Remove { node, .. } => {
+                self.parts.remove(node);
+            }
+            _ => {}
+        }
         Ok(match *change {
             Change::Down { node, .. } if changed => self.ownership.node_down(index, node),
             _ => Vec::new(),
@@ -176,6 +281,18 @@ impl ClusterState {
                 put_shard_record(&mut out, shard);
             }
         }
+        out.extend_from_slice(&self.cluster.map_or(0, |cluster| cluster.0).to_le_bytes());
+        out.push(u8::from(self.cluster.is_some()));
+        put_count(&mut out, self.founders.len());
+        for founder in &self.founders {
+            out.extend_from_slice(&founder.number().to_le_bytes());
+        }
+        put_count(&mut out, self.parts.len());
+        for (node, part) in &self.parts {
+            out.extend_from_slice(&node.0.to_le_bytes());
+            out.extend_from_slice(&part.disk.number().to_le_bytes());
+            out.extend_from_slice(&part.start.0.to_le_bytes());
+        }
         out
     }
 
@@ -204,11 +321,22 @@ impl ClusterState {
                 .collect::<Result<Vec<_>, _>>()?;
             ownership.restore(spec, shards)?;
         }
+        let cluster = ClusterId(fields.u128()?);
+        let cluster = fields.flag()?.then_some(cluster);
+        let founders = (0..fields.count(8)?)
+            .map(|_| read_peer(&mut fields))
+            .collect::<Result<_, _>>()?;
+        let parts = (0..fields.count(16)?)
+            .map(|_| read_part(&mut fields))
+            .collect::<Result<_, _>>()?;
         fields.end()?;
         Ok(ClusterState {
             members: View::from_snapshot(me, version, last_incarnation, members),
             ownership,
             applied,
+            cluster,
+            founders,
+            parts,
         })
     }
 }
@@ -236,6 +364,12 @@ fn carries(member: &Member, spec: &TypeSpec) -> bool {
             .role
             .as_ref()
             .is_none_or(|role| member.roles.contains(role))
+}
+
+fn read_part(fields: &mut FieldReader<'_>) -> Result<(NodeId, Part), FieldError> {
+    let node = NodeId(fields.u32()?);
+    let (disk, start) = (read_disk(fields)?, StartId(fields.u64()?));
+    Ok((node, Part { disk, start }))
 }
 
 fn put_shard_record(out: &mut Vec<u8>, record: &ShardRecord) {

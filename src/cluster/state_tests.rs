@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 
+use super::admission::{Admission, StartId};
 use super::command::{Command, CommandError};
 use super::state::{ClusterChange, ClusterState, CommandRefused};
 use crate::base::ids::{EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
+use crate::consensus::peer::{ClusterId, DiskId, PeerId};
 use crate::membership::change::{Change, Join};
 use crate::membership::event::MemberEvent;
 use crate::membership::view::MemberState;
@@ -40,6 +42,28 @@ pub(super) fn key(shard: u32) -> ShardKey {
     ShardKey {
         entity_type: CART,
         shard: ShardId(shard),
+    }
+}
+
+fn admit(node: u32, disk: u32, start: u64) -> Command {
+    let Command::Member(Change::Join(join)) = join(node) else {
+        unreachable!("a join is made there");
+    };
+    Command::Admit(Admission {
+        join,
+        disk: DiskId::from_number(disk).unwrap(),
+        start: StartId(start),
+    })
+}
+
+fn peer(node: u32, disk: u32) -> PeerId {
+    PeerId::new(NodeId(node), DiskId::from_number(disk).unwrap())
+}
+
+fn found() -> Command {
+    Command::Found {
+        cluster: ClusterId(77),
+        voters: vec![peer(1, 5), peer(2, 5)],
     }
 }
 
@@ -222,6 +246,39 @@ fn types_that_differ_are_refused_and_entries_are_applied_once() {
     assert_eq!(log.state, before, "an index that was applied already");
 }
 
+#[test]
+fn a_start_gets_one_life_and_founders_stay_peers_until_they_come() {
+    let state = ClusterState::new(NodeId(1));
+    let mut log = Log { state, index: 0 };
+    log.apply(&found()).unwrap();
+    assert_eq!(
+        log.apply(&found()),
+        Err(CommandRefused::Founded(ClusterId(77)))
+    );
+    log.apply(&admit(1, 5, 100)).unwrap();
+    let peers = |log: &Log| log.state.peers().into_iter().collect::<Vec<_>>();
+    assert_eq!(peers(&log), [(peer(1, 5), true), (peer(2, 5), false)]);
+    // The founder comes with another disk than that with which it voted.
+    log.apply(&admit(2, 6, 200)).unwrap();
+    assert_eq!(peers(&log), [(peer(1, 5), true), (peer(2, 6), true)]);
+
+    let again = CommandRefused::HasHadItsLife { node: NodeId(2) };
+    assert_eq!(log.apply(&admit(2, 6, 200)), Err(again.clone()));
+    let refused = log.apply(&admit(2, 6, 201)).unwrap_err();
+    assert!(matches!(refused, CommandRefused::Member(_)), "{refused}");
+    log.life(2, down).unwrap();
+    assert_eq!(peers(&log), [(peer(1, 5), true), (peer(2, 6), false)]);
+    assert_eq!(log.state.lives().len(), 1);
+    assert_eq!(log.apply(&admit(2, 6, 200)), Err(again));
+    log.apply(&admit(2, 6, 201)).unwrap();
+    assert_eq!(log.state.part(NodeId(2)).unwrap().start, StartId(201));
+    log.life(2, leave).unwrap();
+    log.life(2, left).unwrap();
+    assert_eq!(peers(&log), [(peer(1, 5), true)]);
+    let bytes = log.state.to_bytes();
+    assert_eq!(ClusterState::from_bytes(NodeId(1), &bytes), Ok(log.state));
+}
+
 /// The forms are frozen: logs of earlier builds have them.
 #[test]
 fn golden_commands() {
@@ -249,6 +306,14 @@ fn golden_commands() {
         (
             join(2),
             "010102000000040a00000258 1b01000000 0400 6576656e 0200",
+        ),
+        (
+            found(),
+            "0109 4d000000000000000000000000000000 02000000 0500000001000000 0500000002000000",
+        ),
+        (
+            admit(2, 9, 258),
+            "010a 02000000 040a000002581b 01000000 0400 6576656e 0200 09000000 0201000000000000",
         ),
         (Command::Member(life), "0107 07000000 03000000 09000000"),
         (
@@ -297,6 +362,8 @@ fn command() -> impl Strategy<Value = Command> {
     let placements = || prop::collection::vec((shard(), node().prop_map(NodeId)), 1..4);
     prop_oneof![
         2 => node().prop_map(join),
+        2 => (node(), 1_u32..4, 0_u64..4).prop_map(|(node, disk, start)| admit(node, disk, start)),
+        1 => Just(found()),
         4 => life().prop_map(|(node, incarnation)| Command::Member(Change::Up { node, incarnation })),
         1 => life().prop_map(|(node, incarnation)| Command::Member(Change::Leave { node, incarnation })),
         1 => life().prop_map(|(node, incarnation)| Command::Member(Change::Left { node, incarnation })),

@@ -76,7 +76,8 @@ impl Consensus {
             .sessions
             .fate(life.node, life.incarnation, proposal.number);
         let copy = self.settings.mutant != Some(Mutant::ApplyTwice)
-            && (known != Fate::Open || self.appended.contains(&(life, proposal.number)));
+            && (proposal.only_term == 0 && known != Fate::Open
+                || self.appended.contains(&(life, proposal.number)));
         if copy {
             return Ok(());
         }

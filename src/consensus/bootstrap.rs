@@ -240,6 +240,12 @@ impl Bootstrap {
         }
     }
 
+    /// Whether this node belongs to a cluster, and tells others so.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        matches!(self.state, State::Done(_))
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

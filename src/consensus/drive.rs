@@ -349,7 +349,12 @@ impl Consensus {
         }
         let members = &self.member_nodes;
         let is_member = |node: NodeId| members.contains(&node);
-        let fresh = self.sessions.apply(proposal, entry.index, is_member);
+        // What counts in one term is appended once, by its leader, and sent to nobody: it needs no session, and works for
+        // a leader that is in no life yet.
+        let fresh = match proposal.only_term {
+            0 => self.sessions.apply(proposal, entry.index, is_member),
+            _ => is_member(id.proposer.node),
+        };
         if !fresh && self.settings.mutant != Some(Mutant::ApplyTwice) {
             return;
         }
@@ -360,7 +365,9 @@ impl Consensus {
             command,
         }));
         if id.proposer == self.identity.life
-            && let Some((number, outcome)) = self.proposals.applied(id.number, entry.index)
+            && let Some((number, outcome)) =
+                self.proposals
+                    .applied(id.number, proposal.only_term, entry.index)
         {
             self.tell_outcome(number, outcome);
         }
@@ -380,7 +387,9 @@ impl Consensus {
             index,
             configuration,
         });
-        if was_in && !self.configuration.contains(me) {
+        // A node without a life reads what happened to its peer before; whether that is let in again comes later.
+        let lives = self.identity.life.incarnation != Incarnation(0);
+        if lives && was_in && !self.configuration.contains(me) {
             self.is_removed = true; // What is being handled is brought to its end.
             return;
         }

@@ -175,9 +175,21 @@ impl Proposals {
         Some((number, Outcome::Rejected(rejection)))
     }
 
-    /// A proposal of this node has been applied.
-    pub(super) fn applied(&mut self, number: u64, index: u64) -> Option<(u64, Outcome)> {
-        self.pending.remove(&number)?;
+    /// What is proposed from now on is proposed in this life. Nothing may be open.
+    pub(super) fn begin_life(&mut self, life: NodeLife) {
+        self.life = life;
+    }
+
+    /// A proposal of this node has been applied: that of this number which was made for this term, or for any.
+    pub(super) fn applied(
+        &mut self,
+        number: u64,
+        only_term: u64,
+        index: u64,
+    ) -> Option<(u64, Outcome)> {
+        let of_term = |pending: &Pending| pending.only_term == only_term;
+        self.pending.get(&number).filter(|p| of_term(p))?;
+        self.pending.remove(&number);
         Some((number, Outcome::Committed { index }))
     }
 
@@ -276,7 +288,7 @@ mod tests {
             proposals.refused(number, 1, Refusal::Full),
             Some((number, full))
         );
-        assert_eq!(proposals.applied(number, 9), None, "it has its outcome");
+        assert_eq!(proposals.applied(number, 0, 9), None, "it has its outcome");
     }
 
     #[test]
