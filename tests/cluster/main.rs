@@ -14,6 +14,7 @@ mod consensus_planted;
 mod consensus_world;
 mod founding;
 mod links;
+mod links_driver;
 mod links_world;
 mod members;
 mod membership;
