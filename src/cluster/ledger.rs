@@ -78,7 +78,7 @@ pub enum Durable {
 }
 
 /// The durable state of one node's control plane. It does no I/O: operations of the log below come out of
-/// [`next_operation`](Ledger::next_operation), for a [`LogStore`](crate::log::LogStore), and what comes back from there
+/// [`next_operation`](Ledger::next_operation), for a [`LogStore`], and what comes back from there
 /// goes into [`completed`](Ledger::completed). It is made by a [`LedgerOpening`](super::ledger_opening::LedgerOpening).
 ///
 /// **Order of calls.** Each turn: `completed` for what has ended; [`poll_durable`](Ledger::poll_durable) until `None`, and

@@ -26,6 +26,10 @@ pub mod ending;
 mod hostile_tests;
 #[cfg(test)]
 mod kit;
+#[allow(
+    clippy::module_inception,
+    reason = "the type that this module is about, in a file of its name"
+)]
 pub mod links;
 #[cfg(test)]
 mod links_tests;

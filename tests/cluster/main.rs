@@ -20,6 +20,7 @@ mod control_node;
 mod control_world;
 mod founding;
 mod links;
+mod links_driver;
 mod links_world;
 mod ledger;
 mod ledger_model;
