@@ -8,6 +8,7 @@
 //! | [`join_request`] | what a node outside says to be let in, and what it is answered |
 //! | [`message`] | what the coordination cores of two nodes say to each other |
 //! | [`node`] | one node's part in a cluster, put together |
+//! | [`plane`] | the whole control plane of a node: its part in the cluster, connections, ledger |
 //! | [`record`] | what a node writes down about itself |
 //! | [`state`] | what follows from them: members, entity types, owners of shards |
 //! | [`steward`] | what the leader proposes, so that every shard has an owner and every move an end |
@@ -31,6 +32,7 @@ pub mod message;
 #[cfg(test)]
 mod message_tests;
 pub mod node;
+pub mod plane;
 pub mod record;
 pub mod state;
 #[cfg(test)]

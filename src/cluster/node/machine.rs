@@ -19,7 +19,7 @@ use crate::base::ids::{Incarnation, NodeId, ShardKey};
 use crate::base::rng::{Rng, seeded};
 use crate::base::time::Time;
 use crate::cluster::admission::StartId;
-use crate::cluster::message::ControlMessage;
+use crate::cluster::message::{ControlMessage, MessageError};
 use crate::cluster::state::ClusterState;
 use crate::consensus::bootstrap::Bootstrap;
 use crate::consensus::entry::{Recovered, Ticket};
@@ -303,6 +303,12 @@ impl ClusterNode {
                 }
             }
         }
+        self.settle(now);
+    }
+
+    /// What has come over the control connection of `from` is no message.
+    pub fn handle_garbage(&mut self, from: NodeId, error: MessageError, now: Time) {
+        self.refused(Some(from), error.into(), now);
         self.settle(now);
     }
 

@@ -10,7 +10,7 @@ use crate::base::ids::{Incarnation, NodeId, ShardKey};
 use crate::base::time::Time;
 use crate::cluster::command::CommandError;
 use crate::cluster::join_request::JoinRefused;
-use crate::cluster::message::ControlMessage;
+use crate::cluster::message::{ControlMessage, MessageError};
 use crate::cluster::record::NodeRecord;
 use crate::cluster::state::StateError;
 use crate::consensus::bootstrap::{Refused, TooManyFounders};
@@ -149,6 +149,9 @@ pub enum Refusal {
     /// A message of the log.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// What is no message.
+    #[error(transparent)]
+    Garbage(#[from] MessageError),
     /// A message that says it is another node's than that at the other end of its connection.
     #[error("it sends as {0}")]
     Impersonates(NodeId),
