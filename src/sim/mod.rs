@@ -162,6 +162,7 @@ pub mod bounds;
 pub mod builder;
 pub mod check;
 mod clock;
+pub mod control;
 pub mod disk;
 #[cfg(test)]
 mod disk_crash_tests;

@@ -29,4 +29,6 @@ mod links_world;
 mod members;
 mod membership;
 mod membership_scale;
+mod plane;
+mod plane_world;
 mod seeds;
