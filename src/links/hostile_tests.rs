@@ -209,9 +209,41 @@ fn one_name_has_few_greetings() {
     two.run();
     let open = pipes.iter().filter(|pipe| !two.is_closed(**pipe)).count();
     assert_eq!(open, settings().most_greetings_per_remote);
-    assert_eq!(two.hosts[0].links.counters().turned_away, 6);
-    assert_eq!(two.hosts[0].notes().len(), 1);
-    assert!(two.hosts[0].notes()[0].contains("`most_greetings_per_remote`"));
+    assert!(
+        two.is_closed(pipes[0]) && !two.is_closed(pipes[9]),
+        "the oldest makes room"
+    );
+    assert_eq!(two.hosts[0].links.counters().ended_by("given up"), 6);
+    assert_eq!(two.hosts[0].notes().len(), 0);
+}
+
+#[test]
+fn there_is_a_bound_on_all_connections() {
+    let few = LinkSettings {
+        most_connections: 5,
+        most_greetings: 4,
+        ..settings()
+    };
+    let mut two = Two::new(CONTROL, &few);
+    for node in 11..20 {
+        let pipe = two.stranger(0, &knock(node, CONTROL));
+        two.run();
+        two.pipes[pipe].bytes[1].extend(frame(Kind::Ping, &[]));
+        two.run();
+    }
+    assert_eq!(two.hosts[0].links.len(), 5);
+    assert_eq!(two.hosts[0].links.counters().turned_away, 4);
+    let notes = two.hosts[0].notes();
+    assert!(notes[0].contains("`most_connections`"), "{notes:?}");
+    // Nor is anybody dialled, and that is told.
+    two.want(0);
+    two.pass(ms(4_000));
+    assert_eq!(two.hosts[0].links.counters().dials, 0);
+    let notes = two.hosts[0].notes();
+    assert!(
+        notes.iter().any(|note| note.contains("cannot be dialled")),
+        "{notes:?}"
+    );
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Links {
     /// A connection to a remote is wanted from now on: it is dialled whenever there is none. Once more with another address,
     /// and that one is dialled instead; what is up stays.
     ///
-    /// The node may say another address than its name resolves to, and the driver resolves it: here it is a text.
+    /// The address is a text that [`Output::Dial`] gives back to the driver, which resolves it.
     pub fn want(&mut self, remote: Remote, address: &str, now: Time) {
         self.at(now);
         if self.is_leaving {

@@ -402,3 +402,24 @@ fn a_panic_while_a_frame_is_taken_loses_no_other() {
     let firsts: Vec<u8> = two.hosts[1].frames.iter().map(|frame| frame[0]).collect();
     assert_eq!(firsts, [1, 2]);
 }
+
+#[test]
+fn what_was_parked_for_a_dial_goes_on_when_that_fails() {
+    let mut two = Two::new(CONTROL, &settings());
+    two.want(0);
+    let dial = match two.hosts[0].links.next_output() {
+        Some(Output::Dial { connection, .. }) => connection,
+        other => panic!("{other:?}"),
+    };
+    two.want(1);
+    two.pass(ms(1_000));
+    let counters = two.hosts[0].links.counters();
+    assert_eq!((counters.parked, counters.ups), (1, 0));
+    let now = two.now;
+    two.hosts[0].links.dial_failed(dial, "no way", now);
+    two.run();
+    for host in &two.hosts {
+        assert_eq!((host.ups().len(), host.links.len()), (1, 1));
+    }
+    assert!(two.hosts[1].ups()[0].dialled);
+}

@@ -71,7 +71,6 @@ impl Links {
             node: preamble.life.node,
             core: (self.purpose == Purpose::Data).then_some(preamble.core),
         };
-        let full = |most, setting| Err((remote, Turned::Full { most, setting }));
         if self.is_leaving {
             return Err((remote, Turned::Leaving));
         }
@@ -94,20 +93,17 @@ impl Links {
             return Err((remote, Turned::Core { here, there }));
         }
         if self.connections.len() >= self.settings.most_connections {
-            return full(self.settings.most_connections, "most_connections");
+            let most = self.settings.most_connections;
+            return Err((remote, Turned::Full { most }));
         }
-        let of_remote = self
-            .peers
-            .get(&remote)
-            .map_or(0, |peer| peer.accepted.len());
-        if of_remote >= self.settings.most_greetings_per_remote {
-            return full(
-                self.settings.most_greetings_per_remote,
-                "most_greetings_per_remote",
-            );
+        let of_remote = self.peers.get(&remote).map(|peer| peer.accepted.clone());
+        if let Some(of_remote) = of_remote
+            && of_remote.len() >= self.settings.most_greetings_per_remote
+        {
+            self.make_room(of_remote);
         }
         if self.greetings.len() >= self.settings.most_greetings {
-            self.make_room();
+            self.make_room(self.greetings.iter().copied().collect());
         }
         greeting.owned_by(self.core);
         let id = self.new_id();
@@ -121,16 +117,16 @@ impl Links {
         Ok(id)
     }
 
-    /// Gives up the oldest connection that has not said its hello; if all have, the oldest.
-    fn make_room(&mut self) {
+    /// Gives up the oldest of these connections that has not said its hello; if all have, the oldest.
+    fn make_room(&mut self, among: Vec<ConnectionId>) {
         let is_silent = |id: &&ConnectionId| {
             let connection = self.connections.get(id);
             connection.is_some_and(|connection| {
                 matches!(&connection.phase, Phase::Greeting(meeting) if !meeting.welcomed)
             })
         };
-        let silent = self.greetings.iter().find(is_silent);
-        if let Some(oldest) = silent.or(self.greetings.first()).copied() {
+        let silent = among.iter().find(is_silent);
+        if let Some(oldest) = silent.or(among.first()).copied() {
             self.remove(oldest, Why::GivenUp("it made room for another"), true);
         }
     }

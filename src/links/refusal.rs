@@ -99,11 +99,9 @@ pub enum Turned {
     #[error("this node has another identity than when the connection came")]
     OldIdentity,
     /// There are as many as there may be.
-    #[error("there are {most} connections already, and no more may be; see `{setting}`")]
+    #[error("there are {most} connections already, and no more may be; see `most_connections`")]
     Full {
         /// The bound.
         most: usize,
-        /// The setting that has it.
-        setting: &'static str,
     },
 }

@@ -45,7 +45,7 @@ pub struct LinkSettings {
     /// trips.
     pub most_greetings: usize,
     /// How many of these may name the same node. Start with 4: two, if its attempts cross ours, and some that were given up.
-    /// Further ones are refused.
+    /// Room is made for further ones likewise, so that nobody keeps a node out by its name.
     pub most_greetings_per_remote: usize,
     /// The most connections, of all sorts. Start with 4,096. Further ones are refused, and not dialled.
     pub most_connections: usize,

@@ -129,7 +129,6 @@ impl Links {
         let peer = self.peers.entry(remote).or_default();
         peer.accepted.retain(|accepted| *accepted != id);
         let (old, dial) = (peer.current.replace(id), peer.dial);
-        peer.next_dial = None;
         if let Some(dial) = dial {
             self.remove(
                 dial,
@@ -139,6 +138,9 @@ impl Links {
         }
         if let Some(old) = old {
             self.remove(old, Why::Replaced { by: id }, true);
+        }
+        if let Some(peer) = self.peers.get_mut(&remote) {
+            peer.next_dial = None;
         }
         self.announce(id);
     }

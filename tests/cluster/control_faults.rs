@@ -284,7 +284,10 @@ pub(crate) fn what_is_wrong(world: &World) -> String {
             wrong.push(format!("{id} sees {up:?} up of {members:?}"));
         }
         let live = node.members().live();
-        let bad: Vec<_> = live.filter(|m| !m.is_reachable()).map(|m| m.node).collect();
+        let bad: Vec<_> = live
+            .filter(|member| !member.is_reachable())
+            .map(|member| (member.node, member.unreachable_by.clone()))
+            .collect();
         if !bad.is_empty() {
             wrong.push(format!("{id} sees {bad:?} unreachable"));
         }

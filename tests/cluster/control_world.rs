@@ -615,7 +615,8 @@ impl World {
         payload.hash(&mut digest);
         self.note(&(id, to, digest.finish()));
         let node = &self.nodes[&id];
-        let link = node.links.iter().find(|(_, peer)| **peer == to);
+        // The newest: of an older one the other end may know nothing any more.
+        let link = node.links.iter().rfind(|(_, peer)| **peer == to);
         if let Some(link) = link.map(|(link, _)| *link) {
             let length = payload.len();
             // What does not fit is lost, and said again.

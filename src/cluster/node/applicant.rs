@@ -20,6 +20,8 @@ use crate::cluster::join_request::{
     JoinAnswer, JoinRefused, JoinRequest, JoinSays, SharedSettings,
 };
 use crate::cluster::message::ControlMessage;
+use crate::consensus::configuration::Configuration;
+use crate::consensus::machine::Consensus;
 use crate::consensus::peer::{ClusterId, NodeLife};
 use crate::membership::change::Join;
 
@@ -261,10 +263,15 @@ impl ClusterNode {
         }
     }
 
-    /// Tells a node that the life in which it speaks has ended, if it has; whether it has.
+    /// Whether the life in which a node speaks has ended. It is told, unless it is still a peer of the log, which tells it.
     pub(super) fn tell_if_ended(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
         let ended = self.state.members().has_ended(node, incarnation);
-        if ended {
+        let configuration = self.consensus.as_ref().map(Consensus::configuration);
+        let is_peer = |configuration: &Configuration| {
+            let mut peers = configuration.peers().into_iter();
+            peers.any(|peer| peer.node() == node)
+        };
+        if ended && !configuration.is_some_and(is_peer) {
             let life = NodeLife { node, incarnation };
             self.send(node, ControlMessage::LifeEnded(life));
         }

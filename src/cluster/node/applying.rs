@@ -81,6 +81,7 @@ impl ClusterNode {
             (_, true) => Some(Leading::new(&self.settings, now)),
             (_, false) => None,
         };
+        self.changed |= led.is_self != before.is_self;
         let leader = led.leader.map(|leader| leader.node());
         if leader != before.leader.map(|leader| leader.node()) {
             self.outputs.push_back(Output::Leader(leader));
@@ -193,8 +194,14 @@ impl ClusterNode {
     pub(super) fn follow_state(&mut self, now: Time) {
         self.find_life();
         let lives = self.lives_with_leases();
+        let mut peers = self.state.peers();
+        if self.led.is_self {
+            // A leader does not take itself out: it would be gone before anybody else knows that it is out, and the last
+            // voter would wait for its vote for ever. It hands over, and its successor takes it out.
+            peers.extend(self.peer().map(|me| (me, true)));
+        }
         if let Some(consensus) = &mut self.consensus {
-            consensus.want_peers(self.state.peers());
+            consensus.want_peers(peers);
             consensus.allow_leases(lives);
         }
         if let Some(observing) = &mut self.observing {

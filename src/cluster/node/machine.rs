@@ -121,8 +121,8 @@ pub(super) enum Leave {
     No,
     /// It was told to leave, and has handed leadership over so often.
     Asked { hand_overs: u32, next: Time },
-    /// The log says that it has left. It helps the others to take it out of the configuration, but not for ever.
-    Left { until: Time },
+    /// The log says that it has left. It helps the others to take its vote away, and asks whether they have.
+    Left { ask: Time },
 }
 
 impl ClusterNode {
@@ -373,9 +373,10 @@ impl ClusterNode {
         self.settle(now);
     }
 
-    /// This node is to leave: it hands leadership over, gets no new work, gives away what it has, and has left when
-    /// [`StopCause::Left`] says so. That takes as long as its shards take to move; a deadline is its driver's business,
-    /// who may drop it at any time: then it is declared down. One that has not joined yet is gone at once.
+    /// This node is to leave: it hands leadership over, gets no new work, gives away what it has, helps the others to take
+    /// its vote away, and has left when [`StopCause::Left`] says so. That takes as long as its shards take to move, and a
+    /// quorum; a deadline is its driver's business, who may drop it at any time: then it is declared down, and if it was one
+    /// of two, the other cannot go on without it. One that has not joined yet is gone at once.
     pub fn leave(&mut self, now: Time) {
         if self.leave == Leave::No {
             self.leave = Leave::Asked {

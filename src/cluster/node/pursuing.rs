@@ -59,7 +59,7 @@ impl ClusterNode {
         let again = self.pursuits.open.values().filter_map(|open| open.err());
         let leave = match self.leave {
             Leave::Asked { next, .. } if self.led.is_self => next,
-            Leave::Left { until } => until,
+            Leave::Left { ask } => ask,
             _ => Time::MAX,
         };
         let wanted = match self.wants_told {
@@ -145,31 +145,36 @@ impl ClusterNode {
         let Leave::Asked { hand_overs, next } = self.leave else {
             return true;
         };
-        let (Some(consensus), Some(me)) = (&mut self.consensus, self.durable.disk()) else {
-            return true;
-        };
         if !self.led.is_self || hand_overs >= MAX_HAND_OVERS {
             return true;
         }
+        if now < next {
+            return false;
+        }
+        self.leave = Leave::Asked {
+            hand_overs: hand_overs + 1,
+            next: now + self.settings.consensus.election_max,
+        };
+        !self.hand_over(now)
+    }
+
+    /// Asks another voter to lead, if there is one that is well.
+    fn hand_over(&mut self, now: Time) -> bool {
+        let Some(consensus) = &mut self.consensus else {
+            return false;
+        };
+        let (me, members) = (self.settings.node, self.state.members());
         let is_well = |node| {
-            let member = self.state.members().member(node);
+            let member = members.member(node);
             member.is_some_and(|m| m.state == MemberState::Up && m.is_reachable())
         };
         let mut voters = consensus.configuration().voters.iter();
-        let node = self.settings.node;
-        let other = voters.find(|peer| peer.node() != node && is_well(peer.node()));
+        let other = voters.find(|peer| peer.node() != me && is_well(peer.node()));
         let Some(other) = other.copied() else {
-            return true;
+            return false;
         };
-        debug_assert_ne!((other.node(), other.disk()), (node, me));
-        if now >= next {
-            consensus.hand_leadership_to(now, other);
-            self.leave = Leave::Asked {
-                hand_overs: hand_overs + 1,
-                next: now + self.settings.consensus.election_max,
-            };
-        }
-        false
+        consensus.hand_leadership_to(now, other);
+        true
     }
 
     /// The data cores say how a move has ended for them.
@@ -214,25 +219,35 @@ impl ClusterNode {
         if let Some(observing) = &mut self.observing {
             observing.swim.leave(now);
         }
-        // Long enough for the others to take its vote away, and to elect another leader before.
-        let settings = &self.settings.consensus;
-        self.leave = Leave::Left {
-            until: now + settings.lease + settings.election_max * 2,
-        };
+        self.leave = Leave::Left { ask: now };
     }
 
     /// Ends, once this node has left and the log does without it.
     pub(super) fn end_if_left(&mut self, now: Time) {
-        let Leave::Left { until } = self.leave else {
+        let Leave::Left { ask } = self.leave else {
             return;
         };
-        let (Some(consensus), Some(me)) = (&self.consensus, self.peer()) else {
+        let (Some(consensus), Some(me), Some(by)) = (&self.consensus, self.peer(), self.life)
+        else {
             return self.stop(StopCause::Left);
         };
         let configuration = consensus.configuration();
-        let is_needed = configuration.contains(me) && configuration.peers().len() > 1;
-        if !is_needed || now >= until {
-            self.stop(StopCause::Left);
+        let peers = configuration.peers();
+        if !configuration.contains(me) || peers.len() == 1 {
+            return self.stop(StopCause::Left);
+        }
+        if now >= ask {
+            // Who has been taken out is sent nothing any more. To whoever speaks in a life that is over it is said, though.
+            self.leave = Leave::Left {
+                ask: now + self.settings.ask_every,
+            };
+            if self.led.is_self {
+                self.hand_over(now);
+            }
+            for peer in peers.into_iter().filter(|peer| *peer != me) {
+                let shards = Vec::new();
+                self.send(peer.node(), ControlMessage::Want { by, shards });
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::cluster::state::ClusterState;
 use crate::consensus::output::Leadership;
 use crate::consensus::peer::{ClusterId, PeerId};
 use crate::membership::SwimCounters;
+use crate::membership::accusation::Accusation;
 use crate::membership::detector::DetectorCounters;
 use crate::membership::view::{Member, MemberState, View};
 use crate::sharding::ownership::ShardRecord;
@@ -108,6 +109,12 @@ impl ClusterNode {
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.stopped
+    }
+
+    /// Whom this node cannot reach at this moment, whatever the log says of it.
+    pub fn accusations(&self) -> impl Iterator<Item = Accusation> {
+        let observing = self.observing.as_ref();
+        observing.into_iter().flat_map(|o| o.detector.accusations())
     }
 
     /// What has happened so far.
