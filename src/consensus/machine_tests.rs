@@ -96,6 +96,60 @@ fn append(term: u64) -> Message {
     }
 }
 
+/// A node whose earlier life has proposed, and that starts again without a life: what it proposes for its term is applied,
+/// what it proposes otherwise is not, and with its next life it proposes as ever.
+#[test]
+fn a_leader_without_a_life_proposes_for_its_term_until_it_has_one() {
+    let voters = Configuration::of_voters([peer(1)]);
+    let recovered = Recovered::genesis(&voters);
+    let mut identity = identity(1);
+    identity.life.incarnation = Incarnation(0);
+    let settings = ConsensusSettings::fast();
+    let started = Consensus::start(identity, settings, recovered, seeded(1, 1), Time::ZERO);
+    let mut consensus = started.unwrap();
+    let early = consensus.propose_in_term(Time::ZERO, b"early".to_vec());
+    assert_eq!(early, Err(ProposeError::NotLeader));
+    let now = lead(&mut consensus);
+    assert!(consensus.leads_settled());
+    let commands = |outputs: Vec<Output>| -> Vec<Vec<u8>> {
+        let command = |output| match output {
+            Output::Committed(committed) => Some(committed.command),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(command).collect()
+    };
+    // As after an earlier life of this node: its session is ahead of what has no life.
+    consensus.begin_life(now, Incarnation(3));
+    consensus.propose(now, b"a".to_vec()).unwrap();
+    assert_eq!(commands(sync(&mut consensus, now)), [b"a".to_vec()]);
+    consensus.begin_life(now, Incarnation(0));
+    let id = consensus.propose_in_term(now, b"b".to_vec()).unwrap();
+    let all = sync(&mut consensus, now);
+    let outcome = |output: &Output| matches!(output, Output::Outcome { id: of, outcome: Outcome::Committed { .. } } if *of == id);
+    assert!(all.iter().any(outcome), "{all:?}");
+    assert_eq!(commands(all), [b"b".to_vec()]);
+    consensus.propose(now, b"c".to_vec()).unwrap();
+    assert_eq!(commands(sync(&mut consensus, now)), [[0_u8; 0]; 0]);
+    // What is open when a life begins is unknown.
+    consensus.propose_in_term(now, b"d".to_vec()).unwrap();
+    let open = outputs(&mut consensus);
+    consensus.begin_life(now, Incarnation(4));
+    let unknown = |output: &Output| {
+        matches!(
+            output,
+            Output::Outcome {
+                outcome: Outcome::Unknown,
+                ..
+            }
+        )
+    };
+    assert!(outputs(&mut consensus).iter().any(unknown));
+    consensus.written(now, tickets(&open)[0]);
+    consensus.propose(now, b"e".to_vec()).unwrap();
+    let all = commands(sync(&mut consensus, now));
+    assert_eq!(all, [b"d".to_vec(), b"e".to_vec()]);
+}
+
 #[test]
 fn one_peer_alone_commits_only_what_is_durable() {
     let mut consensus = start(1);

@@ -16,6 +16,7 @@ pub mod entry;
 pub mod founding;
 pub mod lease;
 mod leasing;
+mod living;
 mod logger;
 pub mod machine;
 #[cfg(test)]

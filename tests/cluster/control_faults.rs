@@ -76,7 +76,7 @@ pub(crate) fn scenario(seed: u64, length: Duration, mutant: Option<NodeMutant>) 
     let mut wanted: Vec<ShardKey> = Vec::new();
     let mut budget = Budget {
         joins: 2,
-        leaves: 2,
+        leaves: LEAVES,
         disks: u32::from(faults.disk && founders >= 3),
     };
     // Some faults hit a cluster that is just being founded.
@@ -104,6 +104,9 @@ pub(crate) fn finish(mut world: World) -> Ran {
         trace: world.into_trace(),
     }
 }
+
+/// The most nodes that leave in one run.
+const LEAVES: u32 = 2;
 
 struct Budget {
     joins: u32,
@@ -144,8 +147,10 @@ fn one_step(
         until.insert(id, now + ms(world.rng.random_range(1..most)));
         let node = &world.nodes[&id];
         let has_part = world.running().len() * 2 > ids.len();
-        if budget.disks > 0 && has_part && node.restart_at.is_none() {
-            budget.disks -= 1;
+        // A lost disk is a voter that never answers again: until it is replaced, no other may leave.
+        let nobody_left = budget.leaves == LEAVES;
+        if budget.disks > 0 && has_part && nobody_left && node.restart_at.is_none() {
+            (budget.disks, budget.leaves) = (0, 0);
             world.replace_disk(id);
         }
     }

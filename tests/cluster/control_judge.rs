@@ -43,8 +43,8 @@ impl Judge {
         let first = *self.processes.entry(life).or_insert(process);
         assert_eq!(first, process, "two processes live {life}");
         let first = *self.lives_of.entry(process).or_insert(life);
+        // It may be declared down already, and not know it yet: then it never gets a lease.
         assert_eq!(first, life, "a process lives twice");
-        self.lives(life);
     }
 
     /// A node says that it may act until then.

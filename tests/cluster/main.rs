@@ -16,6 +16,7 @@ mod consensus_world;
 mod control;
 mod control_faults;
 mod control_judge;
+mod control_links;
 mod control_node;
 mod control_world;
 mod founding;

@@ -153,10 +153,18 @@ impl ClusterNode {
         })
     }
 
+    /// Whether a node is one of those that are asked.
+    fn may_answer(&self, node: NodeId) -> bool {
+        let via = self.asking.cluster.is_some_and(|(via, _)| via == node);
+        let leads = self.led.leader.is_some_and(|leader| leader.node() == node);
+        let is_known = self.state.members().member(node).is_some();
+        via || leads || is_known || self.contacts().contains_key(&node)
+    }
+
     /// An answer has come.
     pub(super) fn answered(&mut self, from: NodeId, answer: JoinAnswer, now: Time) {
-        if answer.start != self.start || !self.asks() {
-            return; // It was for somebody before, or comes late.
+        if answer.start != self.start || !self.asks() || !self.may_answer(from) {
+            return; // It was for somebody before, comes late, or from somebody who was not asked.
         }
         match answer.says {
             JoinSays::Admitted { founding, .. } => {
@@ -253,14 +261,25 @@ impl ClusterNode {
     }
 
     /// Somebody says that a life of this node has ended.
-    pub(super) fn told_of_the_end(&mut self, life: NodeLife) {
-        if Some(life) == self.life_now() {
+    pub(super) fn told_of_the_end(&mut self, from: NodeId, life: NodeLife) {
+        let is_member = self.state.members().member(from).is_some();
+        if is_member && Some(life) == self.life_now() {
             let incarnation = life.incarnation;
             self.stop(match self.leave {
                 Leave::Left { .. } => StopCause::Left,
                 _ => StopCause::LifeEnded { incarnation },
             });
         }
+    }
+
+    /// Whether a node is a live member in the life in which it speaks; if that has ended, it is told.
+    pub(super) fn speaks_as_member(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+        let life = NodeLife { node, incarnation };
+        let is_one = self.state.lives().contains(&life);
+        if !is_one {
+            self.tell_if_ended(node, incarnation);
+        }
+        is_one
     }
 
     /// Whether the life in which a node speaks has ended. It is told, unless it is still a peer of the log, which tells it.

@@ -1,6 +1,6 @@
 //! What the log says, and what follows from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::leading::Leading;
 use super::machine::{ClusterNode, Leave};
@@ -13,6 +13,7 @@ use crate::cluster::state::{ClusterChange, ClusterState};
 use crate::consensus::machine::Consensus;
 use crate::consensus::message::Message;
 use crate::consensus::output::{self, Committed, Leadership, RestoredState, StepError};
+use crate::consensus::peer::{NodeLife, PeerId};
 use crate::membership::event::{
     MemberDown, MemberEvent, MemberLeft, MemberUp, ReachableMember, UnreachableMember,
 };
@@ -194,12 +195,7 @@ impl ClusterNode {
     pub(super) fn follow_state(&mut self, now: Time) {
         self.find_life();
         let lives = self.lives_with_leases();
-        let mut peers = self.state.peers();
-        if self.led.is_self {
-            // A leader does not take itself out: it would be gone before anybody else knows that it is out, and the last
-            // voter would wait for its vote for ever. It hands over, and its successor takes it out.
-            peers.extend(self.peer().map(|me| (me, true)));
-        }
+        let peers = self.wanted_peers();
         if let Some(consensus) = &mut self.consensus {
             consensus.want_peers(peers);
             consensus.allow_leases(lives);
@@ -210,8 +206,36 @@ impl ClusterNode {
         }
     }
 
+    /// Who should be a peer of the log, and whether it answers: those that the state names, and who has to stay for now.
+    fn wanted_peers(&self) -> BTreeMap<PeerId, bool> {
+        let mut wanted = self.state.peers();
+        if self.led.is_self {
+            // A leader does not take itself out: it would be gone before anybody else knows that it is out, and the last
+            // voter would wait for its vote for ever. It hands over, and its successor takes it out.
+            wanted.extend(self.peer().map(|me| (me, true)));
+        }
+        let Some(consensus) = &self.consensus else {
+            return wanted;
+        };
+        let voters = &consensus.configuration().voters;
+        let stay: Vec<bool> = voters
+            .iter()
+            .filter_map(|v| wanted.get(v).copied())
+            .collect();
+        let well = stay.iter().filter(|answers| **answers).count();
+        if well * 2 <= stay.len() {
+            // Without those who have left too few would answer to decide anything. They stay until more do.
+            let has_left = |peer: &&PeerId| self.state.members().member(peer.node()).is_none();
+            let left: Vec<PeerId> = voters.iter().filter(has_left).copied().collect();
+            for peer in left {
+                wanted.entry(peer).or_insert(true);
+            }
+        }
+        wanted
+    }
+
     /// The lives that get leases from this node, if it leads: all live ones but those that are to be declared down.
-    pub(super) fn lives_with_leases(&self) -> BTreeSet<crate::consensus::peer::NodeLife> {
+    pub(super) fn lives_with_leases(&self) -> BTreeSet<NodeLife> {
         let mut lives = self.state.lives();
         if let Some(leading) = &self.leading {
             lives.retain(|life| !leading.is_accused(life));

@@ -291,14 +291,14 @@ impl ClusterNode {
             }
             ControlMessage::JoinRequest(request) => self.asked_to_admit(*request, now),
             ControlMessage::JoinAnswer(answer) => self.answered(from, *answer, now),
-            ControlMessage::LifeEnded(life) => self.told_of_the_end(life),
+            ControlMessage::LifeEnded(life) => self.told_of_the_end(from, life),
             ControlMessage::Accuse { by, life } => {
-                if !self.tell_if_ended(from, by) {
+                if self.speaks_as_member(from, by) {
                     self.accused_by(from, life, now);
                 }
             }
             ControlMessage::Want { by, shards } => {
-                if !self.tell_if_ended(from, by) {
+                if self.speaks_as_member(from, by) {
                     self.wanted_elsewhere(&shards);
                 }
             }
