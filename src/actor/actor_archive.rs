@@ -144,6 +144,16 @@ fn writer_of<M: Message>() -> Option<WriteMessage<M>> {
 }
 
 impl Local {
+    /// Sends to an actor that lives elsewhere, and makes a refused message a dead letter.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn tell_actor_away<M: Message>(&mut self, to: ActorRef<M>, message: M) {
+        if let Err(refused) = self.send_to_actor_away(to, message, None) {
+            let why = refused.why;
+            self.dead_letter(to.receiver(), why, Envelope::Plain, refused.message);
+        }
+    }
+
     /// Sends to an actor that lives on another node, or in another life of this one.
     #[cold]
     #[inline(never)]

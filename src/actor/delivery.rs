@@ -85,11 +85,7 @@ impl Local {
     #[inline(always)]
     pub(crate) fn tell_actor<M: Message>(&mut self, to: ActorRef<M>, message: M) {
         if to.home != self.home {
-            if let Err(refused) = self.send_to_actor_away(to, message, None) {
-                let why = refused.why;
-                self.dead_letter(to.receiver(), why, Envelope::Plain, refused.message);
-            }
-            return;
+            return self.tell_actor_away(to, message);
         }
         if to.core == self.core {
             if let Err(refused) = self.store(to.cell, message, None, Room::Bounded) {

@@ -121,12 +121,13 @@ impl Link {
         &self.writer.pending()[..self.flushed.1]
     }
 
-    /// The connection has taken the first `count` of them.
-    pub(crate) fn sent(&mut self, count: usize) {
+    /// The connection has taken the first `count` of them. Returns how many frames have left as a whole with that.
+    pub(crate) fn sent(&mut self, count: usize) -> u64 {
         debug_assert!(count <= self.flushed.1, "nothing leaves before it may");
         self.writer.sent(count);
         self.flushed.1 -= count;
         self.begun += count;
+        let before = self.waiting.len();
         while let Some((length, _)) = self.waiting.front()
             && self.begun >= *length as usize
         {
@@ -134,6 +135,7 @@ impl Link {
             self.waiting.pop_front();
             self.flushed.0 -= 1;
         }
+        (before - self.waiting.len()) as u64
     }
 
     /// An ask has gone out in a frame. Returns whether it is time to seek out those that have ended.

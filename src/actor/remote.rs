@@ -30,7 +30,9 @@ const ASK_SLACK: Duration = Duration::from_secs(1);
 pub struct RemoteStats {
     /// Frames written for other nodes.
     pub frames_out: u64,
-    /// Their bytes.
+    /// Those of them that a connection has taken as a whole.
+    pub frames_sent: u64,
+    /// The bytes of all of them.
     pub bytes_out: u64,
     /// Bytes of payloads that were copied into them: those of frames that were passed on.
     pub copied_out: u64,
@@ -64,6 +66,7 @@ impl AddAssign for RemoteStats {
     fn add_assign(&mut self, other: RemoteStats) {
         for (count, more) in [
             (&mut self.frames_out, other.frames_out),
+            (&mut self.frames_sent, other.frames_sent),
             (&mut self.bytes_out, other.bytes_out),
             (&mut self.copied_out, other.copied_out),
             (&mut self.frames_in, other.frames_in),

@@ -91,10 +91,14 @@ impl Engine {
     /// in one piece each.
     pub(crate) fn sent(&self, node: NodeId, send: impl FnOnce(&[u8]) -> usize) -> usize {
         let mut local = self.local.borrow_mut();
-        let link = (local.remote.as_mut()).and_then(|remote| remote.links.get_mut(&node));
-        let Some(link) = link else { return 0 };
+        let Some(remote) = &mut local.remote else {
+            return 0;
+        };
+        let Some(link) = remote.links.get_mut(&node) else {
+            return 0;
+        };
         let count = send(link.outgoing());
-        link.sent(count);
+        remote.stats.frames_sent += link.sent(count);
         count
     }
 

@@ -105,7 +105,7 @@ pub fn start_type(
     cluster.start(node, |builder| {
         let ledgers: Arc<Mutex<Option<Region<u64, Entry>>>> = Arc::default();
         let region = ledgers.clone();
-        let ledger = EntityType::ephemeral("ledger", move |id: &u64| Ledger {
+        let ledger = EntityType::send("ledger", move |id: &u64| Ledger {
             node,
             id: *id,
             handled: handled.clone(),

@@ -59,11 +59,11 @@ fn tells_come_in_order_and_none_is_lost() {
                     *count += 1;
                 }
             }
-            if round % 10 == 0 {
+            if round % 3 == 0 {
                 let node = [A, B, C][rng.random_range(0..3)];
                 let shard = ledgers[0].shard_of(&rng.random_range(0..12));
                 let to = CoreId(rng.random_range(0..2));
-                let _ = cluster.node(node).start_move(shard, to);
+                drop(cluster.node(node).start_move(shard, to));
             }
             cluster.run_for(Duration::from_micros(rng.random_range(0..400)));
         }
@@ -73,6 +73,63 @@ fn tells_come_in_order_and_none_is_lost() {
         for node in [A, B, C] {
             assert_eq!(dead_letters(&mut cluster, node), 0);
         }
+        // Nobody was there twice: what each has counted is all that it was told.
+        for id in 0..12 {
+            let of_it = counts.iter().filter(|((_, to), _)| *to == id);
+            let told: u64 = of_it.map(|(_, count)| count).sum();
+            let sum = cluster.ask(A, ledgers[0].entity_ref(id), Entry::Sum);
+            assert_eq!(sum, Ok(told), "{id}");
+        }
+        cluster
+    });
+}
+
+/// With tiny lanes, batches and outboxes, cores that stand still, and shards that change cores: whatever does not fit is
+/// counted, and what is handled comes in order.
+#[test]
+fn what_tiny_bounds_refuse_is_counted() {
+    check_cluster_seeds(15, |mut cluster| {
+        let handled = Handled::default();
+        cluster.set_bounds(corecast::actor::link::LinkBounds {
+            buffer_bytes: 1_000,
+            held_bytes: 2_000,
+            ..Default::default()
+        });
+        let ledgers =
+            [A, B].map(|node| start(&mut cluster, node, &handled, |it| it.cores(3).swarm()));
+        spread(&mut cluster, &[A, B]);
+        cluster.run_for(Duration::from_millis(100));
+        let mut rng = corecast::base::rng::seeded(cluster.seed(), 9);
+        let handles = [A, A, B, B].map(|node| (node, cluster.node(node).handle()));
+        let mut sent = 0;
+        for _ in 0..60 {
+            for (sender, (node, handle)) in (0..).zip(&handles) {
+                let region = ledgers[node.0 as usize - 1];
+                for _ in 0..rng.random_range(0..12) {
+                    let id = rng.random_range(0..12);
+                    handle.tell(
+                        region.entity(&id),
+                        Entry::Put {
+                            sender,
+                            number: sent,
+                        },
+                    );
+                    sent += 1;
+                }
+            }
+            if rng.random_ratio(1, 5) {
+                let node = [A, B][rng.random_range(0..2)];
+                let shard = ledgers[0].shard_of(&rng.random_range(0..12));
+                let to = CoreId(rng.random_range(0..3));
+                drop(cluster.node(node).start_move(shard, to));
+            }
+            cluster.run_for(Duration::from_micros(rng.random_range(0..2_000)));
+        }
+        assert!(cluster.run_until_idle());
+        assert_in_order(&handled, false);
+        let done = handled.lock().unwrap().len() as u64;
+        let counted = dead_letters(&mut cluster, A) + dead_letters(&mut cluster, B);
+        assert_eq!(done + counted, sent, "{done} + {counted}");
         cluster
     });
 }
@@ -125,8 +182,8 @@ fn a_node_that_does_not_read_costs_bounded_memory() {
             cluster.run_for(Duration::from_micros(100));
         }
         let stats = cluster.remote_stats(A);
-        // In all cores together, with one frame more in each.
-        assert!(stats.waiting_bytes <= 2 * (65 << 10), "{stats:?}");
+        // All of it comes through one core: as much as may wait, and one frame more.
+        assert!(stats.waiting_bytes <= 65 << 10, "{stats:?}");
         let stats = cluster.node(A).stats();
         let full = |why: &(Rejection, u64)| why.0 == Rejection::LinkFull;
         let refused: u64 = stats
@@ -188,12 +245,8 @@ fn every_tell_is_handled_or_counted_or_was_on_its_way() {
         let done = handled.lock().unwrap().len() as u64;
         let counted = dead_letters(&mut cluster, A) + dead_letters(&mut cluster, B);
         let (a, b) = (cluster.remote_stats(A), cluster.remote_stats(B));
-        let on_the_way = a.frames_out + b.frames_out - a.frames_in - b.frames_in;
-        assert!(done + counted <= sent, "{done} + {counted} of {sent}");
-        assert!(
-            sent - done - counted <= on_the_way,
-            "{done} + {counted} of {sent}, {on_the_way} frames lost"
-        );
+        let lost = a.frames_sent + b.frames_sent - a.frames_in - b.frames_in;
+        assert_eq!(done + counted + lost, sent, "{done} + {counted} + {lost}");
         cluster
     });
 }
