@@ -41,6 +41,8 @@ impl Local {
         }
         if lapsed {
             tracing::warn!(core = %self.core, "the lease of this node has lapsed; its entities wait");
+            // What handlers have written since the last flush: they may have run on beyond it.
+            self.discard_turn();
         }
         for region in &mut self.region_states {
             region.is_lapsed = lapsed && region.is_leased;

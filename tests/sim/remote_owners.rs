@@ -4,6 +4,7 @@ use crate::remote_kit::*;
 use corecast::actor::remote::Lease;
 use corecast::sim::{Bounds, check_cluster_seeds};
 use corecast::{AskError, EntityTypeId, Mailbox, Rejection, ShardId, ShardKey, Uncertainty};
+use std::cell::Cell;
 use std::time::Duration;
 
 fn key(shard: u32) -> ShardKey {
@@ -183,6 +184,41 @@ fn entities_wait_for_the_lease_of_their_node() {
         assert_eq!(timeout, Err(Uncertainty::Timeout.into()));
         cluster
     });
+}
+
+/// A handler that is still at it when the lease lapses has its answer thrown away.
+#[test]
+fn what_a_handler_says_after_the_lease_does_not_leave() {
+    let (discarded, answered) = (Cell::new(0), Cell::new(0));
+    check_cluster_seeds(20, |mut cluster| {
+        let handled = Handled::default();
+        let slow = Duration::from_millis(10);
+        let ledgers = start(&mut cluster, A, &handled, |it| it.cores(2));
+        start(&mut cluster, B, &handled, |it| {
+            it.cores(2).message_cost(slow)
+        });
+        spread(&mut cluster, &[A, B]);
+        let until = cluster.now() + Duration::from_millis(10);
+        cluster.set_lease(B, Lease::Until(until));
+        let ledger = ledgers.entity_ref(id_in(ledgers, 1));
+        let outcome = cluster.ask(A, ledger, Entry::Sum);
+        let dead = cluster.node(B).stats();
+        let dead = dead.cores.iter().flat_map(|core| &core.dead_letters);
+        let dead = dead.filter(|it| it.0 == Rejection::NoControlQuorum).count();
+        match outcome {
+            Ok(0) => answered.set(answered.get() + 1),
+            Err(AskError::Unknown(Uncertainty::Timeout)) => {
+                assert_eq!(dead, 1);
+                discarded.set(discarded.get() + 1);
+            }
+            other => panic!("{other:?}"),
+        }
+        cluster
+    });
+    assert!(
+        discarded.get() > 4 && answered.get() > 4,
+        "{discarded:?} {answered:?}"
+    );
 }
 
 #[test]
