@@ -47,6 +47,7 @@ pub use actor::spawn::SpawnOptions;
 pub use actor::supervision::{Backoff, Directive, Strategy, Supervision};
 pub use actor::task::Executor;
 pub use actor::watch::Terminated;
+pub use actor::wire_id::WireId;
 pub use base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 pub use base::time::Time;
 pub use behavior::behaving::Behaving;

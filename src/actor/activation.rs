@@ -431,6 +431,10 @@ impl Local {
 
     /// Continues a suspended actor, even of a shard that is about to leave: it leaves once nobody is suspended.
     pub(crate) fn resume(&mut self, at: CellRef, life: u64, then: Box<dyn Any>) {
+        if self.tasks.detours.sealed && self.has_lapsed_for(at) {
+            // It goes on when the lease has been renewed.
+            return self.park(at, life, then);
+        }
         let is_same = self.life(at) == life;
         if let Some(cell) = self.cells.get(at)
             && cell.suspended
@@ -549,7 +553,8 @@ impl Local {
             .and_then(|cell| cell.body.as_ref())
             .and_then(|body| body.entity());
         place.is_some_and(|place| {
-            self.region_states[usize::from(place.region)].sealed[place.shard as usize]
+            let region = &self.region_states[usize::from(place.region)];
+            region.is_lapsed || region.sealed[place.shard as usize]
         })
     }
 

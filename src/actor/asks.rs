@@ -11,6 +11,7 @@ use super::mailbox::Stored;
 use super::outbox::OpenBatch;
 use super::reference::{Destination, Receiver};
 use super::refusal::{AskError, Rejection, Uncertainty};
+use super::remote_asks::REMOTE;
 use super::reply::{self, Envelope, ReplyAddress, ReplyTo, discard, discard_message};
 use super::typed::{AsAny, TypedBox};
 use crate::base::ids::CoreId;
@@ -89,6 +90,9 @@ pub(crate) trait AnyAskTable: AsAny {
     /// Ends an ask without a reply; what is to be called, unless it has ended before.
     fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<Ended>;
 
+    /// The timer of an ask that is open.
+    fn deadline(&self, address: ReplyAddress) -> Option<TimerKey>;
+
     /// The addresses of all open asks.
     fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId)
     -> Vec<ReplyAddress>;
@@ -102,6 +106,12 @@ impl<R: Message> AnyAskTable for AskTable<R> {
     fn fail(&mut self, address: ReplyAddress, why: AskError) -> Option<Ended> {
         let (sink, timer) = self.take(address)?;
         Some((timer, Box::new(move |local| sink(local, Err(why)))))
+    }
+
+    fn deadline(&self, address: ReplyAddress) -> Option<TimerKey> {
+        let slot = self.slots.get(address.slot())?;
+        let slot = (slot.generation == address.generation()).then_some(slot)?;
+        slot.open.as_ref().map(|(_, timer)| *timer)
     }
 
     fn open(
@@ -244,6 +254,7 @@ impl Local {
                 self.timers.cancel(timer);
                 self.settle(|local| sink(local, outcome));
             }
+            None if address.table() == REMOTE => self.answer(address, outcome),
             None => {
                 self.lose_reply::<R>(Rejection::LateReply);
                 discard(Uncertainty::DroppedUnanswered.into(), outcome);
@@ -280,6 +291,8 @@ impl Local {
                 self.open_asks -= 1;
                 self.timers.cancel(timer);
                 self.settle(end);
+            } else if address.table() == REMOTE {
+                self.fail_remote_ask(address, why);
             }
         } else {
             let to = address.core();

@@ -3,6 +3,7 @@
 use super::asks::Failure;
 use super::entity_id::EntityId;
 use super::entity_watch::EntitySignal;
+use super::frames::Carried;
 use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
@@ -97,6 +98,8 @@ pub(crate) enum Note {
     Last(Last),
     /// Before the message at this place: somebody watches an entity, or does not any more.
     Signal(EntitySignal, Box<dyn FnOnce(&mut Local) + Send>),
+    /// Before the message at this place: a message of another node, in its frame.
+    Frame(Box<Carried>),
 }
 
 /// Notes by the place of the message that they belong to or precede.
@@ -133,7 +136,7 @@ impl<M: Message> Batch for ActorBatch<M> {
     fn stops(&self) -> Vec<CellRef> {
         let stop = |(_, note): &(u32, Note)| match note {
             Note::Stop(cell) => Some(*cell),
-            Note::Acknowledge(_) | Note::Last(_) | Note::Signal(..) => None,
+            _ => None,
         };
         self.notes.iter().filter_map(stop).collect()
     }
@@ -205,7 +208,7 @@ impl<M: Message> ActorBatch<M> {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                     Note::Stop(cell) => local.stop_in_order::<M>(cell),
-                    Note::Last(_) | Note::Signal(..) => {}
+                    Note::Last(_) | Note::Signal(..) | Note::Frame(_) => {}
                 }
             }
             local.accept(to, message, extra);
@@ -272,8 +275,8 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
     }
 
     fn len(&self) -> usize {
-        let is_signal = |(_, note): &&(u32, Note)| matches!(note, Note::Signal(..));
-        self.items.len() + self.notes.iter().filter(is_signal).count()
+        let counts = |(_, note): &&(u32, Note)| matches!(note, Note::Signal(..) | Note::Frame(_));
+        self.items.len() + self.notes.iter().filter(counts).count()
     }
 
     /// Ids bring code of the user's along (`Hash`, `Eq`, `Clone`, destructors). A panic there takes one message down, and
@@ -326,6 +329,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                         Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                         Note::Last(last) => local.lasts.push(last),
                         Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
+                        Note::Frame(carried) => local.take_request(carried.frame(), true),
                         Note::Stop(_) => {}
                     }
                 }
@@ -338,6 +342,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
             match note {
                 Note::Last(last) => local.lasts.push(last),
                 Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
+                Note::Frame(carried) => local.take_request(carried.frame(), true),
                 Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }
@@ -352,6 +357,7 @@ fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
                 local.signal_lost(signal);
                 drop_guarded(arrive);
             }
+            Note::Frame(carried) => local.refuse_frame(None, &carried.frame(), why),
             Note::Stop(_) | Note::Last(_) => {}
         }
     }

@@ -12,7 +12,8 @@ use super::reference::{ActorRef, CellRef};
 use super::reply;
 use super::spawn::{PlainBody, Remake, Seed};
 use super::supervision::{Directive, Supervision};
-use crate::wire::message::Message;
+use super::wire_region::Progress;
+use crate::wire::message::{Message, WireMessage};
 use std::any::Any;
 
 fn actor_recipient<M: Message>(
@@ -105,6 +106,22 @@ impl<A: Actor, I: EntityId> EntityBody<A, I> {
             recency.touch(at.slot(), now);
         }
         ran
+    }
+}
+
+impl<A: Actor<Msg: WireMessage>, I: EntityId> EntityBody<A, I> {
+    /// Handles a message of another node where it lies.
+    pub(super) fn run_in_place(
+        &mut self,
+        local: &mut Local,
+        at: CellRef,
+        archived: &<A::Msg as rkyv::Archive>::Archived,
+        progress: &mut Progress,
+    ) -> Ran {
+        self.accounted(local, at, |inner, local, place| {
+            let recipient = entity_recipient::<I, A::Msg>;
+            inner.run_in_place(local, at, place, recipient, archived, progress)
+        })
     }
 }
 

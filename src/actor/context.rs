@@ -1,19 +1,21 @@
 //! What a handler can do.
 
 use super::cell::EntityPlace;
+use super::entrusting::read_whole;
 use super::guard::{drop_guarded, guarded};
 use super::handle::Handle;
 use super::local::{Local, Room};
 use super::model::{Actor, Fault, Next};
 use super::pending::Pending;
-use super::reference::{ActorRef, CellRef, Destination};
-use super::refusal::{AskError, Refused, SpawnError, TaskError, Uncertainty};
+use super::reference::{ActorRef, CellRef, Destination, Receiver};
+use super::refusal::{AskError, Refused, Rejection, SpawnError, TaskError, Uncertainty};
 use super::reply::{self, Envelope, ReplyTo};
 use super::scope::Scope;
 use super::task::{Executor, Piped, Suspending, handler_fault, run_elsewhere};
 use crate::base::ids::{CoreId, Epoch, ShardId, ShardKey};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
+use crate::wire::archive::{Archivable, deserialize};
 use crate::wire::message::Message;
 use std::any::Any;
 use std::fmt;
@@ -82,6 +84,11 @@ impl<M: Message> Recipient<M> {
         }
     }
 }
+
+/// Why a value was not read out of an archived message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it could not be read: {0}")]
+pub struct ReadError(String);
 
 /// What an actor does when the future for which it was suspended has finished.
 pub(crate) struct Resume<A: Actor>(
@@ -217,9 +224,12 @@ impl<'a, A: Actor> Context<'a, A> {
     }
 
     /// The epoch under which this core runs the entity's shard, to fence writes elsewhere; `None` for an actor that is
-    /// no entity.
+    /// no entity. For an entity of a cluster it is that of the cluster's log.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
+        if let Some(owner) = self.local.topology.owner(self.shard()?) {
+            return Some(owner.epoch);
+        }
         self.local
             .topology
             .placement(self.shard()?)
@@ -265,6 +275,27 @@ impl<'a, A: Actor> Context<'a, A> {
     #[inline]
     pub fn reply<R: Message>(&mut self, to: ReplyTo<R>, reply: R) {
         self.local.reply(to, reply);
+    }
+
+    /// Reads a value out of the archived message that is being [handled](Actor::receive_archived), or the whole of it. A
+    /// reply address that is read can be answered, as any other, and ends its ask when it is dropped; so read it once.
+    ///
+    /// # Errors
+    /// If code of the type refuses what it finds, or if as many asks of other nodes are open on this core as may.
+    pub fn read<T: Archivable>(&mut self, archived: &T::Archived) -> Result<T, ReadError> {
+        let unreadable = Rejection::Unreadable.into();
+        reply::dropping_as(unreadable, || read_whole(|| deserialize::<T>(archived)))
+            .map_err(|why| ReadError(why.to_string()))
+    }
+
+    /// Counts and logs that the message at hand cannot be read: it is a dead letter.
+    pub(super) fn unreadable(&mut self, error: &ReadError) {
+        tracing::warn!(core = %self.local.core, %error, "a message of another node was dropped");
+        self.local.note_dead_letter(
+            Receiver::Actor(self.local.home, self.local.core, self.at),
+            Rejection::Unreadable,
+            std::any::type_name::<A::Msg>(),
+        );
     }
 
     /// Asks, and has the outcome sent to this actor as a message; the mailbox keeps moving meanwhile. Waits as

@@ -3,6 +3,7 @@
 use super::local::Local;
 use super::pending::Completer;
 use super::refusal::Rejection;
+use super::remote::Lease;
 use crate::base::ids::{CoreId, Epoch, ShardKey};
 use crate::sharding::balancer::CoreLoad;
 use crate::sharding::move_error::{MoveError, RefusedWhy};
@@ -35,6 +36,10 @@ pub(crate) enum Control {
     Halt { round: u64 },
     /// To the coordination core: the sender's engine has panicked, and this is the last of it.
     Died,
+    /// To every data core: the lease of the node.
+    Lease(Lease),
+    /// To the coordination core: messages wait for these shards, and no node owns them.
+    Wanted(Vec<ShardKey>),
     /// To every core: all have halted, so what lies in the lanes is all there is. Stop.
     Stop,
 }
@@ -94,6 +99,8 @@ impl fmt::Debug for Control {
             Control::DrainQuery { round, .. } => write!(f, "DrainQuery({round})"),
             Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),
             Control::Halt { round } => write!(f, "Halt({round})"),
+            Control::Lease(lease) => write!(f, "Lease({lease:?})"),
+            Control::Wanted(shards) => write!(f, "Wanted({})", shards.len()),
             Control::Died => f.write_str("Died"),
             Control::Stop => f.write_str("Stop"),
         }

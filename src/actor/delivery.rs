@@ -85,12 +85,7 @@ impl Local {
     #[inline(always)]
     pub(crate) fn tell_actor<M: Message>(&mut self, to: ActorRef<M>, message: M) {
         if to.home != self.home {
-            return self.dead_letter(
-                to.receiver(),
-                Rejection::OldIncarnation,
-                Envelope::Plain,
-                message,
-            );
+            return self.tell_actor_away(to, message);
         }
         if to.core == self.core {
             if let Err(refused) = self.store(to.cell, message, None, Room::Bounded) {
@@ -117,7 +112,7 @@ impl Local {
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
         if to.home != self.home {
-            return Err(refuse(Rejection::OldIncarnation, message, extra));
+            return self.send_to_actor_away(to, message, extra);
         }
         if to.core == self.core {
             self.store(to.cell, message, extra, Room::Bounded)
@@ -212,7 +207,10 @@ impl Local {
                 cell.has_waiting = true;
                 Ok(())
             }
-            (_, extra) => Err(refuse(Rejection::MailboxFull, message, extra)),
+            (_, extra) => {
+                let why = self.why_full_at(to, Rejection::MailboxFull);
+                Err(refuse(why, message, extra))
+            }
         }
     }
 
@@ -285,6 +283,14 @@ impl Local {
             let digest = digest(message);
             self.trace(TraceEvent::Deliver { to, actor, digest });
         }
+    }
+
+    /// Records that an actor handles a message of another node where it lies.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn trace_frame(&mut self, to: CellRef, actor: &'static str, payload: &[u8]) {
+        let digest = crate::base::stable_hash::stable_hash(payload);
+        self.trace(TraceEvent::Deliver { to, actor, digest });
     }
 
     /// Records the delivery of a tick.

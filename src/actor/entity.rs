@@ -7,7 +7,10 @@ use super::guard::{drop_guarded, guarded};
 use super::mailbox::Mailbox;
 use super::model::{Actor, Fault};
 use super::supervision::Supervision;
+use super::wire_id::WireId;
+use super::wire_region::Clustered;
 use crate::wire::archive::{Archivable, ArchivedBytes, from_bytes, to_bytes};
+use crate::wire::message::WireMessage;
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -136,6 +139,26 @@ pub struct EntityType<A, I> {
     pub(crate) idle: Option<Duration>,
     pub(crate) max_active: Option<usize>,
     pub(crate) supervision: Supervision,
+    /// Its shards belong to nodes of the cluster.
+    pub(crate) clustered: Option<Clustered>,
+}
+
+impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
+    /// Entities of the whole cluster, on a node that is part of one: each shard belongs to one node, and every node sends to
+    /// all of them. On a node that is alone it changes nothing.
+    ///
+    /// Other nodes know the type by its name, and it has to have as many shards everywhere.
+    pub fn clustered(mut self) -> Self {
+        self.clustered = Some(Clustered::of::<A, I>());
+        self
+    }
+
+    /// Has its entities go on when their node has lost its lease (default: they are sealed until it is renewed). Then
+    /// another node may run the same entities at the same time.
+    pub fn keep_running(mut self) -> Self {
+        self.clustered = Some(Clustered::of::<A, I>().keep_running());
+        self
+    }
 }
 
 impl<A: Actor, I: EntityId> EntityType<A, I> {
@@ -187,6 +210,7 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
             idle: None,
             max_active: None,
             supervision: Supervision::default(),
+            clustered: None,
         }
     }
 

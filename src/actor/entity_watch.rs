@@ -68,6 +68,7 @@ impl<I: EntityId, M: Message> WatchedEntity for Watched<I, M> {
             {
                 Err(Rejection::Moving)
             }
+            Some(Route::Away(_) | Route::Unallocated) => Err(Rejection::NotAcrossNodes),
             _ => Ok(()),
         }
     }
@@ -93,7 +94,8 @@ impl<A: Actor> Context<'_, A> {
     ///
     /// # Errors
     /// As [`watch`](Context::watch); also [`Rejection::Moving`] if the entity's shard moves and too much waits for it already,
-    /// and [`Rejection::OldIncarnation`] for an entity of another runtime.
+    /// and [`Rejection::OldIncarnation`] for an entity of another runtime; and [`Rejection::NotAcrossNodes`] for one whose shard
+    /// no core of this node has.
     pub fn watch_entity<I: EntityId, M: Message>(
         &mut self,
         entity: EntityAt<'_, I, M>,
@@ -191,6 +193,10 @@ impl Local {
             Some(Route::Hold) => {
                 let held = region.held.entry(shard).or_default();
                 held.push_back(Held::Signal(id, signal));
+            }
+            Some(Route::Away(_) | Route::Unallocated) => {
+                self.signal_lost(signal);
+                drop_guarded(id);
             }
             None => {}
         }

@@ -3,20 +3,24 @@
 use super::delivery::refuse;
 use super::entity_id::EntityId;
 use super::entity_watch::EntitySignal;
+use super::frames::Carried;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
 use super::lost::on_the_way_of;
 use super::mutant::Mutant;
 use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
-use super::region::Sender;
-use crate::base::ids::{EntityTypeId, ShardId};
+use super::region::{AnyRegion, Sender};
+use crate::base::ids::{EntityTypeId, NodeId, ShardId, ShardKey};
+use crate::sharding::topology::Route;
 use crate::wire::message::Message;
 
 /// Something for an entity whose shard is moving.
 pub(super) enum Held<I, M> {
     Message(I, M, Option<Extra>),
     Signal(I, EntitySignal),
+    /// A message of another node, in its frame.
+    Frame(Box<Carried>),
 }
 
 impl Local {
@@ -31,16 +35,60 @@ impl Local {
         sender: Sender,
     ) -> Result<(), Refused<M>> {
         let limit = self.limits.held_messages;
+        let full = self.why_held(number, shard);
         let id = on_the_way_of::<M, _>(|| I::from_key(key));
         let Some(region) = self.region_mut::<I, M>(number) else {
             unreachable!("the caller found the region")
         };
         let held = region.held.entry(shard).or_default();
         if held.len() >= limit && sender == Sender::Call {
-            return Err(refuse(Rejection::Moving, message, extra));
+            return Err(refuse(full, message, extra));
         }
         held.push_back(Held::Message(id, message, extra));
         Ok(())
+    }
+
+    /// Why a message for a shard is refused if too much waits for it.
+    fn why_held(&self, number: u16, shard: ShardId) -> Rejection {
+        let entity_type = EntityTypeId(number);
+        match self.topology.route(ShardKey { entity_type, shard }) {
+            Some(Route::Unallocated) if self.has_lapsed() => Rejection::NoControlQuorum,
+            Some(Route::Unallocated) => Rejection::Unallocated,
+            Some(Route::Away(_)) => Rejection::LinkFull,
+            _ => Rejection::Moving,
+        }
+    }
+
+    /// Goes on with what waits for room in the links. Returns whether any of it has found some.
+    pub(super) fn release_backlog(&mut self) -> bool {
+        let Some(remote) = &mut self.remote else {
+            return false;
+        };
+        if remote.backlog.is_empty() {
+            return false;
+        }
+        let backlog = std::mem::take(&mut remote.backlog);
+        let before = remote.stats.frames_out;
+        for (number, shard) in backlog {
+            let entity_type = EntityTypeId(number);
+            if let Some(route @ Route::Away(_)) =
+                self.topology.route(ShardKey { entity_type, shard })
+            {
+                self.regions[usize::from(number)].set_route(shard, route);
+                let release = self.region_states[usize::from(number)].ops.release_held;
+                release(self, number, shard);
+            }
+        }
+        (self.remote.as_ref()).is_some_and(|remote| remote.stats.frames_out > before)
+    }
+
+    /// Whether something can be sent to a node now, or be refused for good.
+    fn may_send_to(&self, node: NodeId) -> bool {
+        let Some(remote) = &self.remote else {
+            return true;
+        };
+        let link = remote.links.get(&node);
+        link.is_none_or(|link| link.has_room(&remote.bounds))
     }
 
     /// Lets the awaited sends to the entities of a shard in that has not left after all: what was held takes its room
@@ -71,11 +119,21 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     if held.is_some() {
         local.let_shard_in::<M>(number, shard);
     }
-    let mut held = held.into_iter().flatten();
+    let mut held = held.unwrap_or_default();
+    let away = match local.regions[usize::from(number)].route_of(shard) {
+        Some(Route::Away(node)) => Some(node),
+        _ => None,
+    };
     // As in a batch: a panic of an id takes one message down.
     while let Err(panic) = guarded(|| {
-        for held in held.by_ref() {
+        while away.is_none_or(|node| local.may_send_to(node))
+            && let Some(held) = held.pop_front()
+        {
             let (id, message, extra) = match held {
+                Held::Frame(carried) => {
+                    local.take_request(carried.frame(), false);
+                    continue;
+                }
                 Held::Message(id, message, extra) => (id, message, extra),
                 Held::Signal(id, signal) => {
                     local.take_in(number, signal, |local| {
@@ -101,13 +159,33 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     }) {
         local.region_fault(number, &panic);
     }
+    if !held.is_empty()
+        && let Some(region) = local.region_mut::<I, M>(number)
+    {
+        // What comes meanwhile comes behind it.
+        region.held.insert(shard, held);
+        region.set_route(shard, Route::Hold);
+        if let Some(remote) = &mut local.remote {
+            remote.backlog.insert((number, shard));
+        }
+    }
 }
 
-pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u16, why: Rejection) {
-    let held = local
-        .region_mut::<I, M>(number)
-        .map(|region| std::mem::take(&mut region.held));
-    for held in held.into_iter().flatten().flat_map(|(_, held)| held) {
+/// Makes dead letters of what is held for one shard, or for all of a type.
+pub(super) fn reject_held<I: EntityId, M: Message>(
+    local: &mut Local,
+    number: u16,
+    shard: Option<ShardId>,
+    why: Rejection,
+) {
+    let Some(region) = local.region_mut::<I, M>(number) else {
+        return;
+    };
+    let held = match shard {
+        Some(shard) => region.held.remove_entry(&shard).into_iter().collect(),
+        None => std::mem::take(&mut region.held),
+    };
+    for held in held.into_values().flatten() {
         match held {
             Held::Message(id, message, extra) => {
                 let envelope = Extra::envelope(&extra);
@@ -120,6 +198,7 @@ pub(super) fn reject_held<I: EntityId, M: Message>(local: &mut Local, number: u1
                 local.signal_lost(signal);
                 drop_guarded(id);
             }
+            Held::Frame(carried) => local.refuse_frame(Some(number), &carried.frame(), why),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::budget::Budget;
 use super::cell::Cells;
 use super::control::Control;
 use super::counters::{Counters, Kind, Turns};
+use super::lease::Parked;
 use super::mailbox::{MailPool, Mailbox, Stored};
 use super::named_timers::NamedTimers;
 use super::outbox::Target;
@@ -16,6 +17,7 @@ use super::ready::Ready;
 use super::reference::{CellRef, Home};
 use super::region::AnyRegion;
 use super::region_state::RegionState;
+use super::remote::Remote;
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
 use super::settling::Settling;
 use super::signals::SignalBatch;
@@ -26,7 +28,7 @@ use super::task::Tasks;
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
 use super::watches::Watches;
-use crate::base::ids::CoreId;
+use crate::base::ids::{CoreId, ShardId};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::timer_wheel::TimerWheel;
@@ -111,6 +113,11 @@ pub(crate) enum TimerEvent {
     Restart(CellRef),
     Passivate {
         region: u16,
+    },
+    /// Frames have waited long enough for this core to know as much as those who sent them.
+    Behind {
+        region: u16,
+        shard: ShardId,
     },
     Report,
 }
@@ -274,6 +281,10 @@ pub struct Local {
     pub(crate) rng: Rng,
     /// A planted bug; only looked at while shards move, after calls from other threads, and at the end.
     pub(crate) mutant: Option<super::mutant::Mutant>,
+    /// What it has to do with other nodes; `None` on a node that is alone.
+    pub(crate) remote: Option<Box<Remote>>,
+    /// Asynchronous handlers that go on when the node has its lease again.
+    pub(crate) parked: Vec<Parked>,
 }
 
 /// What a core starts with.
@@ -289,6 +300,7 @@ pub(crate) struct LocalSetup {
     pub(crate) port: Port<Control, Box<dyn Batch>>,
     pub(crate) handle: super::handle::Handle,
     pub(crate) blocking: Arc<dyn super::task::Executor>,
+    pub(crate) remote: Option<Remote>,
 }
 
 impl Local {
@@ -350,6 +362,8 @@ impl Local {
             requests: Vec::new(),
             rng: setup.rng,
             mutant: None,
+            remote: setup.remote.map(Box::new),
+            parked: Vec::new(),
         }
     }
 

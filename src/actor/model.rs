@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::supervision::{Directive, Supervision};
-use crate::wire::message::Message;
+use crate::wire::message::{Message, WireMessage};
 use std::fmt;
 
 /// What shall become of an actor after a message.
@@ -145,6 +145,33 @@ pub trait Actor: Sized + 'static {
     /// supervision of their own. It is asked at each fault. By default the child that has failed is restarted.
     fn supervision(&self) -> Supervision {
         Supervision::default()
+    }
+
+    /// Handles one message of another node where it lies, in the buffer into which it was received: nothing of it has been
+    /// copied, and it has been validated. By default the message is read, and handled by [`receive`](Actor::receive).
+    ///
+    /// Only entities of a [clustered](super::entity::EntityType::clustered) type get such messages. One that finds its entity
+    /// busy, because other messages wait before it, is read and waits as a value: then it comes to `receive`. So both have to
+    /// do the same. A reply address in the message is taken out with [`Context::read`]; left in there, it is dropped.
+    ///
+    /// # Errors
+    /// A fault of the actor, as one in [`receive`](Actor::receive).
+    fn receive_archived(
+        &mut self,
+        message: &<Self::Msg as rkyv::Archive>::Archived,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault>
+    where
+        Self::Msg: WireMessage,
+    {
+        match ctx.read::<Self::Msg>(message) {
+            Ok(message) => self.receive(message, ctx),
+            // Whoever sent it is to blame.
+            Err(error) => {
+                ctx.unreadable(&error);
+                Ok(Next::Continue)
+            }
+        }
     }
 
     /// Runs on an actor that is about to be dropped and made again because of a fault, its own or one of a sibling whose

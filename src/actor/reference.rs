@@ -52,6 +52,16 @@ impl CellRef {
         CellRef((generation as u64) << 32 | slot as u64)
     }
 
+    /// Both in one word, the generation above.
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Takes such a word apart, which a peer may have made up.
+    pub(crate) const fn from_bits(bits: u64) -> CellRef {
+        CellRef(bits)
+    }
+
     /// The cell.
     #[inline]
     #[must_use]
@@ -92,7 +102,7 @@ impl fmt::Debug for CellRef {
 
 /// The address of an actor that takes messages of type `M`.
 ///
-/// It is `Copy`, may be stored and sent, and stays valid as an address when the actor has gone: then messages to it are
+/// It is `Copy`, may be stored and sent, to other nodes as well if `M` is a [wire message](crate::WireMessage), and stays valid as an address when the actor has gone: then messages to it are
 /// refused as [`NoSuchActor`](super::refusal::Rejection::NoSuchActor).
 pub struct ActorRef<M> {
     pub(crate) home: Home,

@@ -58,11 +58,44 @@ pub enum Rejection {
     /// A test has dropped it on purpose, in the simulator; see [`Injection::drop`](crate::sim::Injection::drop).
     #[error("a test dropped it on purpose")]
     Injected,
+    /// As many bytes wait for the receiver's node as may: the connection does not keep up.
+    #[error("the room for what waits for the receiver's node is used up")]
+    LinkFull,
+    /// The connection to the receiver's node was lost before the message had left, or there is none.
+    #[error("there is no connection to the receiver's node any more")]
+    LinkLost,
+    /// No node owns the shard, and the room for messages that wait for one is used up.
+    #[error("no node owns the shard and the room for waiting messages is used up")]
+    Unallocated,
+    /// The shard was taken from its node, or the message comes from one that it was taken from.
+    #[error("the shard was taken from its node")]
+    Fenced,
+    /// The node has lost its lease, so another may own its shards by now, and what may wait here waits already.
+    #[error("the node has no lease from a quorum of the cluster")]
+    NoControlQuorum,
+    /// The message does not fit into a frame, or its id is too long to travel.
+    #[error("the message or the id of its receiver is too large to travel")]
+    TooLarge,
+    /// The message could not be archived for another node.
+    #[error("the message could not be archived for another node")]
+    NotArchived,
+    /// The receiver's node could not read the message: it does not know the type or the version, or the bytes are wrong.
+    #[error("the receiver's node could not read the message")]
+    Unreadable,
+    /// It was sent to a node that does not own the shard, and who does is not known there either.
+    #[error("the receiver's shard is on another node than the sender believed")]
+    Misrouted,
+    /// It works inside one node only.
+    #[error("it works inside one node only")]
+    NotAcrossNodes,
+    /// Another node refused it, for a reason that this version does not know.
+    #[error("another node refused it for a reason that this version does not know")]
+    Elsewhere,
 }
 
 impl Rejection {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Rejection; 17] = [
+    pub const ALL: [Rejection; 28] = [
         Rejection::MailboxFull,
         Rejection::Evicted,
         Rejection::CoreBudget,
@@ -80,6 +113,17 @@ impl Rejection {
         Rejection::CoreDied,
         Rejection::LateReply,
         Rejection::Injected,
+        Rejection::LinkFull,
+        Rejection::LinkLost,
+        Rejection::Unallocated,
+        Rejection::Fenced,
+        Rejection::NoControlQuorum,
+        Rejection::TooLarge,
+        Rejection::NotArchived,
+        Rejection::Unreadable,
+        Rejection::Misrouted,
+        Rejection::NotAcrossNodes,
+        Rejection::Elsewhere,
     ];
 }
 
@@ -100,6 +144,36 @@ pub enum Uncertainty {
     /// The runtime went away while the ask was open.
     #[error("the runtime went away while the ask was open")]
     RuntimeGone,
+    /// The connection to the receiver's node was lost, or the node itself, after the message had left.
+    #[error("the connection to the receiver's node was lost")]
+    LinkLost,
+    /// A reply came that could not be read: its type is unknown here or of another version, or its bytes are wrong.
+    #[error("the reply could not be read")]
+    Unreadable,
+    /// There was a reply, and it could not be sent: it does not fit, or could not be archived.
+    #[error("the reply could not be sent")]
+    ReplyNotSent,
+    /// The answer comes from a node that the shard was taken from.
+    #[error("the answer comes from a node that the shard was taken from")]
+    Fenced,
+    /// Another node says so, for a reason that this version does not know.
+    #[error("another node does not know, for a reason that this version does not know")]
+    Elsewhere,
+}
+
+impl Uncertainty {
+    /// Every reason.
+    pub const ALL: [Uncertainty; 9] = [
+        Uncertainty::Timeout,
+        Uncertainty::DroppedUnanswered,
+        Uncertainty::HandlerFailed,
+        Uncertainty::RuntimeGone,
+        Uncertainty::LinkLost,
+        Uncertainty::Unreadable,
+        Uncertainty::ReplyNotSent,
+        Uncertainty::Fenced,
+        Uncertainty::Elsewhere,
+    ];
 }
 
 /// The outcome of an ask, or of an acknowledged send, that brought no reply.

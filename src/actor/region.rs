@@ -6,6 +6,7 @@ use super::cell::{Body, Cells, EntityPlace};
 use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
+use super::frames::Carried;
 use super::guard::{beginning, drop_guarded, guarded, shown};
 use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
@@ -18,8 +19,8 @@ use super::refusal::{Refused, Rejection};
 use super::region_state::{RegionOps, RegionState};
 use super::reply::Envelope;
 use super::typed::{AsAny, TypedBox};
+use super::wire_region::WireOps;
 use crate::base::ids::{CoreId, EntityTypeId, ShardId, ShardKey};
-use crate::sharding::handoff::Last;
 use crate::sharding::topology::Route;
 use crate::wire::message::Message;
 use ahash::RandomState;
@@ -28,7 +29,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The typed half of a region on one core.
-pub(crate) struct RegionTable<I, M> {
+pub(crate) struct RegionTable<I: EntityId, M> {
     pub(crate) host: Box<dyn Host<I, M>>,
     hasher: RandomState,
     class: u16,
@@ -42,6 +43,8 @@ pub(crate) struct RegionTable<I, M> {
     /// Entities of sealed shards that have yet to be shipped.
     pub(super) leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
+    /// How its messages travel, if they do.
+    pub(super) wire: Option<WireOps<I, M>>,
 }
 
 /// An active entity in its shard's table. The hash lies where there would be padding, and spares the growing table the
@@ -66,8 +69,16 @@ pub(crate) trait AnyRegion: AsAny {
     fn forget(&mut self, place: EntityPlace, slot: u32);
     /// A fresh body for an entity, if it is in the table; an error is what the factory's panic said.
     fn revive(&self, place: EntityPlace, slot: u32) -> Option<Result<Box<dyn Body>, String>>;
+    /// Where messages for a shard go.
+    fn route_of(&self, shard: ShardId) -> Option<Route>;
     /// Messages that wait for moving shards.
     fn held(&self) -> usize;
+    /// Those of them that wait for this shard.
+    fn held_of(&self, shard: ShardId) -> usize;
+    /// Has a frame wait for its shard.
+    fn hold_frame(&mut self, shard: ShardId, carried: Carried);
+    /// Puts a note into the open batch for a core. How much is in the batch then, and whether it was opened for it.
+    fn note(&mut self, number: u16, to: CoreId, note: Note) -> (usize, bool);
     /// Entities of a shard.
     fn entities(&self, shard: ShardId) -> usize;
     /// Moves a shard's entities from its table to the list of those that leave.
@@ -125,8 +136,28 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         Some(self.host.start(self.id_of(place, slot)?, place))
     }
 
+    fn route_of(&self, shard: ShardId) -> Option<Route> {
+        self.route(shard)
+    }
+
     fn held(&self) -> usize {
         self.held.values().map(VecDeque::len).sum()
+    }
+
+    fn held_of(&self, shard: ShardId) -> usize {
+        self.held.get(&shard).map_or(0, VecDeque::len)
+    }
+
+    fn hold_frame(&mut self, shard: ShardId, carried: Carried) {
+        let held = self.held.entry(shard).or_default();
+        held.push_back(Held::Frame(Box::new(carried)));
+    }
+
+    fn note(&mut self, number: u16, to: CoreId, note: Note) -> (usize, bool) {
+        let (batch, opened) = self.outgoing.open(to);
+        batch.region = number;
+        batch.notes.push((batch.items.len() as u32, note));
+        (batch.items.len() + batch.notes.len(), opened)
     }
 
     fn entities(&self, shard: ShardId) -> usize {
@@ -197,10 +228,13 @@ impl Local {
                     self.topology.route(key),
                     self.topology
                         .placement(key)
+                        .filter(|_| self.topology.is_mine(key))
                         .map(|placement| placement.owner),
                 )
             })
             .collect();
+        let clustered = entity.clustered.as_ref();
+        let wire = clustered.and_then(|it| it.ops::<I, A::Msg>());
         let word = |n: u64| {
             seed.wrapping_add(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(number) << 32)
         };
@@ -219,9 +253,13 @@ impl Local {
                 held: BTreeMap::new(),
                 leaving: BTreeMap::new(),
                 outgoing: Outgoing::new(self.port.cores()),
+                wire,
             })));
         self.region_states.push(RegionState {
             name: entity.name,
+            message: std::any::type_name::<A::Msg>(),
+            is_leased: clustered.is_some_and(|it| !it.keep_running),
+            is_lapsed: false,
             handled: vec![0; shards as usize],
             kind,
             hosted: placements
@@ -237,10 +275,12 @@ impl Local {
             recency: (entity.idle.is_some() || entity.max_active.is_some()).then(Recency::default),
             timer_set: false,
             ops: RegionOps {
-                send_last: send_last::<I, A::Msg>,
+                send_last: super::shipping::send_last::<I, A::Msg>,
                 release_held: super::held::release_held::<I, A::Msg>,
                 ship: super::shipping::ship::<I, A::Msg>,
                 reject_held: super::held::reject_held::<I, A::Msg>,
+                deliver: wire.map(|wire| wire.deliver),
+                drop_message: wire.map(|wire| wire.drop_message),
             },
         });
     }
@@ -324,6 +364,14 @@ impl Local {
                 self.post_to_entity::<I, M>(core, number, shard, key, message, extra, sender)
             }
             Some(Route::Hold) => self.hold::<I, M>(number, shard, key, message, extra, sender),
+            Some(Route::Away(node)) => {
+                let node = *node;
+                self.send_away::<I, M>(node, number, shard, key, message, extra, sender)
+            }
+            Some(Route::Unallocated) => {
+                self.want(number, shard);
+                self.hold::<I, M>(number, shard, key, message, extra, sender)
+            }
             None => Err(refuse(Rejection::OldIncarnation, message, extra)),
         }
     }
@@ -399,7 +447,7 @@ impl Local {
     }
 
     /// Starts an entity; `None` if its factory failed, which is counted and logged.
-    fn start_entity<I: EntityId, M: Message>(
+    pub(super) fn start_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         shard: ShardId,
@@ -525,24 +573,6 @@ fn downcast_region<I: EntityId, M: Message>(
     number: u16,
 ) -> Option<&mut RegionTable<I, M>> {
     regions.get_mut(usize::from(number))?.get_mut()
-}
-
-/// Tells the core that a shard leaves: nothing more comes from here.
-fn send_last<I: EntityId, M: Message>(local: &mut Local, last: Last, to: CoreId) {
-    let number = last.id.shard.entity_type.0;
-    let Some(region) = local.region_mut::<I, M>(number) else {
-        return;
-    };
-    let (batch, opened) = region.outgoing.open(to);
-    batch.region = number;
-    batch
-        .notes
-        .push((batch.items.len() as u32, Note::Last(last)));
-    if opened {
-        local.outbox[to.index()]
-            .open
-            .push(OpenBatch::Region(number));
-    }
 }
 
 impl Local {

@@ -5,15 +5,23 @@ use super::local::Local;
 use super::recency::Recency;
 use super::refusal::Rejection;
 use super::supervision::Supervision;
+use super::wire_region::Deliver;
 use crate::base::ids::{CoreId, Epoch, ShardId};
 use crate::sharding::handoff::Last;
 use crate::sharding::topology::MoveId;
+use crate::wire::frame::FrameRef;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The untyped half of a region on one core.
 pub(crate) struct RegionState {
     pub(crate) name: &'static str,
+    /// The name of its message type.
+    pub(crate) message: &'static str,
+    /// Its entities run only while the node has its lease.
+    pub(crate) is_leased: bool,
+    /// They are sealed, because it has none.
+    pub(crate) is_lapsed: bool,
     /// Messages handled by each shard since the start.
     pub(crate) handled: Vec<u64>,
     pub(crate) kind: u16,
@@ -46,7 +54,11 @@ pub(crate) struct RegionOps {
     pub(crate) send_last: fn(&mut Local, Last, CoreId),
     pub(crate) release_held: fn(&mut Local, u16, ShardId),
     pub(crate) ship: fn(&mut Local, u16, Shipment) -> Box<dyn Cargo>,
-    pub(crate) reject_held: fn(&mut Local, u16, Rejection),
+    pub(crate) reject_held: fn(&mut Local, u16, Option<ShardId>, Rejection),
+    /// For types whose messages travel.
+    pub(crate) deliver: Option<Deliver>,
+    /// Drops the message in a frame that is refused.
+    pub(crate) drop_message: Option<fn(FrameRef<'_>)>,
 }
 
 /// What is to be shipped.

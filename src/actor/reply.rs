@@ -10,6 +10,7 @@
 use super::guard::drop_guarded;
 use super::refusal::{AskError, Rejection, Uncertainty};
 use crate::base::ids::{CoreId, Incarnation};
+use crate::wire::address::{Address, Life};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +36,7 @@ impl RuntimeId {
 
 /// Where an open ask is kept: two whole words, since messages with reply addresses in them are copied word by word, and
 /// reading words that were written in parts stalls (7 ns a message where this was measured).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ReplyAddress {
     /// Generation and slot in the asker's table.
     place: u64,
@@ -56,6 +57,22 @@ impl ReplyAddress {
             place: u64::from(generation) << 32 | u64::from(slot),
             home: u64::from(runtime.0) << 32 | u64::from(table) << 16 | u64::from(core.0),
         }
+    }
+
+    /// As other nodes name it.
+    pub(crate) fn on_wire(self, life: Life) -> Address {
+        Address {
+            life,
+            core: self.core(),
+            table: self.table(),
+            place: self.place,
+        }
+    }
+
+    /// One of this runtime that another node has named; what it names it may have made up.
+    pub(crate) fn from_wire(runtime: RuntimeId, address: Address) -> Self {
+        let (slot, generation) = (address.place as u32, (address.place >> 32) as u32);
+        ReplyAddress::new(runtime, address.core, address.table, slot, generation)
     }
 
     #[inline]
@@ -174,6 +191,8 @@ thread_local! {
     /// How asks end whose addresses are dropped now, where that is known.
     static WHY: Cell<Option<AskError>> = const { Cell::new(None) };
     static ORPHANS: RefCell<Vec<(ReplyAddress, Dropped)>> = const { RefCell::new(Vec::new()) };
+    /// Addresses that another node has by now: dropped here, they end nothing. In order.
+    static ENTRUSTED: RefCell<Vec<ReplyAddress>> = const { RefCell::new(Vec::new()) };
     /// Messages whose handling began on this thread.
     static HANDLED: Cell<u64> = const { Cell::new(0) };
 }
@@ -247,6 +266,16 @@ pub(crate) fn dropping_as<T>(why: AskError, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Drops a message of which another node has a copy by now, and with that these addresses, which are in order.
+pub(super) fn dropping_entrusted<M>(addresses: &[ReplyAddress], message: M) {
+    if addresses.is_empty() {
+        return drop_guarded(message);
+    }
+    let before = ENTRUSTED.replace(addresses.to_vec());
+    drop_guarded(message);
+    ENTRUSTED.set(before);
+}
+
 /// Drops a value; asks inside it end with `why`, and a panic in its destructor ends here.
 pub(crate) fn discard<T>(why: AskError, value: T) {
     dropping_as(why, || drop_guarded(value));
@@ -288,7 +317,10 @@ fn tell_apart(before: usize) {
 }
 
 #[cold]
-fn orphaned(address: ReplyAddress) {
+pub(super) fn orphaned(address: ReplyAddress) {
+    if ENTRUSTED.with_borrow(|entrusted| entrusted.binary_search(&address).is_ok()) {
+        return;
+    }
     let why = if std::thread::panicking() {
         Some(Uncertainty::HandlerFailed.into())
     } else {

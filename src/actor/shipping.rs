@@ -1,6 +1,7 @@
 //! Shards under way: packing the entities of a shard that leaves this core, and putting those of one that arrives into
 //! place.
 
+use super::batch::Note;
 use super::cell::{Body, EntityPlace};
 use super::control::Cargo;
 use super::ending::StopCause;
@@ -11,6 +12,7 @@ use super::local::{Extra, Local, Room};
 use super::mailbox::Mail;
 use super::mutant::Mutant;
 use super::named_timers::NamedTimer;
+use super::outbox::OpenBatch;
 use super::reference::{CellRef, Receiver};
 use super::refusal::Rejection;
 use super::region_state::Shipment;
@@ -18,7 +20,8 @@ use super::reply::Envelope;
 use super::subscriptions::Leaving;
 use super::watch::NewWatch;
 use super::watches::WatchId;
-use crate::base::ids::{EntityTypeId, Epoch, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
+use crate::sharding::handoff::Last;
 use crate::sharding::topology::MoveId;
 use crate::wire::message::Message;
 use std::collections::BTreeSet;
@@ -38,6 +41,24 @@ struct ShardCargo<I, M> {
     shipment: Shipment,
     is_last: bool,
     passengers: Vec<Passenger<I, M>>,
+}
+
+/// Tells the core that a shard leaves: nothing more comes from here.
+pub(super) fn send_last<I: EntityId, M: Message>(local: &mut Local, last: Last, to: CoreId) {
+    let number = last.id.shard.entity_type.0;
+    let Some(region) = local.region_mut::<I, M>(number) else {
+        return;
+    };
+    let (batch, opened) = region.outgoing.open(to);
+    batch.region = number;
+    batch
+        .notes
+        .push((batch.items.len() as u32, Note::Last(last)));
+    if opened {
+        local.outbox[to.index()]
+            .open
+            .push(OpenBatch::Region(number));
+    }
 }
 
 /// Packs some of the entities of a sealed shard.

@@ -115,6 +115,11 @@ pub trait Tracer {
         Verdict::Handle
     }
 
+    /// Whether it may decide anything but that a message be handled: then it is shown each as a value.
+    fn may_interfere(&self) -> bool {
+        false
+    }
+
     /// The waker that a future gets, made of the one that it would get.
     fn waker(&mut self, waker: Waker) -> Waker {
         waker

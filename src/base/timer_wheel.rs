@@ -102,6 +102,14 @@ impl<T> TimerWheel<T> {
         }
     }
 
+    /// When a pending timer fires, by a tick at most later than was asked for; `None` if it has fired or was cancelled.
+    #[must_use]
+    pub fn deadline(&self, key: TimerKey) -> Option<Time> {
+        let entry = self.entries.get(key.entry)?;
+        let pending = entry.generation == key.generation && entry.value.is_some();
+        pending.then(|| Time::from_nanos(entry.deadline_tick << TICK_BITS))
+    }
+
     /// Takes a pending timer back; `None` if it has fired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let entry = self.entries.get_mut(key.entry)?;
@@ -327,6 +335,18 @@ mod tests {
         }
         let expected: Vec<u64> = (0..1_000).step_by(3).collect();
         assert_eq!(fired, expected);
+    }
+
+    #[test]
+    fn a_pending_timer_tells_when_it_fires() {
+        let mut wheel = TimerWheel::default();
+        let due = Time::ZERO + Duration::from_millis(10);
+        let [fires, cancelled] = [1, 2].map(|number| wheel.insert(due, number));
+        let known = wheel.deadline(fires).unwrap();
+        assert!(known >= due && known - due <= Duration::from_nanos(1 << TICK_BITS));
+        wheel.cancel(cancelled);
+        assert_eq!(wheel.pop(known), Some(1));
+        assert_eq!([fires, cancelled].map(|key| wheel.deadline(key)), [None; 2]);
     }
 
     #[test]

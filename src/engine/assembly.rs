@@ -10,9 +10,11 @@ use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::{Gate, Handle, OutsideClock};
 use crate::actor::ingress::JobQueue;
+use crate::actor::link::LinkBounds;
 use crate::actor::local::{Clock, Limits, LocalSetup};
 use crate::actor::model::Actor;
 use crate::actor::reference::{Home, Region};
+use crate::actor::remote::Remote;
 use crate::actor::reply::{Exit, RuntimeId, close_exit, open_exit};
 use crate::actor::task::Executor;
 use crate::actor::trace::Tracer;
@@ -23,6 +25,9 @@ use crate::mesh::lane::{LaneDepths, Port, connect};
 use crate::sharding::coordinator::Coordinator;
 use crate::sharding::settings::CoordinatorSettings;
 use crate::sharding::topology::{Allocation, Topology, TopologyError};
+use crate::wire::address::Life;
+use crate::wire::tables::{EntityTypeError, Tables};
+use crate::wire::type_registry::{TypeClash, TypeRegistry};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -33,7 +38,12 @@ pub(crate) struct Regions {
     installers: Vec<RegionInstaller>,
     names: Vec<&'static str>,
     shards: Vec<u32>,
+    /// The types of the cluster, each with what registers its message.
+    clustered: Vec<(EntityTypeId, RegisterMessage)>,
 }
+
+/// Registers a message type that may travel.
+type RegisterMessage = fn(&mut TypeRegistry) -> Result<(), TypeClash>;
 
 /// Why an entity type cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +71,7 @@ impl Default for Regions {
             installers: Vec::new(),
             names: Vec::new(),
             shards: Vec::new(),
+            clustered: Vec::new(),
         }
     }
 }
@@ -73,12 +84,37 @@ impl Regions {
     ) -> Region<I, A::Msg> {
         let id = EntityTypeId(self.installers.len() as u16);
         let shards = entity.num_shards;
+        if let Some(clustered) = &entity.clustered {
+            self.clustered.push((id, clustered.register));
+        }
         self.names.push(entity.name);
         self.shards.push(shards);
         self.installers.push(Box::new(move |local| {
             local.install_region(&entity, local.limits.mailbox, seed)
         }));
         Region::new(self.runtime, id, shards)
+    }
+
+    /// The entity types of the cluster, by their names there.
+    fn clustered(&self) -> impl Iterator<Item = (EntityTypeId, &'static str)> {
+        let clustered = self.clustered.iter();
+        clustered.map(|(number, _)| (*number, self.names[number.index()]))
+    }
+
+    /// The types that other nodes have to agree on: what goes into the handshake of connections.
+    ///
+    /// # Errors
+    /// If two of them cannot be told apart.
+    pub(crate) fn tables(&self) -> Result<Tables, TableError> {
+        let mut types = TypeRegistry::default();
+        for (_, register) in &self.clustered {
+            register(&mut types)?;
+        }
+        let mut tables = Tables::new(types);
+        for (number, name) in self.clustered() {
+            tables.add_entity_type(name, self.shards[number.index()])?;
+        }
+        Ok(tables)
     }
 
     pub(crate) fn check(&self) -> Result<(), RegionError> {
@@ -100,6 +136,17 @@ impl Regions {
     }
 }
 
+/// Why the types of a node cannot be those of one in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// Two message types clash, or there are too many.
+    #[error(transparent)]
+    Message(#[from] TypeClash),
+    /// An entity type has no fit name, or there are too many.
+    #[error(transparent)]
+    Entity(#[from] EntityTypeError),
+}
+
 /// What a node is made of.
 pub(crate) struct NodeSpec {
     /// Cores that run actors; one more coordinates.
@@ -113,6 +160,8 @@ pub(crate) struct NodeSpec {
     /// How long a shard may take to become ready to leave its core.
     pub(crate) patience: Duration,
     pub(crate) clock: OutsideClock,
+    /// Which life of which node of a cluster it is; `None` if it is alone.
+    pub(crate) cluster: Option<(Life, LinkBounds)>,
 }
 
 /// A node whose cores have yet to be started.
@@ -137,6 +186,7 @@ pub(crate) struct EngineSeed {
     coordinator: CoordinatorSettings,
     patience: Duration,
     data_cores: usize,
+    cluster: Option<(Life, LinkBounds)>,
 }
 
 /// What its driver gives to a core.
@@ -152,11 +202,11 @@ pub(crate) struct CoreDriver {
 /// Puts a node together.
 pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
     let data_cores: Vec<CoreId> = (0..spec.data_cores as u16).map(CoreId).collect();
-    let topology = Arc::new(Topology::allocate(
-        &spec.regions.shards,
-        &data_cores,
-        spec.allocation,
-    )?);
+    let alone = Topology::allocate(&spec.regions.shards, &data_cores, spec.allocation)?;
+    let topology = Arc::new(match &spec.cluster {
+        Some((life, _)) => alone.in_cluster(life.node, spec.regions.clustered()),
+        None => alone,
+    });
     let ports = connect(spec.data_cores + 1, spec.lanes);
     let doorbells: Vec<_> = ports
         .iter()
@@ -177,7 +227,11 @@ pub(crate) fn assemble(spec: NodeSpec) -> Result<Assembly, TopologyError> {
         .into_iter()
         .zip(jobs)
         .map(|(port, jobs)| EngineSeed {
-            home: Home::new(NodeId(0), runtime.incarnation()),
+            home: match spec.cluster {
+                Some((life, _)) => Home::new(life.node, life.incarnation),
+                None => Home::new(NodeId(0), runtime.incarnation()),
+            },
+            cluster: spec.cluster,
             runtime,
             limits: spec.limits.clone(),
             topology: topology.clone(),
@@ -238,6 +292,7 @@ impl EngineSeed {
                     port: self.port,
                     handle: Handle::new(self.gate),
                     blocking: driver.blocking,
+                    remote: self.cluster.map(|(life, bounds)| Remote::new(life, bounds)),
                 },
                 jobs: self.jobs,
                 data_cores: self.data_cores,

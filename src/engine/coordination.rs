@@ -5,10 +5,11 @@ use crate::actor::control::{Control, DrainAnswer, Request};
 use crate::actor::local::Local;
 use crate::actor::mutant::Mutant;
 use crate::actor::pending::Completer;
-use crate::base::ids::CoreId;
+use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::coordinator::{Coordinator, Input, MoveRequest, Output};
 use crate::sharding::move_error::MoveError;
+use crate::sharding::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) struct Coordination {
     drain: Option<Drain>,
     /// Cores whose engines have panicked.
     dead: BTreeSet<CoreId>,
+    /// Shards for which messages wait somewhere, because they had no owner.
+    wanted: BTreeSet<ShardKey>,
 }
 
 /// Draining: rounds of questions, until twice in a row every core is idle and as much was received as sent. (Mattern's
@@ -54,7 +57,34 @@ impl Coordination {
             next_token: 0,
             drain: None,
             dead: BTreeSet::new(),
+            wanted: BTreeSet::new(),
         }
+    }
+
+    /// The newest topology.
+    pub(super) fn topology(&self) -> &Topology {
+        self.coordinator.topology()
+    }
+
+    /// Has the coordinator take an input.
+    pub(super) fn tell(&mut self, input: Input, now: Time) {
+        self.coordinator.handle(input, now);
+        let topology = self.coordinator.topology();
+        self.wanted
+            .retain(|shard| (topology.owner(*shard)).is_some_and(|owner| owner.owner.is_none()));
+    }
+
+    /// The shards that are wanted and have no owner, as the cluster numbers their types.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = ShardKey> {
+        let topology = self.coordinator.topology();
+        self.wanted.iter().filter_map(|shard| {
+            let entity_type = topology.number_in_cluster(shard.entity_type)?;
+            let unowned = topology.owner(*shard)?.owner.is_none();
+            unowned.then_some(ShardKey {
+                entity_type,
+                shard: shard.shard,
+            })
+        })
     }
 
     /// A core is gone: nobody waits for it any more.
@@ -89,6 +119,7 @@ impl Coordination {
             }
             Control::Lost { id } => self.coordinator.handle(Input::Lost { id }, now),
             Control::Load(load) => self.coordinator.handle(Input::LoadReport(load), now),
+            Control::Wanted(shards) => self.wanted.extend(shards),
             Control::DrainAnswer(answer) => {
                 if let Some(drain) = self
                     .drain
@@ -100,6 +131,7 @@ impl Coordination {
             }
             Control::Topology(_)
             | Control::Cargo(_)
+            | Control::Lease(_)
             | Control::Survive { .. }
             | Control::DrainQuery { .. }
             | Control::Halt { .. }

@@ -144,9 +144,22 @@ impl Engine {
             || !self.shipping.is_empty()
     }
 
+    /// Whether it has stopped.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopping
+    }
+
+    /// Something has happened outside of its turns.
+    pub(super) fn is_no_longer_idle(&mut self) {
+        self.idle_until = None;
+    }
+
     /// Whether something waits here for room in a lane. Nobody rings when there is, so the core has to look again.
     fn waits_for_room(&self, local: &Local) -> bool {
-        !self.unsent.is_empty() || !local.outbox_is_empty()
+        let backlog = local.remote.as_ref().map(|remote| &remote.backlog);
+        !self.unsent.is_empty()
+            || !local.outbox_is_empty()
+            || backlog.is_some_and(|backlog| !backlog.is_empty())
     }
 
     /// The time now, by the driver's clock.
@@ -169,6 +182,9 @@ impl Engine {
             local.clock_read = local.now;
             local.yield_wanted = false;
             local.arrivals = local.limits.turn_messages.max(1);
+            if local.remote.is_some() {
+                local.see_to_lease();
+            }
             // Without the bars no part would run whose predecessor moved something.
             let mut moved = self.take_lanes(local);
             if !self.halted && reply::has_orphans() {
@@ -192,6 +208,10 @@ impl Engine {
             moved |= passivate_surplus(local);
             if reply::has_orphans() {
                 local.settle_orphans(false);
+            }
+            if local.remote.is_some() {
+                self.report_wanted(local);
+                moved |= local.flush_links();
             }
             moved |= local.flush();
             // What was refused on its way out to a core that is gone.
@@ -325,7 +345,9 @@ impl Engine {
             Control::Stop => self.stopping = true,
             Control::Died => self.lost(local, from),
             Control::Survive { id } => self.survive(local, id),
-            Control::Lost { .. }
+            Control::Lease(lease) => local.set_lease(lease),
+            Control::Wanted(_)
+            | Control::Lost { .. }
             | Control::Installed { .. }
             | Control::Refused { .. }
             | Control::Load(_)

@@ -30,8 +30,10 @@ impl Engine {
     /// Adopts a topology: old routes end and new ones begin, in order for every sender and receiver.
     pub(super) fn adopt(&mut self, local: &mut Local, topology: Arc<Topology>) {
         let steps = self.handoff.adopt(topology, local.now);
-        local.topology = self.handoff.topology().clone();
+        let older = std::mem::replace(&mut local.topology, self.handoff.topology().clone());
+        self.meet_members(local, &older);
         self.execute(local, steps);
+        self.adopt_owners(local, &older);
     }
 
     /// Lets shards leave that are ready to, ships parts of those that are leaving, and sends control messages that found
@@ -76,8 +78,16 @@ impl Engine {
                     }
                 }
                 Step::Release { shard, to } => {
-                    local.regions[shard.entity_type.index()].set_route(shard.shard, Route::To(to));
-                    if to == me {
+                    let mine = local.topology.is_mine(shard);
+                    let route = match local.topology.route(shard) {
+                        Some(route) if !mine => route,
+                        _ => Route::To(to),
+                    };
+                    local.regions[shard.entity_type.index()].set_route(shard.shard, route);
+                    if to == me && !mine {
+                        local.lose_shard(shard);
+                    } else if to == me {
+                        local.host(shard);
                         local.unseal(shard);
                     }
                     let release = local.region_states[shard.entity_type.index()]
@@ -138,7 +148,9 @@ impl Engine {
         }
         cargo.install(local);
         if is_last {
-            local.region_states[id.shard.entity_type.index()].hosted[id.shard.shard.index()] = true;
+            if local.topology.is_mine(id.shard) {
+                local.host(id.shard);
+            }
             self.send_control(
                 local,
                 self.coordinator_core,
@@ -196,7 +208,7 @@ impl Local {
     }
 
     /// Ends what has arrived of a shard that will never arrive whole.
-    fn end_shard(&mut self, key: ShardKey, why: Rejection) {
+    pub(super) fn end_shard(&mut self, key: ShardKey, why: Rejection) {
         for slot in self.regions[key.entity_type.index()].slots(key.shard) {
             if let Some(at) = self.cells.tenant(slot) {
                 self.discard_mail(at, why);
@@ -212,11 +224,13 @@ impl Local {
         if !std::mem::take(&mut self.region_states[region].sealed[key.shard.index()]) {
             return;
         }
-        self.tasks.detours.sealed = self
-            .region_states
-            .iter()
-            .any(|state| state.sealed.contains(&true));
-        for slot in self.regions[region].slots(key.shard) {
+        self.look_for_sealed();
+        self.wake_shard(key);
+    }
+
+    /// Has the entities of a shard run that have something to do.
+    pub(crate) fn wake_shard(&mut self, key: ShardKey) {
+        for slot in self.regions[key.entity_type.index()].slots(key.shard) {
             if let Some(at) = self.cells.tenant(slot)
                 && let Some(cell) = self.cells.get(at)
                 && !cell.suspended

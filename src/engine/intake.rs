@@ -103,6 +103,10 @@ impl Engine {
                     passivate_idle(local, region);
                     "passivate"
                 }
+                TimerEvent::Behind { region, shard } => {
+                    local.stays_behind(region, shard);
+                    "behind"
+                }
                 TimerEvent::Report => {
                     self.report_load(local);
                     "report"
@@ -235,6 +239,7 @@ mod tests {
             coordinator: CoordinatorSettings::default(),
             patience: second,
             clock: Box::new(|| Time::from_nanos(0)),
+            cluster: None,
         };
         let mut assembly = assemble(spec).expect("it makes sense");
         let seeds = std::mem::take(&mut assembly.seeds).into_iter();

@@ -7,5 +7,6 @@ pub mod handover;
 pub mod inspect;
 mod intake;
 mod passivation;
+pub mod remote;
 pub mod shutdown;
 pub mod stats;

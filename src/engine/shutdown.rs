@@ -82,6 +82,8 @@ impl Engine {
         }
         local.end_all_asks(Uncertainty::RuntimeGone);
         local.settle_orphans(false);
+        // What it owes to other nodes leaves as long as the driver takes it.
+        local.flush_links();
         local.flush();
         local.port.doorbell(local.core).disconnect();
     }
@@ -168,6 +170,8 @@ impl Engine {
         reject_held(local, why);
         local.reject_requests(why);
         local.settle_orphans(false);
+        local.lose_all_links();
+        local.settle_orphans(false);
         // Whoever waited for what was thrown away here may live on.
         local.flush();
         local.reject_outbox(why);
@@ -190,6 +194,9 @@ impl Drop for Engine {
             local.strike_names();
         }
         // Out first: what a destructor does may need the core.
+        let parked = self.local.try_borrow_mut();
+        let parked = parked.map(|mut local| std::mem::take(&mut local.parked));
+        drop_all_guarded(parked.into_iter().flatten());
         let Ok((futures, timers, watches, regions, tables, classes)) =
             self.local.try_borrow_mut().map(|mut local| {
                 (
@@ -222,6 +229,6 @@ fn end_actors(local: &mut Local) {
 fn reject_held(local: &mut Local, why: Rejection) {
     for region in 0..local.regions.len() {
         let reject = local.region_states[region].ops.reject_held;
-        reject(local, region as u16, why);
+        reject(local, region as u16, None, why);
     }
 }

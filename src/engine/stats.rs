@@ -4,6 +4,7 @@ use crate::actor::counters::Turns;
 use crate::actor::handle::Gate;
 use crate::actor::local::Local;
 use crate::actor::refusal::Rejection;
+use crate::actor::remote::RemoteStats;
 use crate::base::ids::{CoreId, EntityTypeId, ShardId, ShardKey};
 use crate::base::time::Time;
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub struct CoreStats {
     pub refusals: Vec<(Rejection, u64)>,
     /// Messages that nobody handled, by reason.
     pub dead_letters: Vec<(Rejection, u64)>,
+    /// What the core has to do with other nodes; `None` on a node that is alone.
+    pub remote: Option<RemoteStats>,
     /// By actor type.
     pub types: Vec<TypeStats>,
     /// By entity type.
@@ -201,6 +204,7 @@ impl CoreStats {
             failed_snapshots: local.counters.failed_snapshots,
             refusals: by_reason(&local.counters.refusals),
             dead_letters: by_reason(&local.counters.dead_letters),
+            remote: local.remote.as_ref().map(|remote| remote.stats()),
             types: local
                 .kinds
                 .iter()

@@ -145,6 +145,7 @@ impl RuntimeBuilder {
             coordinator: self.coordinator,
             patience: self.settings.hand_off_patience,
             clock: shared.clock(),
+            cluster: None,
         })?;
         let mut runtime = Runtime {
             handle: Handle::new(assembly.gate.clone()),

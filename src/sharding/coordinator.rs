@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::base::ids::{CoreId, Epoch, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::balancer::{Balancer, CoreLoad};
+use crate::sharding::cluster_view::OwnershipUpdate;
 use crate::sharding::move_error::{MoveError, RefusedWhy};
 use crate::sharding::settings::CoordinatorSettings;
 use crate::sharding::topology::{Change, MoveId, Topology};
@@ -61,6 +62,9 @@ pub enum Input {
     CoreStopped(CoreId),
     /// What a data core did in the last window.
     LoadReport(CoreLoad),
+    /// The log of the cluster has assigned shards, or taken them from their owners, or there are other members. News that
+    /// do not fit change nothing; see [`Topology::owned`], which says why.
+    OwnershipChanged(OwnershipUpdate),
     /// Time has passed; see [`Coordinator::next_deadline`].
     Tick,
 }
@@ -250,6 +254,7 @@ impl Coordinator {
                 self.orphan(core);
             }
             Input::LoadReport(report) => self.balance(report, now),
+            Input::OwnershipChanged(news) => self.own(&news),
             Input::Tick => {}
         }
         self.begin_waiting(now);
@@ -305,6 +310,9 @@ impl Coordinator {
                 shard,
                 to: state.to(),
             });
+        }
+        if !self.topology.is_mine(shard) {
+            return Err(MoveError::NotOwned { shard });
         }
         if placement.owner == core {
             return Ok(true);
@@ -469,6 +477,16 @@ impl Coordinator {
                 token: None,
             };
             self.request(request, now);
+        }
+    }
+
+    fn own(&mut self, news: &OwnershipUpdate) {
+        match self.topology.owned(news) {
+            Ok(topology) => {
+                self.topology = Arc::new(topology);
+                self.is_published = false;
+            }
+            Err(_) => self.stale_inputs += 1,
         }
     }
 

@@ -1,6 +1,9 @@
 //! Which core owns which shard, and how a shard changes cores: pure state machines without I/O or clock.
 
 pub mod balancer;
+pub mod cluster_view;
+#[cfg(test)]
+mod cluster_view_tests;
 pub mod coordinator;
 #[cfg(test)]
 mod coordinator_tests;

@@ -26,6 +26,12 @@ pub enum MoveError {
         /// How many shards the type has.
         shards: u32,
     },
+    /// Another node owns the shard, or none does: there is nothing here that could move between cores.
+    #[error("cannot move {shard} between cores: it does not belong to this node")]
+    NotOwned {
+        /// The shard that was asked for.
+        shard: ShardKey,
+    },
     /// The target runs no entities.
     #[error("cannot move {shard} to {core}: it is not a data core of this runtime")]
     UnknownCore {

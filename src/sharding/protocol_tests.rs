@@ -193,6 +193,7 @@ impl Network {
         match core.handoff.topology().route(shard).unwrap() {
             Route::Hold => core.held.entry(shard).or_default().push_back(seq),
             Route::To(to) => self.send(from, to, Item::Message { shard, from, seq }),
+            Route::Away(_) | Route::Unallocated => unreachable!("there is one node"),
         }
     }
 

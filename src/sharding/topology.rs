@@ -3,13 +3,17 @@
 //! The coordination core alone makes new versions; every core holds an `Arc` of the newest it has seen and looks up
 //! where a message goes without asking anyone. A new version copies the tables of the entity types that changed and
 //! shares the others with the version before it.
+//!
+//! An entity type of a cluster has a second table: which node owns which shard, as the log of the cluster says. The first
+//! then says on which core the shard is, or would be, on this node.
 
 use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
+use super::cluster_view::{ClusterShards, ClusterView, ShardOwner};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 
 /// Where one shard lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,10 @@ pub enum Route {
     To(CoreId),
     /// The shard is moving: keep the message in the own bounded outbox, behind those already held for the shard.
     Hold,
+    /// Another node owns the shard.
+    Away(NodeId),
+    /// No node owns the shard yet, or any more: keep the message as for [`Route::Hold`], and have the shard allocated.
+    Unallocated,
 }
 
 /// Where the shards of a runtime start.
@@ -109,14 +117,18 @@ pub enum TopologyError {
 /// The placements of every shard of every entity type, at one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    version: u64,
-    types: Vec<TypeShards>,
+    pub(super) version: u64,
+    pub(super) types: Vec<TypeShards>,
+    /// `None` on a node that is alone.
+    pub(super) cluster: Option<ClusterView>,
 }
 
 /// The placements of one entity type's shards, shared between the versions in which they are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypeShards {
-    placements: Arc<[Placement]>,
+    pub(super) placements: Arc<[Placement]>,
+    /// `None` for a type whose shards all belong to this node.
+    pub(super) cluster: Option<ClusterShards>,
 }
 
 impl Topology {
@@ -149,9 +161,14 @@ impl Topology {
                         since: 1,
                     })
                     .collect(),
+                cluster: None,
             })
             .collect();
-        Ok(Topology { version: 1, types })
+        Ok(Topology {
+            version: 1,
+            types,
+            cluster: None,
+        })
     }
 
     /// The version, counted from 1. A core that holds a newer one ignores this one.
@@ -165,11 +182,15 @@ impl Topology {
     #[inline]
     #[must_use]
     pub fn route(&self, key: ShardKey) -> Option<Route> {
-        self.placement(key)
-            .map(|placement| match placement.moving_to {
-                None => Route::To(placement.owner),
-                Some(_) => Route::Hold,
-            })
+        let placement = self.placement(key)?;
+        Some(match self.owner(key) {
+            Some(ShardOwner { owner: None, .. }) => Route::Unallocated,
+            Some(ShardOwner {
+                owner: Some(node), ..
+            }) if !self.is_me(node) => Route::Away(node),
+            _ if placement.moving_to.is_some() => Route::Hold,
+            _ => Route::To(placement.owner),
+        })
     }
 
     /// The placement of `key`; `None` when there is no such shard.

@@ -12,6 +12,7 @@ use super::world::{Core, Stalls, World};
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::Handle;
+use crate::actor::link::LinkBounds;
 use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
 use crate::actor::mutant::Mutant;
@@ -21,6 +22,7 @@ use crate::base::rng::{Rng, seeded};
 use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, assemble};
 use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
 use crate::sharding::topology::Allocation;
+use crate::wire::address::Life;
 use crate::wire::message::Message;
 use rand::RngExt;
 use std::any::TypeId;
@@ -54,6 +56,8 @@ pub struct SimulationBuilder {
     /// Types of actors that no fault strikes but one that is aimed at them.
     spared: BTreeSet<TypeId>,
     mutant: Option<Mutant>,
+    /// Which life of which node of a simulated cluster it is.
+    pub(super) cluster: Option<(Life, LinkBounds)>,
 }
 
 impl SimulationBuilder {
@@ -77,6 +81,7 @@ impl SimulationBuilder {
             },
             spared: BTreeSet::new(),
             mutant: None,
+            cluster: None,
         }
     }
 
@@ -198,6 +203,11 @@ impl SimulationBuilder {
         if let Err(error) = self.coordinator.check() {
             panic!("{error}");
         }
+        if self.cluster.is_some()
+            && let Err(error) = self.regions.tables()
+        {
+            panic!("{error}");
+        }
         let outside = OutsideTime::default();
         let spec = NodeSpec {
             data_cores: self.cores,
@@ -209,6 +219,7 @@ impl SimulationBuilder {
             coordinator: self.coordinator,
             patience: self.bounds.patience,
             clock: outside.clock(),
+            cluster: self.cluster,
         };
         let mut assembly = match assemble(spec) {
             Ok(assembly) => assembly,

@@ -1,6 +1,7 @@
 //! Running a scenario for many seeds: each twice, compared, and replayable.
 
 use super::builder::SimulationBuilder;
+use super::cluster::ClusterSimulation;
 use super::simulation::Simulation;
 use super::trace::{Difference, Trace};
 use crate::actor::guard::panic_text;
@@ -66,13 +67,41 @@ pub fn check_seed(
 /// # Panics
 /// At the first seed that fails, with the line that replays it; and if one of the variables is not a number.
 pub fn check_seeds(seeds: u64, scenario: impl Fn(SimulationBuilder) -> Simulation) {
+    each_seed(seeds, |seed| check_seed(seed, &scenario).map(drop));
+}
+
+/// Runs a scenario of several nodes with the seeds from 0 to the one before `seeds`, each twice, as [`check_seeds`] does,
+/// also with respect to the variables. The traces of all nodes are compared.
+///
+/// # Panics
+/// As there.
+pub fn check_cluster_seeds(seeds: u64, scenario: impl Fn(ClusterSimulation) -> ClusterSimulation) {
+    each_seed(seeds, |seed| {
+        let run = || {
+            let checked = CHECKED.replace(true);
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                scenario(ClusterSimulation::new(seed)).traces()
+            }));
+            CHECKED.set(checked);
+            ran.map_err(|panic| SeedFailure::Panicked(panic_text(panic)))
+        };
+        let (first, second) = (run()?, run()?);
+        let mut both = first.iter().zip(&second);
+        match both.find_map(|(first, second)| first.difference(second)) {
+            None => Ok(()),
+            Some(difference) => Err(SeedFailure::Differs(difference)),
+        }
+    });
+}
+
+fn each_seed(seeds: u64, check: impl Fn(u64) -> Result<(), SeedFailure>) {
     let (first, end) = match (variable("CORECAST_SEED"), variable("CORECAST_SEEDS")) {
         (Some(seed), _) => (seed, seed + 1),
         (None, Some(seeds)) => (0, seeds),
         (None, None) => (0, seeds),
     };
     for seed in first..end {
-        if let Err(failure) = check_seed(seed, &scenario) {
+        if let Err(failure) = check(seed) {
             panic!(
                 "seed {seed} failed: {failure}\nreplay it with: {}",
                 replay_line(seed)

@@ -126,6 +126,10 @@ impl Tracer for CoreTracer {
         self.injector.borrow_mut().judge(self.core, upcoming)
     }
 
+    fn may_interfere(&self) -> bool {
+        self.injector.borrow().may_interfere()
+    }
+
     fn waker(&mut self, waker: Waker) -> Waker {
         self.foreign.watch(self.core, waker)
     }

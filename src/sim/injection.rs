@@ -378,6 +378,18 @@ impl Injector {
         self.plan = plan;
     }
 
+    /// Whether a message may be struck by a fault.
+    pub(super) fn may_interfere(&self) -> bool {
+        let FaultPlan {
+            fail,
+            panic,
+            drop,
+            delay,
+            ..
+        } = self.plan;
+        !self.rules.is_empty() || fail + panic + drop + delay > 0.0
+    }
+
     pub(super) fn owe(
         &mut self,
         to: Option<(CoreId, CellRef)>,

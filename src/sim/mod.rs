@@ -140,6 +140,7 @@
 //! | full lanes, refused sends and cores that stand still | [`SimulationBuilder::swarm`], [`SimulationBuilder::bounds`] |
 //! | a [log](crate::log) on a disk that tears, fails and decays | [`SimDisk`] |
 //! | shards to move | [`Simulation::move_shard`], [`SimulationBuilder::balancer`] |
+//! | several nodes, and a network between them | [`ClusterSimulation`], [`check_cluster_seeds`] |
 //!
 //! # Time, chance, and other threads
 //!
@@ -162,6 +163,8 @@ pub mod bounds;
 pub mod builder;
 pub mod check;
 mod clock;
+pub mod cluster;
+mod cluster_owners;
 pub mod control;
 pub mod disk;
 #[cfg(test)]
@@ -178,11 +181,13 @@ pub mod network;
 pub mod probe;
 pub mod simulation;
 pub mod trace;
+mod wires;
 mod world;
 
 pub use bounds::Bounds;
 pub use builder::SimulationBuilder;
-pub use check::{SeedFailure, check_seed, check_seeds};
+pub use check::{SeedFailure, check_cluster_seeds, check_seed, check_seeds};
+pub use cluster::ClusterSimulation;
 pub use disk::{MountedDisk, SimDisk};
 pub use elsewhere::Elsewhere;
 pub use faulty_journal::{FaultyJournal, ReadFault, WriteFault};

@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Every method that lets the world run, and the end of the simulation, if that has happened. A panic that goes past the
 /// simulation, as that of an assertion of the test, is followed by the seed and the line that replays it.
 pub struct Simulation {
-    world: World,
+    pub(super) world: World,
     handle: Handle,
     runtime: RuntimeId,
     /// The time that an ask has which is given none of its own.
@@ -440,6 +440,11 @@ impl Simulation {
     /// Lets the time pass until then.
     pub(super) fn pass_until(&mut self, limit: u64) {
         self.world.reach(limit);
+    }
+
+    /// The entity types of the cluster that it knows, and their numbers of shards.
+    pub(super) fn clustered_types(&self) -> Vec<(&'static str, u32)> {
+        self.topology().clustered().collect()
     }
 
     /// Fails the run.

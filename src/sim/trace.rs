@@ -176,6 +176,17 @@ fn why_name(why: Rejection) -> &'static str {
         Rejection::CoreDied => "CoreDied",
         Rejection::LateReply => "LateReply",
         Rejection::Injected => "Injected",
+        Rejection::LinkFull => "LinkFull",
+        Rejection::LinkLost => "LinkLost",
+        Rejection::Unallocated => "Unallocated",
+        Rejection::Fenced => "Fenced",
+        Rejection::NoControlQuorum => "NoControlQuorum",
+        Rejection::TooLarge => "TooLarge",
+        Rejection::NotArchived => "NotArchived",
+        Rejection::Unreadable => "Unreadable",
+        Rejection::Misrouted => "Misrouted",
+        Rejection::NotAcrossNodes => "NotAcrossNodes",
+        Rejection::Elsewhere => "Elsewhere",
     }
 }
 

@@ -9,6 +9,7 @@ use super::elsewhere::Pool;
 use super::foreign::Foreign;
 use super::injection::Injector;
 use super::trace::Recorder;
+use super::wires::Wires;
 use crate::actor::guard::{drop_all_guarded, listening};
 use crate::base::rng::Rng;
 use crate::engine::core::Engine;
@@ -62,6 +63,8 @@ pub(super) struct Core {
     waker: Waker,
     time: Rc<CoreTime>,
     state: State,
+    /// What comes over connections.
+    pub(super) wires: Wires,
 }
 
 impl Core {
@@ -83,6 +86,7 @@ impl Core {
             waker,
             time,
             state: State::Awake { at: 0 },
+            wires: Wires::default(),
         }
     }
 
@@ -206,6 +210,41 @@ impl World {
         Step::Done
     }
 
+    /// When something is to be done next.
+    pub(super) fn next_due(&mut self) -> Option<u64> {
+        self.hear_alarms();
+        let work = self.pool.next_due(self.now);
+        self.cores.iter().filter_map(Core::due).chain(work).min()
+    }
+
+    /// Something has come to a core from outside: it turns soon.
+    pub(super) fn stir(&mut self, core: usize) {
+        let core = &mut self.cores[core];
+        if matches!(core.state, State::Asleep { .. }) {
+            let at = self.now.max(core.time.nanos());
+            core.state = State::Awake { at };
+        }
+    }
+
+    /// Does something to a core between two turns, as its driver does.
+    pub(super) fn between_turns<T>(
+        &mut self,
+        core: usize,
+        work: impl FnOnce(&mut Engine) -> T,
+    ) -> T {
+        let now = self.now;
+        let result = {
+            let core = &mut self.cores[core];
+            core.time.catch_up(now);
+            let (result, panics) = listening(|| work(&mut core.engine));
+            self.foreign.hear(&panics);
+            result
+        };
+        self.check_foreign();
+        self.stir(core);
+        result
+    }
+
     /// Lets the time pass until then.
     pub(super) fn reach(&mut self, nanos: u64) {
         self.now = self.now.max(nanos);
@@ -219,7 +258,7 @@ impl World {
         self.pool.next_due(self.now).is_none()
             && self.cores.iter().all(|core| match core.state {
                 State::Awake { .. } => false,
-                State::Asleep { .. } => !core.engine.has_backlog(),
+                State::Asleep { .. } => !core.engine.has_backlog() && core.wires.is_quiet(),
                 State::Stopped => true,
             })
     }
@@ -239,6 +278,7 @@ impl World {
         let core = &mut self.cores[index];
         core.bell.awake();
         core.time.catch_up(self.now);
+        let more = core.wires.pump(&mut core.engine);
         let turn = core.engine.turn(None);
         core.time.end_turn();
         let mut end = core.time.nanos();
@@ -250,7 +290,7 @@ impl World {
         }
         core.state = if turn.stopped {
             State::Stopped
-        } else if turn.moved || self.rng.random_ratio(1, 4) {
+        } else if turn.moved || more || self.rng.random_ratio(1, 4) {
             // An idle core spins for a while before it sleeps.
             State::Awake { at: end }
         } else {

@@ -68,6 +68,35 @@ pub trait WireMessage: Message + Archivable {
     }
 }
 
+macro_rules! basic_types {
+    ($($type:ty, $name:literal;)*) => {$(
+        impl WireMessage for $type {
+            const NAME: &'static str = $name;
+            const VERSION: u16 = 1;
+        }
+    )*};
+}
+
+// What is asked for is often no more than one of these.
+basic_types! {
+    (), "unit";
+    bool, "bool";
+    u8, "u8";
+    u16, "u16";
+    u32, "u32";
+    u64, "u64";
+    u128, "u128";
+    i8, "i8";
+    i16, "i16";
+    i32, "i32";
+    i64, "i64";
+    i128, "i128";
+    f32, "f32";
+    f64, "f64";
+    String, "string";
+    Vec<u8>, "bytes";
+}
+
 /// The longest name of a [`WireMessage`] or of an entity type in the cluster, in bytes.
 pub const MAX_NAME: usize = 200;
 

@@ -106,13 +106,31 @@ impl FrameWriter {
         id: &[u8],
         message: &M,
     ) -> Result<usize, WriteError> {
+        self.write_adapted(header, id, message, |_| {})
+    }
+
+    /// The same with a header that is adapted when the message has been archived, because what it says depends on what has
+    /// turned out to be in there.
+    ///
+    /// # Errors
+    /// As [`write`](FrameWriter::write).
+    #[inline]
+    pub fn write_adapted<M: WireMessage>(
+        &mut self,
+        header: &Header,
+        id: &[u8],
+        message: &M,
+        adapt: impl FnOnce(&mut Header),
+    ) -> Result<usize, WriteError> {
         let mut header = *header;
         header.tag = M::type_tag();
-        self.frame(&header, id, |buffer, limit, _| {
+        self.frame(header, id, |buffer, limit, _, header| {
             append(message, buffer, limit).map_err(|failed| match failed {
                 AppendError::OverLimit => None,
                 AppendError::Failed(error) => Some(WriteError::NotArchived(error.to_string())),
-            })
+            })?;
+            adapt(header);
+            Ok(())
         })
     }
 
@@ -126,7 +144,7 @@ impl FrameWriter {
         id: &[u8],
         payload: &[u8],
     ) -> Result<usize, WriteError> {
-        self.frame(header, id, |buffer, limit, copied| {
+        self.frame(*header, id, |buffer, limit, copied, _| {
             if payload.len() > limit - buffer.len() {
                 return Err(None);
             }
@@ -171,6 +189,25 @@ impl FrameWriter {
         }
     }
 
+    /// Takes back what is pending beyond the first `count` bytes, which end where a frame does.
+    ///
+    /// # Panics
+    /// If fewer are pending.
+    pub fn truncate(&mut self, count: usize) {
+        assert!(
+            count <= self.pending().len(),
+            "there is less than is to be kept"
+        );
+        self.whole = self.sent + count;
+        if count == 0 {
+            self.sent = 0;
+            self.whole = 0;
+            self.empty();
+        } else {
+            self.buffer.resize(self.whole, 0);
+        }
+    }
+
     /// What it has done so far.
     #[must_use]
     pub fn counts(&self) -> WriteCounts {
@@ -210,9 +247,14 @@ impl FrameWriter {
     #[inline]
     fn frame(
         &mut self,
-        header: &Header,
+        mut header: Header,
         id: &[u8],
-        fill: impl FnOnce(&mut ArchivedBytes, usize, &mut u64) -> Result<(), Option<WriteError>>,
+        fill: impl FnOnce(
+            &mut ArchivedBytes,
+            usize,
+            &mut u64,
+            &mut Header,
+        ) -> Result<(), Option<WriteError>>,
     ) -> Result<usize, WriteError> {
         let Ok(id_length) = u16::try_from(id.len()) else {
             return Err(WriteError::Malformed(WireError::Malformed {
@@ -232,7 +274,7 @@ impl FrameWriter {
         self.buffer.extend_from_slice(id);
         self.buffer.resize(begin + offset, 0);
         let mut copied = 0;
-        if let Err(why) = fill(&mut self.buffer, limit, &mut copied) {
+        if let Err(why) = fill(&mut self.buffer, limit, &mut copied, &mut header) {
             if self.whole == 0 {
                 self.empty();
             }

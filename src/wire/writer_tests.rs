@@ -246,3 +246,47 @@ proptest! {
         prop_assert!(counts.moved_bytes <= counts.bytes, "{:?}", counts);
     }
 }
+
+/// Also behind a part of a frame that has left.
+#[test]
+fn what_has_not_left_can_be_taken_back() {
+    let first = frame_with(&tell(), b"id", note("first"));
+    let second = frame_with(&tell(), b"id", note("second"));
+    for taken in 0..=first.len() {
+        let mut writer = FrameWriter::new(SMALL);
+        writer.write(&tell(), b"id", note("first")).unwrap();
+        writer.sent(taken);
+        let kept = writer.pending().len();
+        writer.write(&tell(), b"id", note("taken back")).unwrap();
+        writer.truncate(kept);
+        writer.write(&tell(), b"id", note("second")).unwrap();
+        assert_eq!(
+            writer.pending(),
+            [&first[taken..], &second].concat(),
+            "{taken}"
+        );
+    }
+}
+
+/// It says what turned out to be in the message.
+#[test]
+fn a_header_can_be_adapted_once_the_message_is_archived() {
+    let mut writer = FrameWriter::new(SMALL);
+    let reason = super::kind::Reason::Rejected(3);
+    let adapt = |header: &mut Header| header.flags = Flags::EPOCH_FENCE;
+    let message = note("it");
+    writer
+        .write_adapted(&tell(), b"id", &message, adapt)
+        .unwrap();
+    let adapted = Header {
+        flags: Flags::EPOCH_FENCE,
+        ..tell()
+    };
+    assert_eq!(writer.pending(), frame_with(&adapted, b"id", note("it")));
+    // One that does not go with its kind is refused, and leaves nothing behind.
+    let before = writer.pending().to_vec();
+    let adapt = |header: &mut Header| header.reason = Some(reason);
+    let refused = writer.write_adapted(&tell(), b"id", &message, adapt);
+    assert!(matches!(refused, Err(WriteError::Malformed(_))));
+    assert_eq!(writer.pending(), before);
+}

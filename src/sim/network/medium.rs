@@ -226,6 +226,13 @@ impl<P: Clone> Network<P> {
         self.dead_machines.remove(&node);
     }
 
+    /// Whether connections carry anything that arrives without a cut being mended.
+    #[must_use]
+    pub fn has_pieces(&self) -> bool {
+        let mut ways = self.connections.values().flat_map(|it| &it.directions);
+        ways.any(|way| way.scheduled > 0)
+    }
+
     /// When something arrives next.
     #[must_use]
     pub fn next_arrival(&self) -> Option<Time> {

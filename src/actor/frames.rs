@@ -1,0 +1,466 @@
+//! Messages between nodes: into frames for entities elsewhere, and out of frames for entities here.
+//!
+//! A frame comes to some core. If its shard is here, the message is read where it lies and handled at once, unless the
+//! entity has something before it: then it waits as a value in the entity's mailbox, behind that. If its shard is on another
+//! core of this node, the frame goes there as a pointer, in order with all that this core sends there. If another node owns
+//! the shard, the frame is passed on to it, and its sender is told.
+//!
+//! A frame is passed on only by a node that knows of a later epoch of the shard than whoever sent it, and goes on under that
+//! one. So it comes from one node to the next with ever higher epochs, and never round in a circle; a node that knows less
+//! than the sender holds it until it knows as much.
+
+use super::batch::Note;
+use super::delivery::refuse;
+use super::entity_id::EntityId;
+use super::entrusting::{archiving, noted, reading};
+use super::guard::guarded;
+use super::link::Waiting;
+use super::local::{Extra, Local, TimerEvent};
+use super::lost::on_the_way_of;
+use super::outbox::OpenBatch;
+use super::reference::Receiver;
+use super::refusal::{AskError, Refused, Rejection};
+use super::region::Sender;
+use super::remote::{Reserved, time_left};
+use super::wire_id::MAX_ID_BYTES;
+use super::wire_region::WriteMessage;
+use crate::base::ids::{CoreId, EntityTypeId, NodeId, ShardId, ShardKey};
+use crate::sharding::topology::Route;
+use crate::wire::address::{Address, Life, Target};
+use crate::wire::error::WriteError;
+use crate::wire::flags::Flags;
+use crate::wire::frame::{FrameRef, OwnedFrame};
+use crate::wire::header::Header;
+use crate::wire::kind::Kind;
+use crate::wire::message::Message;
+
+/// Where a message goes that leaves its node.
+pub(super) struct Away {
+    pub(super) node: NodeId,
+    /// The only life of the node for which it is.
+    pub(super) life: Option<Life>,
+    pub(super) target: Target,
+    /// The entity type here, if it is for an entity.
+    pub(super) region: Option<u16>,
+}
+
+/// A frame that was taken out of its receive buffer, to wait or to go to another core.
+pub(crate) struct Carried {
+    frame: OwnedFrame,
+    _room: Reserved,
+}
+
+impl Carried {
+    pub(crate) fn frame(&self) -> FrameRef<'_> {
+        self.frame.as_ref()
+    }
+}
+
+impl Local {
+    /// Sends a message to an entity whose shard another node owns.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one envelope")]
+    pub(super) fn send_away<I: EntityId, M: Message>(
+        &mut self,
+        node: NodeId,
+        number: u16,
+        shard: ShardId,
+        key: &I::Key,
+        message: M,
+        extra: Option<Extra>,
+        sender: Sender,
+    ) -> Result<(), Refused<M>> {
+        let ops = self.region_mut::<I, M>(number).and_then(|it| it.wire);
+        let target = self.target_of(number, shard);
+        let (Some(ops), Some(target), Some(remote)) = (ops, target, &mut self.remote) else {
+            return Err(refuse(Rejection::NotAcrossNodes, message, extra));
+        };
+        let mut id = std::mem::take(&mut remote.id);
+        id.clear();
+        on_the_way_of::<M, _>(|| (ops.write_id)(key, &mut id));
+        let away = Away {
+            node,
+            life: None,
+            target,
+            region: Some(number),
+        };
+        let sent = self.write_away(away, &id, ops.write, message, extra, sender);
+        if let Some(remote) = &mut self.remote {
+            remote.id = id;
+        }
+        sent
+    }
+
+    /// Has a message wait for a node in a frame.
+    pub(super) fn write_away<M: Message>(
+        &mut self,
+        away: Away,
+        id: &[u8],
+        write: WriteMessage<M>,
+        message: M,
+        extra: Option<Extra>,
+        sender: Sender,
+    ) -> Result<(), Refused<M>> {
+        let Away {
+            node,
+            life: wanted,
+            target,
+            region,
+        } = away;
+        let header = self.header(Kind::Tell, target);
+        let Some((runtime, life)) = self.identity() else {
+            return Err(refuse(Rejection::NotAcrossNodes, message, extra));
+        };
+        let Some(remote) = &mut self.remote else {
+            return Err(refuse(Rejection::NotAcrossNodes, message, extra));
+        };
+        let bounds = remote.bounds;
+        let refused = match remote.links.get(&node) {
+            None => Some(Rejection::LinkLost),
+            Some(link) if wanted.is_some_and(|wanted| wanted != link.life) => {
+                Some(Rejection::OldIncarnation)
+            }
+            Some(link) if sender == Sender::Call && !link.has_room(&bounds) => {
+                Some(Rejection::LinkFull)
+            }
+            Some(_) if id.len() > MAX_ID_BYTES => Some(Rejection::TooLarge),
+            Some(_) => None,
+        };
+        let (Some(link), None) = (remote.links.get_mut(&node), refused) else {
+            let why = refused.unwrap_or(Rejection::LinkLost);
+            return Err(refuse(why, message, extra));
+        };
+        let receipt = match &extra {
+            Some(Extra::Acknowledge(stored)) => Some(stored.address()),
+            _ => None,
+        };
+        let is_ask = matches!(extra, Some(Extra::Ask));
+        let mut own = receipt;
+        let (me, now, tables, timers) = (self.core, self.now, &self.ask_tables, &self.timers);
+        let mut adapt = |header: &mut Header| {
+            let kind = match (receipt, is_ask, noted()) {
+                (Some(_), _, _) => Kind::Send,
+                (None, true, (1, Some(ask))) => {
+                    own = Some(ask);
+                    Kind::Ask
+                }
+                // One of several could be anybody's, so none is known to be the ask's own.
+                _ => return,
+            };
+            header.kind = kind;
+            header.address = own.map(|ask| ask.on_wire(life));
+            let here = own.filter(|ask| ask.core() == me);
+            header.remaining = here.and_then(|ask| time_left(tables, timers, now, ask));
+        };
+        let writer = &mut link.writer;
+        // What a panic of the message's code leaves behind in the writer goes with the next frame.
+        let (written, noted) = archiving(runtime, life, || {
+            guarded(|| write(writer, &header, id, &message, &mut adapt))
+        });
+        let why = match written {
+            Ok(Ok(length)) => {
+                if let Some(Extra::Acknowledge(stored)) = extra {
+                    self.entrust(node, &[stored.address()]);
+                    Local::hand_over_receipt(stored);
+                }
+                let what = own.map_or(Waiting::Tell(region), |ask| Waiting::Ask(region, ask));
+                self.has_gone(node, length, what, noted, message);
+                return Ok(());
+            }
+            Ok(Err(WriteError::Full { .. })) => Rejection::LinkFull,
+            Ok(Err(WriteError::TooLarge { .. })) => Rejection::TooLarge,
+            Ok(Err(why)) => {
+                let message = std::any::type_name::<M>();
+                tracing::error!(core = %self.core, message, %why, "a message was not archived");
+                Rejection::NotArchived
+            }
+            Err(panic) => {
+                let message = std::any::type_name::<M>();
+                tracing::error!(core = %self.core, message, panic, "archiving a message panicked");
+                Rejection::NotArchived
+            }
+        };
+        Err(refuse(why, message, extra))
+    }
+
+    /// How frames name a shard of this node's type.
+    fn target_of(&self, number: u16, shard: ShardId) -> Option<Target> {
+        let here = EntityTypeId(number);
+        let entity_type = self.topology.number_in_cluster(here)?;
+        let owner = self.topology.owner(ShardKey {
+            entity_type: here,
+            shard,
+        })?;
+        Some(Target::Shard {
+            key: ShardKey { entity_type, shard },
+            epoch: owner.epoch,
+        })
+    }
+
+    /// Takes a frame that has come over a connection.
+    pub(crate) fn take_frame(&mut self, frame: FrameRef<'_>) {
+        if let Some(remote) = &mut self.remote {
+            remote.stats.frames_in += 1;
+            remote.stats.bytes_in += frame.bytes().len() as u64;
+        }
+        match frame.kind() {
+            Kind::Tell | Kind::Send | Kind::Ask => match frame.header().target {
+                Target::Shard { .. } => self.take_request(frame, false),
+                Target::Actor {
+                    incarnation,
+                    core,
+                    cell,
+                } => self.take_for_actor(frame, incarnation, core, cell),
+                Target::Node => self.senseless(&frame, "a message to nobody"),
+            },
+            Kind::Reply | Kind::Stored | Kind::Failure => self.take_answer(frame),
+            Kind::Moved => {
+                if let Some(remote) = &mut self.remote {
+                    remote.stats.moved_notices += 1;
+                }
+            }
+            Kind::Credit | Kind::Ping | Kind::Pong | Kind::Bye => {}
+            _ => self.senseless(&frame, "a kind of frame that is not in use"),
+        }
+    }
+
+    /// Takes a message for an entity, straight from a connection or from the core that it had come to.
+    pub(super) fn take_request(&mut self, frame: FrameRef<'_>, carried: bool) {
+        let header = *frame.header();
+        let Target::Shard { key, epoch } = header.target else {
+            return;
+        };
+        let here = self.topology.type_of_number(key.entity_type);
+        let Some(here) = here else {
+            return self.senseless_request(&frame, "an entity type that this node does not know");
+        };
+        let (number, shard) = (here.0, key.shard);
+        let owner = self.topology.owner(ShardKey {
+            entity_type: here,
+            shard,
+        });
+        let Some(owner) = owner else {
+            return self.senseless_request(&frame, "a shard that the entity type does not have");
+        };
+        if header.flags.contains(Flags::EPOCH_FENCE) && epoch < owner.fence {
+            return self.refuse_frame(Some(number), &frame, Rejection::Fenced);
+        }
+        let me = self.core;
+        let is_hosted = self.region_states[usize::from(number)].hosted[shard.index()];
+        match self.regions[usize::from(number)].route_of(shard) {
+            _ if carried && is_hosted => self.deliver_frame(number, shard, frame),
+            Some(Route::To(core)) if core == me => self.deliver_frame(number, shard, frame),
+            Some(Route::To(core)) => self.carry(core, number, frame),
+            Some(Route::Hold) => self.hold_frame(number, shard, frame, Rejection::Moving),
+            Some(Route::Unallocated) => {
+                self.hold_frame(number, shard, frame, Rejection::Unallocated)
+            }
+            // Whoever sent it knows more than this core.
+            Some(Route::Away(_)) if epoch > owner.epoch => {
+                self.hold_frame(number, shard, frame, Rejection::Misrouted)
+            }
+            Some(Route::Away(node)) if epoch < owner.epoch => {
+                self.pass_on(node, number, key, owner.epoch, frame)
+            }
+            Some(Route::Away(_)) | None => {
+                self.refuse_frame(Some(number), &frame, Rejection::Misrouted)
+            }
+        }
+    }
+
+    /// Has the entity of a frame take it. Code of its id may panic, which is the end of this frame only.
+    fn deliver_frame(&mut self, number: u16, shard: ShardId, frame: FrameRef<'_>) {
+        let Some(deliver) = self.region_states[usize::from(number)].ops.deliver else {
+            return self.senseless_request(&frame, "an entity type that does not travel");
+        };
+        if let Err(panic) = guarded(|| deliver(self, number, shard, frame)) {
+            self.region_fault(number, &panic);
+            self.end_frame(&frame, Rejection::StartFailed.into());
+        }
+    }
+
+    /// Hands a frame to another core of this node.
+    fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
+        let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages;
+        let Some(carried) = self.detach(&frame).filter(|_| !is_full) else {
+            return self.refuse_frame(Some(number), &frame, Rejection::OutboxFull);
+        };
+        if let Some(remote) = &mut self.remote {
+            remote.stats.carried += 1;
+        }
+        let note = Note::Frame(Box::new(carried));
+        let target = &mut self.outbox[to.index()];
+        target.messages += 1;
+        let (length, opened) = self.regions[usize::from(number)].note(number, to, note);
+        if opened {
+            target.open.push(OpenBatch::Region(number));
+        }
+        if length >= self.limits.batch_messages {
+            self.seal(to, OpenBatch::Region(number));
+        }
+    }
+
+    fn detach(&mut self, frame: &FrameRef<'_>) -> Option<Carried> {
+        let remote = self.remote.as_mut()?;
+        let room = remote.reserve(frame.bytes().len())?;
+        let frame = frame.detach();
+        remote.stats.copied_in += frame.copied_bytes() as u64;
+        Some(Carried { frame, _room: room })
+    }
+
+    /// Keeps a frame until its shard has arrived, or its owner is known.
+    fn hold_frame(&mut self, number: u16, shard: ShardId, frame: FrameRef<'_>, full: Rejection) {
+        let limit = self.limits.held_messages;
+        let waiting = self.regions[usize::from(number)].held_of(shard);
+        let is_full = waiting >= limit;
+        if full == Rejection::Misrouted && waiting == 0 {
+            let due = self.now + self.limits.ask_timeout;
+            let region = number;
+            self.timers
+                .insert(due, TimerEvent::Behind { region, shard });
+        }
+        match self.detach(&frame).filter(|_| !is_full) {
+            Some(carried) => self.regions[usize::from(number)].hold_frame(shard, carried),
+            None => self.refuse_frame(Some(number), &frame, full),
+        }
+        self.want(number, shard);
+    }
+
+    /// Whoever sent the frames that wait for a shard of another node knew more than this core, or lied; it has had time to
+    /// learn what that was.
+    pub(crate) fn stays_behind(&mut self, number: u16, shard: ShardId) {
+        if let Some(Route::Away(_)) = self.regions[usize::from(number)].route_of(shard) {
+            let reject = self.region_states[usize::from(number)].ops.reject_held;
+            reject(self, number, Some(shard), Rejection::Misrouted);
+        }
+    }
+
+    /// Passes a frame on to the node that owns its shard by now, and tells its sender.
+    fn pass_on(
+        &mut self,
+        node: NodeId,
+        number: u16,
+        key: ShardKey,
+        epoch: crate::base::ids::Epoch,
+        frame: FrameRef<'_>,
+    ) {
+        let header = Header {
+            flags: frame.header().flags.with(Flags::FORWARDED, true),
+            target: Target::Shard { key, epoch },
+            ..*frame.header()
+        };
+        let core = self.core;
+        let Some(remote) = &mut self.remote else {
+            return;
+        };
+        let bounds = remote.bounds;
+        let link = remote.links.get_mut(&node);
+        let link = link.filter(|link| link.has_room(&bounds));
+        let passed = link.map(|link| (link.life, link.writer.forward(&header, &frame)));
+        let Some((owner, Ok(length))) = passed else {
+            return self.refuse_frame(Some(number), &frame, Rejection::LinkFull);
+        };
+        remote.stats.forwarded += 1;
+        remote.stats.copied_out += frame.payload().bytes().len() as u64;
+        if let Some(link) = remote.links.get_mut(&node) {
+            link.wrote(length, Waiting::Forwarded);
+        }
+        self.count_written(length);
+        let told = (header.sender.life.node, key);
+        if let Some(remote) = &mut self.remote
+            && remote.last_moved.replace(told) != Some(told)
+        {
+            let moved = Header {
+                address: Some(Address {
+                    life: owner,
+                    core,
+                    table: 0,
+                    place: 0,
+                }),
+                ..self.header(Kind::Moved, Target::Shard { key, epoch })
+            };
+            self.send_notice(told.0, &moved);
+        }
+    }
+
+    /// Refuses a frame that makes sense: its message is a dead letter.
+    pub(super) fn refuse_frame(
+        &mut self,
+        number: Option<u16>,
+        frame: &FrameRef<'_>,
+        why: Rejection,
+    ) {
+        self.count_refused_frame();
+        let name = match number {
+            Some(number) => self.region_states[usize::from(number)].message,
+            None => "a message of another node",
+        };
+        self.note_dead_letter(Receiver::Unknown, why, name);
+        // A handler has seen the addresses that a message passes on, and the asks end so that nobody waits for them.
+        if frame.kind() == Kind::Tell
+            && let Some(number) = number
+            && let Some(drop_message) = self.region_states[usize::from(number)].ops.drop_message
+            && let Some(context) = self.reading(frame.header().target, None, None)
+        {
+            let _ = guarded(|| reading(context, || drop_message(*frame)));
+        }
+        self.end_frame(frame, why.into());
+    }
+
+    /// Tells whoever waits for something of a frame how that has ended.
+    pub(super) fn end_frame(&mut self, frame: &FrameRef<'_>, why: AskError) {
+        if let (Kind::Ask | Kind::Send, Some(origin)) = (frame.kind(), frame.header().address) {
+            self.send_failure(origin, frame.header().target, why);
+        }
+    }
+
+    /// Drops a frame in which nobody can see sense. The connection goes on.
+    #[cold]
+    pub(super) fn senseless(&mut self, frame: &FrameRef<'_>, what: &'static str) {
+        self.count_refused_frame();
+        let from = frame.header().sender.life.node;
+        let Some(remote) = &mut self.remote else {
+            return;
+        };
+        remote.stats.senseless += 1;
+        if remote.is_news(from, what) {
+            tracing::warn!(core = %self.core, %from, kind = %frame.kind(), what, "a frame was dropped; it is said once");
+        }
+    }
+
+    /// Refuses a message in which nobody can see sense.
+    #[cold]
+    pub(super) fn senseless_request(&mut self, frame: &FrameRef<'_>, what: &'static str) {
+        self.senseless(frame, what);
+        let name = "a message of another node";
+        self.note_dead_letter(Receiver::Unknown, Rejection::Unreadable, name);
+        self.end_frame(frame, Rejection::Unreadable.into());
+    }
+
+    pub(super) fn count_refused_frame(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.stats.refused += 1;
+        }
+    }
+
+    /// A message waits for a shard that may have no owner: the coordination core is to know.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn want(&mut self, number: u16, shard: ShardId) {
+        let key = ShardKey {
+            entity_type: EntityTypeId(number),
+            shard,
+        };
+        let is_unowned = self
+            .topology
+            .owner(key)
+            .is_some_and(|it| it.owner.is_none());
+        if is_unowned
+            && let Some(remote) = &mut self.remote
+            && remote.reported.insert(key)
+        {
+            remote.wanted.push(key);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The lease of a node, at its cores: without it, entities of leased types do not run, because another node may run them
+//! by now.
+//!
+//! A core looks at it before it runs entities and before what they have sent leaves. Sealed entities keep their state and
+//! take messages into their mailboxes as far as those have room; timers and asynchronous handlers wait. When the lease is
+//! renewed, they go on. What a core has written for other nodes in the turn in which the lease lapsed does not leave.
+
+use super::local::Local;
+use super::reference::CellRef;
+use super::refusal::Rejection;
+use super::remote::Lease;
+use crate::base::ids::{EntityTypeId, ShardId, ShardKey};
+use std::any::Any;
+
+/// What goes on when the lease has been renewed: an asynchronous handler of an entity.
+pub(crate) struct Parked {
+    at: CellRef,
+    life: u64,
+    then: Box<dyn Any>,
+}
+
+impl Local {
+    /// Takes the node's lease over, as its coordination core tells it.
+    pub(crate) fn set_lease(&mut self, lease: Lease) {
+        if let Some(remote) = &mut self.remote {
+            remote.lease = lease;
+        }
+        self.see_to_lease();
+    }
+
+    /// At the beginning of a turn: seals the entities of leased types if the lease has lapsed, and lets them run if it is
+    /// valid again.
+    pub(crate) fn see_to_lease(&mut self) {
+        let now = self.now;
+        let Some(remote) = &mut self.remote else {
+            return;
+        };
+        let lapsed = !remote.lease.is_valid(now);
+        if std::mem::replace(&mut remote.lapsed, lapsed) == lapsed {
+            return;
+        }
+        if lapsed {
+            tracing::warn!(core = %self.core, "the lease of this node has lapsed; its entities wait");
+            // What handlers have written since the last flush: they may have run on beyond it.
+            self.discard_turn();
+        }
+        for region in &mut self.region_states {
+            region.is_lapsed = lapsed && region.is_leased;
+        }
+        self.look_for_sealed();
+        if lapsed {
+            return;
+        }
+        for (number, shards) in self.hosted_of_leased() {
+            for shard in shards {
+                self.wake_shard(ShardKey {
+                    entity_type: EntityTypeId(number),
+                    shard,
+                });
+            }
+        }
+        for Parked { at, life, then } in std::mem::take(&mut self.parked) {
+            self.resume(at, life, then);
+        }
+    }
+
+    fn hosted_of_leased(&self) -> Vec<(u16, Vec<ShardId>)> {
+        let leased = (0..).zip(&self.region_states);
+        leased
+            .filter(|(_, region)| region.is_leased)
+            .map(|(number, region)| {
+                let hosted = (0..).map(ShardId).zip(&region.hosted);
+                let hosted = hosted.filter(|(_, hosted)| **hosted);
+                (number, hosted.map(|(shard, _)| shard).collect())
+            })
+            .collect()
+    }
+
+    /// Whether any entity must not run, so that it is looked at each before it does.
+    pub(crate) fn look_for_sealed(&mut self) {
+        let mut regions = self.region_states.iter();
+        self.tasks.detours.sealed =
+            regions.any(|region| region.is_lapsed || region.sealed.contains(&true));
+    }
+
+    /// Whether the node had no lease when this turn began.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.lapsed)
+    }
+
+    /// Whether this is an entity that waits for the lease.
+    pub(super) fn has_lapsed_for(&mut self, at: CellRef) -> bool {
+        let body = self.cells.get(at).and_then(|cell| cell.body.as_ref());
+        let place = body.and_then(|body| body.entity());
+        place.is_some_and(|place| self.region_states[usize::from(place.region)].is_lapsed)
+    }
+
+    /// Has an asynchronous handler wait for the lease.
+    pub(super) fn park(&mut self, at: CellRef, life: u64, then: Box<dyn Any>) {
+        self.parked.push(Parked { at, life, then });
+    }
+
+    /// Before what was written in this turn leaves: whether entities might run now. Of a turn that began without a lease
+    /// everything may leave, for no entity has run in it.
+    pub(super) fn check_lease(&self) -> bool {
+        match &self.remote {
+            Some(remote) if !remote.lapsed => match remote.lease {
+                Lease::Until(_) => remote.lease.is_valid(self.clock.now()),
+                Lease::NotNeeded | Lease::Lapsed => true,
+            },
+            _ => true,
+        }
+    }
+
+    /// Takes back what was written for other nodes in this turn: the lease has lapsed meanwhile.
+    #[cold]
+    pub(super) fn discard_turn(&mut self) {
+        let Some(remote) = &mut self.remote else {
+            return;
+        };
+        let mut gone = Vec::new();
+        for link in remote.links.values_mut() {
+            gone.extend(link.take_back_unflushed());
+        }
+        self.not_sent(gone, Rejection::NoControlQuorum);
+    }
+
+    /// Why a message is refused for which there is no room: with entities that wait for the lease it is for want of that.
+    #[cold]
+    pub(super) fn why_full(&self, region: u16, why: Rejection) -> Rejection {
+        let waits = self.region_states[usize::from(region)].is_lapsed;
+        match why {
+            Rejection::MailboxFull | Rejection::CoreBudget if waits => Rejection::NoControlQuorum,
+            why => why,
+        }
+    }
+
+    /// The same for a message to this actor, which may be an entity.
+    #[cold]
+    pub(super) fn why_full_at(&mut self, at: CellRef, why: Rejection) -> Rejection {
+        if self.tasks.detours.sealed && self.has_lapsed_for(at) {
+            Rejection::NoControlQuorum
+        } else {
+            why
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What one core has for one other node: frames that wait to be sent, and the asks that have left with frames.
+//!
+//! Everything of the core for that node goes through here in one order. The bytes are bounded ([`LinkBounds`]): beyond
+//! them a call is refused. Answers have room of their own on top, since whoever asked has no other way to hear.
+//!
+//! Each frame that waits is known by its length and by what it is, so that when the connection breaks it is certain of each
+//! whether all of it has left. What has not is a dead letter, its ask is *rejected*; of what has left nobody knows what
+//! became of it.
+
+use super::reply::ReplyAddress;
+use crate::wire::address::Life;
+use crate::wire::limits::FrameLimits;
+use crate::wire::writer::FrameWriter;
+use std::collections::VecDeque;
+
+/// The bounds of what a core has for each other node, and of what it holds of frames that came.
+///
+/// Worst case in memory, for each core: `4 x max(buffer_bytes, frame_bytes)` for each other node, and `held_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkBounds {
+    /// The largest frame, in bytes with its header; the same on all nodes of a cluster (default 16 MiB).
+    pub frame_bytes: usize,
+    /// How many bytes may wait for one node (default 1 MiB); beyond them sends are refused as `LinkFull`. One frame may
+    /// always wait, however large. Too low costs throughput over long distances; too high, and messages to a node that
+    /// does not keep up grow old.
+    pub buffer_bytes: usize,
+    /// How many bytes of frames from other nodes may wait for a shard that moves or has no owner, or be on their way to
+    /// other cores (default 64 MiB); beyond them they are refused.
+    pub held_bytes: usize,
+    /// Asks of other nodes that are open on a core at most (default 1,000,000); beyond them asks are refused.
+    pub remote_asks: usize,
+}
+
+impl Default for LinkBounds {
+    fn default() -> LinkBounds {
+        LinkBounds {
+            frame_bytes: 16 << 20,
+            buffer_bytes: 1 << 20,
+            held_bytes: 64 << 20,
+            remote_asks: 1_000_000,
+        }
+    }
+}
+
+impl LinkBounds {
+    fn of_writer(&self) -> FrameLimits {
+        FrameLimits {
+            frame_bytes: self.frame_bytes,
+            // The other half is for answers.
+            write_buffer_bytes: self.buffer_bytes.saturating_mul(2),
+            ..FrameLimits::default()
+        }
+    }
+}
+
+/// What a frame is that waits to be sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Waiting {
+    /// A message to an entity of this type here, or to an actor.
+    Tell(Option<u16>),
+    /// The same, of an ask or an acknowledged send, which was opened here.
+    Ask(Option<u16>, ReplyAddress),
+    /// A frame of another node that is passed on.
+    Forwarded,
+    /// A reply.
+    Reply,
+    /// Of no consequence if it is lost.
+    Notice,
+}
+
+/// One core's way to one life of another node.
+pub(crate) struct Link {
+    pub(crate) life: Life,
+    pub(crate) writer: FrameWriter,
+    /// What lies in the writer, in order, each with its bytes.
+    waiting: VecDeque<(u32, Waiting)>,
+    /// How much of the first of them has left.
+    begun: usize,
+    /// Frames and bytes that may be sent: those of whole turns.
+    flushed: (usize, usize),
+    /// Asks that have gone out in frames, in order. Some have ended since.
+    entrusted: VecDeque<ReplyAddress>,
+    /// At this length those that have ended are sought out.
+    prune_at: usize,
+}
+
+/// How many asks are kept before those that have ended are sought out.
+const LEAST_PRUNED: usize = 256;
+
+impl Link {
+    pub(crate) fn new(life: Life, bounds: &LinkBounds) -> Link {
+        Link {
+            life,
+            writer: FrameWriter::new(bounds.of_writer()),
+            waiting: VecDeque::new(),
+            begun: 0,
+            flushed: (0, 0),
+            entrusted: VecDeque::new(),
+            prune_at: LEAST_PRUNED,
+        }
+    }
+
+    /// Whether a call may have its message wait here.
+    pub(crate) fn has_room(&self, bounds: &LinkBounds) -> bool {
+        self.writer.pending().len() < bounds.buffer_bytes
+    }
+
+    /// A frame of that length was written.
+    pub(crate) fn wrote(&mut self, length: usize, what: Waiting) {
+        self.waiting.push_back((length as u32, what));
+    }
+
+    /// What has been written so far may leave. Returns whether there is more of it than before.
+    pub(crate) fn flush(&mut self) -> bool {
+        let all = (self.waiting.len(), self.writer.pending().len());
+        std::mem::replace(&mut self.flushed, all).0 < all.0
+    }
+
+    /// The bytes that may leave.
+    pub(crate) fn outgoing(&self) -> &[u8] {
+        &self.writer.pending()[..self.flushed.1]
+    }
+
+    /// The connection has taken the first `count` of them. Returns how many frames have left as a whole with that.
+    pub(crate) fn sent(&mut self, count: usize) -> u64 {
+        debug_assert!(count <= self.flushed.1, "nothing leaves before it may");
+        self.writer.sent(count);
+        self.flushed.1 -= count;
+        self.begun += count;
+        let before = self.waiting.len();
+        while let Some((length, _)) = self.waiting.front()
+            && self.begun >= *length as usize
+        {
+            self.begun -= *length as usize;
+            self.waiting.pop_front();
+            self.flushed.0 -= 1;
+        }
+        (before - self.waiting.len()) as u64
+    }
+
+    /// An ask has gone out in a frame. Returns whether it is time to seek out those that have ended.
+    pub(crate) fn entrust(&mut self, asks: &[ReplyAddress]) -> bool {
+        self.entrusted.extend(asks);
+        self.entrusted.len() >= self.prune_at
+    }
+
+    /// Forgets asks that have ended. Of those of other cores nobody here knows; they end by their deadlines at the latest,
+    /// and the oldest make room.
+    pub(crate) fn prune(&mut self, most: usize, is_open: impl FnMut(&ReplyAddress) -> bool) {
+        self.entrusted.retain(is_open);
+        let surplus = self.entrusted.len().saturating_sub(most);
+        self.entrusted.drain(..surplus);
+        self.prune_at = (self.entrusted.len() * 2).max(LEAST_PRUNED);
+    }
+
+    /// The connection is gone: what has not left as a whole, and the asks of which nobody knows any more.
+    pub(crate) fn lose(&mut self, bounds: &LinkBounds) -> (Vec<Waiting>, Vec<ReplyAddress>) {
+        let lost = std::mem::replace(self, Link::new(self.life, bounds));
+        let waiting = lost.waiting.into_iter().map(|(_, what)| what);
+        (waiting.collect(), lost.entrusted.into())
+    }
+
+    /// What was written since the last flush does not leave: the writer goes back to where it was then.
+    pub(crate) fn take_back_unflushed(&mut self) -> Vec<Waiting> {
+        self.writer.truncate(self.flushed.1);
+        let gone = self.waiting.drain(self.flushed.0..);
+        gone.map(|(_, what)| what).collect()
+    }
+}

@@ -1,0 +1,263 @@
+//! What one node is told of the cluster: who is there, and which node owns which shard.
+//!
+//! The log of the cluster decides ([`ownership`](super::ownership)); this is what has come of it, as the coordination core
+//! gives it to the coordinator of its node, which puts it into the next version of the topology.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::ownership::{OwnershipTable, ShardRecord};
+use super::topology::Topology;
+use crate::base::ids::{EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
+
+/// The nodes of the cluster, each with its present life.
+pub type Members = BTreeMap<NodeId, Incarnation>;
+
+/// What the cluster says of one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardOwner {
+    /// The node that runs its entities; `None` until it is allocated, and after its owner's death until it is again.
+    pub owner: Option<NodeId>,
+    /// How often it has been assigned to a node.
+    pub epoch: Epoch,
+    /// What comes from an owner of a lower epoch is refused.
+    pub fence: Epoch,
+}
+
+impl From<&ShardRecord> for ShardOwner {
+    fn from(record: &ShardRecord) -> ShardOwner {
+        ShardOwner {
+            owner: record.owner,
+            epoch: record.epoch,
+            fence: record.fence,
+        }
+    }
+}
+
+/// The owners of all shards of one entity type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeOwnership {
+    /// The name by which all nodes know the type.
+    pub name: String,
+    /// Its number in the cluster, which frames carry. It need not be the one that it has on a node.
+    pub number: EntityTypeId,
+    /// Its shards, by number.
+    pub shards: Arc<[ShardOwner]>,
+}
+
+/// News of the cluster for one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnershipUpdate {
+    /// All members, whether they are new or not.
+    pub members: Arc<Members>,
+    /// The types of which something has changed, each with all of its shards; the others stay as they are. A type that this
+    /// node does not know is none of its business.
+    pub types: Vec<TypeOwnership>,
+}
+
+impl OwnershipUpdate {
+    /// Everything that stands in the table of the log.
+    #[must_use]
+    pub fn of(table: &OwnershipTable, members: Members) -> OwnershipUpdate {
+        let owners = |number| table.shards_of(number).iter().map(ShardOwner::from);
+        OwnershipUpdate {
+            members: Arc::new(members),
+            types: table
+                .types()
+                .map(|(number, spec)| TypeOwnership {
+                    name: spec.name.clone(),
+                    number,
+                    shards: owners(number).collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Why news of the cluster do not fit this node. Nothing of them was taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OwnershipError {
+    /// A node with another number of shards must not have joined.
+    #[error("the cluster has {cluster} shards of the entity type `{name}`, this node has {here}")]
+    Shards {
+        /// The name of the type.
+        name: String,
+        /// How many there are in the cluster.
+        cluster: usize,
+        /// How many this node has registered.
+        here: usize,
+    },
+    /// Numbers of types are given once, and for ever.
+    #[error(
+        "the entity type `{name}` has {number} in the cluster now, which is the number of another, or not what it was"
+    )]
+    Number {
+        /// The name of the type.
+        name: String,
+        /// The number that it is said to have.
+        number: EntityTypeId,
+    },
+    /// The node is not part of a cluster, or has no entity types of one.
+    #[error("this node was not started as one of a cluster")]
+    NotClustered,
+}
+
+/// What a node knows of the cluster, beside the owners of the shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ClusterView {
+    pub(super) me: NodeId,
+    pub(super) members: Arc<Members>,
+    /// The types of this node by their numbers in the cluster.
+    pub(super) numbers: Arc<BTreeMap<EntityTypeId, EntityTypeId>>,
+}
+
+/// The shards of one entity type of the cluster, as the cluster sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ClusterShards {
+    pub(super) name: &'static str,
+    /// Once it is registered in the cluster.
+    pub(super) number: Option<EntityTypeId>,
+    pub(super) owners: Arc<[ShardOwner]>,
+}
+
+impl Topology {
+    /// The same, on the node `me` of a cluster that these types belong to, each with the name by which all nodes know it:
+    /// none of their shards has an owner before the cluster says so.
+    #[must_use]
+    pub fn in_cluster(
+        mut self,
+        me: NodeId,
+        clustered: impl IntoIterator<Item = (EntityTypeId, &'static str)>,
+    ) -> Topology {
+        for (entity_type, name) in clustered {
+            if let Some(shards) = self.types.get_mut(entity_type.index()) {
+                let owners = vec![ShardOwner::default(); shards.placements.len()];
+                shards.cluster = Some(ClusterShards {
+                    name,
+                    number: None,
+                    owners: owners.into(),
+                });
+            }
+        }
+        self.cluster = Some(ClusterView {
+            me,
+            members: Arc::default(),
+            numbers: Arc::default(),
+        });
+        self
+    }
+
+    /// The next version, in which the cluster is as the news say.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnershipError`] if they contradict what is known here.
+    pub fn owned(&self, news: &OwnershipUpdate) -> Result<Topology, OwnershipError> {
+        let mut next = self.clone();
+        let Some(view) = &mut next.cluster else {
+            return Err(OwnershipError::NotClustered);
+        };
+        next.version += 1;
+        view.members = Arc::clone(&news.members);
+        let mut numbers = BTreeMap::clone(&view.numbers);
+        for of_type in &news.types {
+            let known = (0..).zip(&mut next.types).find_map(|(number, shards)| {
+                let cluster = shards.cluster.as_mut()?;
+                (cluster.name == of_type.name).then_some((EntityTypeId(number), cluster))
+            });
+            let Some((here, cluster)) = known else {
+                continue;
+            };
+            let name = || of_type.name.clone();
+            if cluster.owners.len() != of_type.shards.len() {
+                return Err(OwnershipError::Shards {
+                    name: name(),
+                    cluster: of_type.shards.len(),
+                    here: cluster.owners.len(),
+                });
+            }
+            let number = of_type.number;
+            if cluster.number.is_some_and(|known| known != number)
+                || *numbers.entry(number).or_insert(here) != here
+            {
+                return Err(OwnershipError::Number {
+                    name: name(),
+                    number,
+                });
+            }
+            cluster.number = Some(number);
+            cluster.owners = Arc::clone(&of_type.shards);
+        }
+        view.numbers = Arc::new(numbers);
+        Ok(next)
+    }
+
+    /// What the cluster says of a shard; `None` when there is no such shard, or its type is none of a cluster.
+    #[must_use]
+    pub fn owner(&self, key: ShardKey) -> Option<ShardOwner> {
+        let cluster = self.types.get(key.entity_type.index())?.cluster.as_ref()?;
+        cluster.owners.get(key.shard.index()).copied()
+    }
+
+    /// Whether the shard belongs to this node, as all do that are none of a cluster.
+    #[must_use]
+    pub fn is_mine(&self, key: ShardKey) -> bool {
+        match self.owner(key) {
+            Some(owner) => owner.owner.is_some_and(|node| self.is_me(node)),
+            None => true,
+        }
+    }
+
+    pub(super) fn is_me(&self, node: NodeId) -> bool {
+        self.cluster.as_ref().is_some_and(|view| view.me == node)
+    }
+
+    /// The types of this node that belong to the cluster: their names and numbers of shards.
+    pub fn clustered(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let clustered = self.types.iter();
+        clustered.filter_map(|shards| Some((shards.cluster.as_ref()?.name, shards.count())))
+    }
+
+    /// The members of the cluster, as far as this node has been told.
+    #[must_use]
+    pub fn members(&self) -> Option<&Arc<Members>> {
+        self.cluster.as_ref().map(|view| &view.members)
+    }
+
+    /// The number that a type of this node has in the cluster, once it is registered there.
+    #[must_use]
+    pub fn number_in_cluster(&self, entity_type: EntityTypeId) -> Option<EntityTypeId> {
+        let shards = self.types.get(entity_type.index())?;
+        shards.cluster.as_ref()?.number
+    }
+
+    /// The type of this node that has this number in the cluster.
+    #[must_use]
+    pub fn type_of_number(&self, number: EntityTypeId) -> Option<EntityTypeId> {
+        self.cluster.as_ref()?.numbers.get(&number).copied()
+    }
+
+    /// The shards of which the cluster says something else than in `older`.
+    pub(crate) fn owners_changed_since(&self, older: &Topology) -> Vec<ShardKey> {
+        let mut changed = Vec::new();
+        for (number, (new, old)) in (0u16..).zip(self.types.iter().zip(&older.types)) {
+            let (Some(new), Some(old)) = (&new.cluster, &old.cluster) else {
+                continue;
+            };
+            if Arc::ptr_eq(&new.owners, &old.owners) {
+                continue;
+            }
+            let both = (0u32..).zip(new.owners.iter().zip(old.owners.iter()));
+            changed.extend(
+                both.filter(|(_, (new, old))| new != old)
+                    .map(|(shard, _)| ShardKey {
+                        entity_type: EntityTypeId(number),
+                        shard: ShardId(shard),
+                    }),
+            );
+        }
+        changed
+    }
+}
