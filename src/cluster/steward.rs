@@ -27,6 +27,9 @@ pub struct StewardSettings {
     /// For how long the set of members must have stood still before shards are evened out. Start with 2 s, so that ten
     /// nodes that join one after the other cause one rebalancing and not ten. Nodes that leave do not wait for it.
     pub settle: Duration,
+    /// Whether shards are evened out when nodes come and go (default: yes). If not, they move only away from nodes that
+    /// leave, and a node that joins gets those that nobody owns.
+    pub rebalance: bool,
     /// How long a move may take before it is called off. Start with 30 s; more than an entity's longest asynchronous
     /// handler takes.
     pub move_timeout: Duration,
@@ -41,6 +44,7 @@ impl Default for StewardSettings {
         StewardSettings {
             max_moves: 64,
             settle: Duration::from_secs(2),
+            rebalance: true,
             move_timeout: Duration::from_secs(30),
             retry: Duration::from_secs(2),
             forget_dead_after: Duration::from_secs(60),
@@ -254,7 +258,7 @@ impl Steward {
             self.unsettled_until = Some(now + self.settings.settle);
         }
         self.unsettled_until = self.unsettled_until.filter(|until| *until > now);
-        let has_settled = self.unsettled_until.is_none();
+        let has_settled = self.settings.rebalance && self.unsettled_until.is_none();
         let proposed = |matter: &Matter| matches!(matter, Matter::Shard(_));
         let busy = self.moves.len() + self.proposed.keys().filter(|m| proposed(m)).count();
         let mut room = self.settings.max_moves.saturating_sub(busy);

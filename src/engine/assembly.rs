@@ -23,7 +23,9 @@ use crate::base::rng::Rng;
 use crate::mesh::doorbell::Doorbell;
 use crate::mesh::lane::{LaneDepths, Port, connect};
 use crate::sharding::coordinator::Coordinator;
+use crate::sharding::ownership::TypeSpec;
 use crate::sharding::settings::CoordinatorSettings;
+use crate::sharding::strategy::PlacementStrategy;
 use crate::sharding::topology::{Allocation, Topology, TopologyError};
 use crate::wire::address::Life;
 use crate::wire::tables::{EntityTypeError, Tables};
@@ -39,7 +41,14 @@ pub(crate) struct Regions {
     names: Vec<&'static str>,
     shards: Vec<u32>,
     /// The types of the cluster, each with what registers its message.
-    clustered: Vec<(EntityTypeId, RegisterMessage)>,
+    clustered: Vec<ClusteredRegion>,
+}
+
+/// An entity type of the cluster.
+struct ClusteredRegion {
+    id: EntityTypeId,
+    register: RegisterMessage,
+    keep_running: bool,
 }
 
 /// Registers a message type that may travel.
@@ -85,7 +94,11 @@ impl Regions {
         let id = EntityTypeId(self.installers.len() as u16);
         let shards = entity.num_shards;
         if let Some(clustered) = &entity.clustered {
-            self.clustered.push((id, clustered.register));
+            self.clustered.push(ClusteredRegion {
+                id,
+                register: clustered.register,
+                keep_running: clustered.keep_running,
+            });
         }
         self.names.push(entity.name);
         self.shards.push(shards);
@@ -98,7 +111,7 @@ impl Regions {
     /// The entity types of the cluster, by their names there.
     fn clustered(&self) -> impl Iterator<Item = (EntityTypeId, &'static str)> {
         let clustered = self.clustered.iter();
-        clustered.map(|(number, _)| (*number, self.names[number.index()]))
+        clustered.map(|region| (region.id, self.names[region.id.index()]))
     }
 
     /// The types that other nodes have to agree on: what goes into the handshake of connections.
@@ -107,14 +120,26 @@ impl Regions {
     /// If two of them cannot be told apart.
     pub(crate) fn tables(&self) -> Result<Tables, TableError> {
         let mut types = TypeRegistry::default();
-        for (_, register) in &self.clustered {
-            register(&mut types)?;
+        for region in &self.clustered {
+            (region.register)(&mut types)?;
         }
         let mut tables = Tables::new(types);
         for (number, name) in self.clustered() {
             tables.add_entity_type(name, self.shards[number.index()])?;
         }
         Ok(tables)
+    }
+
+    /// What the cluster has to agree on about each of its entity types.
+    pub(crate) fn type_specs(&self) -> Vec<TypeSpec> {
+        let spec = |region: &ClusteredRegion| TypeSpec {
+            name: self.names[region.id.index()].to_owned(),
+            shards: self.shards[region.id.index()],
+            strategy: PlacementStrategy::default(),
+            role: None,
+            keep_running: region.keep_running,
+        };
+        self.clustered.iter().map(spec).collect()
     }
 
     pub(crate) fn check(&self) -> Result<(), RegionError> {

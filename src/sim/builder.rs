@@ -19,11 +19,13 @@ use crate::actor::mutant::Mutant;
 use crate::actor::reference::Region;
 use crate::base::ids::CoreId;
 use crate::base::rng::{Rng, seeded};
-use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, assemble};
+use crate::engine::assembly::{CoreDriver, NodeSpec, Regions, TableError, assemble};
+use crate::sharding::ownership::TypeSpec;
 use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
 use crate::sharding::topology::Allocation;
 use crate::wire::address::Life;
 use crate::wire::message::Message;
+use crate::wire::tables::Tables;
 use rand::RngExt;
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
@@ -185,6 +187,21 @@ impl SimulationBuilder {
     pub fn mutant(mut self, mutant: Mutant) -> Self {
         self.mutant = Some(mutant);
         self
+    }
+
+    /// The entity types of the cluster that are registered.
+    pub(super) fn type_specs(&self) -> Vec<TypeSpec> {
+        self.regions.type_specs()
+    }
+
+    /// What other nodes have to agree on.
+    pub(super) fn tables(&self) -> Result<Tables, TableError> {
+        self.regions.tables()
+    }
+
+    /// How many cores run actors.
+    pub(super) fn data_cores(&self) -> usize {
+        self.cores
     }
 
     /// Starts the world; nothing has happened in it yet.

@@ -56,6 +56,7 @@
 use super::builder::SimulationBuilder;
 use super::check::{self, say_seed};
 use super::cluster_owners::Owners;
+use super::governed::{Governed, GovernedNodes};
 use super::network::{Arrival, LinkId, Network, NetworkSettings, NotSent};
 use super::simulation::{Simulation, StillPending};
 use super::trace::Trace;
@@ -70,6 +71,7 @@ use crate::actor::reply::ReplyTo;
 use crate::base::ids::{CoreId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::rng::{Rng, seeded};
 use crate::base::time::Time;
+use crate::sharding::cluster_view::OwnershipUpdate;
 use crate::wire::address::Life;
 use crate::wire::limits::FrameLimits;
 use crate::wire::message::Message;
@@ -85,30 +87,40 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The stream of the seed from which pieces of bytes and the seeds of nodes come.
 const PIECES: u64 = 0x636c_7573;
 
+/// What is done next.
+#[derive(Clone, Copy)]
+enum Next {
+    Cores(NodeId),
+    Control(NodeId),
+    Network,
+}
+
 /// One core's connection to a node.
-struct Way {
+pub(super) struct Way {
     link: LinkId,
     is_open: bool,
 }
 
 /// Several nodes and the network between them; see the [module](self).
 pub struct ClusterSimulation {
-    seed: u64,
-    rng: Rng,
-    network: Network<Vec<u8>>,
-    bounds: LinkBounds,
-    nodes: BTreeMap<NodeId, Simulation>,
-    lives: BTreeMap<NodeId, Incarnation>,
-    ways: BTreeMap<(NodeId, u16, NodeId), Way>,
+    pub(super) seed: u64,
+    pub(super) rng: Rng,
+    pub(super) network: Network<Vec<u8>>,
+    pub(super) bounds: LinkBounds,
+    pub(super) nodes: BTreeMap<NodeId, Simulation>,
+    pub(super) lives: BTreeMap<NodeId, Incarnation>,
+    pub(super) ways: BTreeMap<(NodeId, u16, NodeId), Way>,
     /// Whose ways connections are.
-    links: BTreeMap<LinkId, (NodeId, u16, NodeId)>,
-    owners: Owners,
-    now: u64,
-    next_source: u64,
+    pub(super) links: BTreeMap<LinkId, (NodeId, u16, NodeId)>,
+    pub(super) owners: Owners,
+    pub(super) now: u64,
+    pub(super) next_source: u64,
     /// Every piece of bytes that has left, while somebody wants to know.
-    overheard: Option<Vec<Vec<u8>>>,
+    pub(super) overheard: Option<Vec<Vec<u8>>>,
     /// Traces of nodes that are gone.
-    ended: Vec<Trace>,
+    pub(super) ended: Vec<Trace>,
+    /// Nodes that have control planes of their own.
+    pub(super) governed: GovernedNodes,
 }
 
 impl ClusterSimulation {
@@ -129,6 +141,7 @@ impl ClusterSimulation {
             next_source: 0,
             overheard: None,
             ended: Vec::new(),
+            governed: GovernedNodes::default(),
         }
     }
 
@@ -171,17 +184,27 @@ impl ClusterSimulation {
         let incarnation = *life;
         let of_node = u64::from(node.0) << 32 | u64::from(incarnation.0);
         let seed = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ of_node;
-        let (mut builder, made) = make(SimulationBuilder::new(seed));
+        let (builder, made) = make(SimulationBuilder::new(seed));
+        self.start_in_life(node, incarnation, builder);
+        self.network.start(node);
+        self.owners.members.insert(node, incarnation);
+        made
+    }
+
+    /// The cores of a node begin to run.
+    pub(super) fn start_in_life(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        mut builder: SimulationBuilder,
+    ) {
         builder.cluster = Some((Life::new(node, incarnation), self.bounds));
         let mut sim = builder.start();
         for (name, shards) in sim.clustered_types() {
             self.owners.shards_of(name, shards);
         }
         sim.pass_until(self.now);
-        self.network.start(node);
         self.nodes.insert(node, sim);
-        self.owners.members.insert(node, incarnation);
-        made
     }
 
     /// A node. What is sent by its handle goes on when the cluster runs; do not let it run alone.
@@ -199,6 +222,11 @@ impl ClusterSimulation {
     /// [`node_down`](ClusterSimulation::node_down).
     pub fn kill(&mut self, node: NodeId) {
         self.network.kill(self.now(), node);
+        self.end_cores(node);
+    }
+
+    /// The cores of a node are no more.
+    pub(super) fn end_cores(&mut self, node: NodeId) {
         if let Some(gone) = self.nodes.remove(&node) {
             self.ended.push(gone.trace().clone());
         }
@@ -234,6 +262,10 @@ impl ClusterSimulation {
     /// If the node is not there, or they contradict what it knows.
     pub fn publish_to(&mut self, node: NodeId) {
         let news = self.owners.news();
+        self.set_owners(node, news);
+    }
+
+    pub(super) fn set_owners(&mut self, node: NodeId, news: OwnershipUpdate) {
         let sim = self.node(node);
         let coordination = sim.world.cores.len() - 1;
         let set = sim
@@ -381,7 +413,7 @@ impl ClusterSimulation {
         }
     }
 
-    fn after(&self, duration: Duration) -> u64 {
+    pub(super) fn after(&self, duration: Duration) -> u64 {
         (self.now() + duration).as_nanos()
     }
 
@@ -406,19 +438,26 @@ impl ClusterSimulation {
     fn step(&mut self, limit: u64) -> Step {
         let mut next = None;
         for (node, sim) in &mut self.nodes {
+            let resumes = (self.governed.get(node)).and_then(Governed::paused_until);
             let due = sim.world.next_due();
-            if let Some(due) = due
+            if let Some(due) = due.map(|due| due.max(resumes.unwrap_or(0)))
                 && next.is_none_or(|(at, _)| due < at)
             {
-                next = Some((due, Some(*node)));
+                next = Some((due, Next::Cores(*node)));
             }
+        }
+        // A node that stood still hears of the time from its control plane first.
+        if let Some((due, node)) = self.next_governed()
+            && next.is_none_or(|(at, _)| due <= at)
+        {
+            next = Some((due, Next::Control(node)));
         }
         if let Some(at) = self.network.next_arrival()
             && next.is_none_or(|(due, _)| at.as_nanos() <= due)
         {
-            next = Some((at.as_nanos(), None));
+            next = Some((at.as_nanos(), Next::Network));
         }
-        let Some((at, node)) = next else {
+        let Some((at, what)) = next else {
             return Step::Never;
         };
         if at > limit {
@@ -426,13 +465,15 @@ impl ClusterSimulation {
             return Step::Later;
         }
         self.reach(at);
-        match node {
-            Some(node) => {
+        match what {
+            Next::Cores(node) => {
                 let now = self.now;
                 self.node(node).step_until(now);
                 self.see_to(node);
+                self.report_wanted(node);
             }
-            None => {
+            Next::Control(node) => self.turn_control(node),
+            Next::Network => {
                 if let Some(arrival) = self.network.pop(self.now()) {
                     self.arrive(arrival);
                 }
@@ -510,7 +551,21 @@ impl ClusterSimulation {
 
     fn arrive(&mut self, arrival: Arrival<Vec<u8>>) {
         let at = arrival.at();
+        let link = match &arrival {
+            Arrival::Opened { link, .. }
+            | Arrival::Received { link, .. }
+            | Arrival::Writable { link, .. }
+            | Arrival::Closed { link, .. } => Some(*link),
+            Arrival::Datagram { .. } => None,
+        };
+        if link.is_none_or(|link| self.is_control(link)) {
+            return self.arrive_at_control(arrival);
+        }
         if !self.nodes.contains_key(&at) {
+            // Nobody takes messages there (yet).
+            if let Arrival::Opened { link, .. } = arrival {
+                self.network.close(self.now(), link, at);
+            }
             return;
         }
         match arrival {

@@ -176,6 +176,7 @@ mod disk_tests;
 pub mod elsewhere;
 pub mod faulty_journal;
 mod foreign;
+mod governed;
 pub mod injection;
 pub mod network;
 pub mod probe;

@@ -21,6 +21,7 @@ mod family_rules;
 mod fifo;
 mod foreign;
 mod forwarding;
+mod governed;
 mod history;
 mod hostile;
 mod hostile_actor;

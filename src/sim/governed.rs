@@ -1,0 +1,381 @@
+//! Simulated nodes whose owners, members and leases come from control planes of their own, not from the test: a cluster as
+//! it is, but for threads and sockets.
+//!
+//! A process begins with its control plane. When the cluster has let it in, its cores start in the life that it was given;
+//! when that life ends, so do they, and the process starts again. Messages between nodes take connections of their own, so
+//! that control never waits behind them.
+
+use super::builder::SimulationBuilder;
+use super::cluster::ClusterSimulation;
+use super::control::{SimControl, Times, address_of};
+use super::disk::SimDisk;
+use super::network::{Arrival, LinkId};
+use crate::actor::remote::Lease;
+use crate::base::ids::{CoreId, Incarnation, NodeId, ShardKey};
+use crate::base::rng::seeded;
+use crate::base::time::Time;
+use crate::cluster::node::output::{LeaseState, StopCause};
+use crate::cluster::node::settings::{NodeSettings, Seed};
+use crate::cluster::plane::{ControlPlane, Event, PlaneSettings};
+use crate::consensus::bootstrap::Start;
+use crate::links::settings::LinkSettings;
+use crate::membership::view::MemberState;
+use crate::sharding::cluster_view::{Members, OwnershipUpdate};
+use crate::wire::limits::FrameLimits;
+use rand::RngExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// After how long at most a process that has ended starts again.
+const RESTART_WITHIN: Duration = Duration::from_millis(300);
+
+/// What registers the entity types of a node and says what it is like; called again for each of its processes.
+type Make = Rc<dyn Fn(SimulationBuilder) -> SimulationBuilder>;
+
+/// A node with a control plane, whether it runs or not.
+pub(super) struct Governed {
+    settings: NodeSettings,
+    make: Make,
+    disk: SimDisk,
+    process: Option<Process>,
+    paused: Option<(u64, u64)>,
+    restart_at: Option<u64>,
+    pub(super) stopped: Option<StopCause>,
+}
+
+struct Process {
+    control: SimControl,
+    /// What its cores will be, until they start.
+    builder: Option<SimulationBuilder>,
+    /// Shards without an owner that the control plane has been told of.
+    reported: BTreeSet<ShardKey>,
+    has_arrivals: bool,
+}
+
+impl Governed {
+    /// When there is something to do for it, apart from its cores.
+    fn due(&self, now: u64) -> Option<u64> {
+        let Some(process) = &self.process else {
+            return self.restart_at;
+        };
+        let at = match process.has_arrivals {
+            true => now,
+            false => process.control.next_event().as_nanos(),
+        };
+        let wakes = self.paused.map_or(0, |(_, until)| until);
+        (at < u64::MAX || wakes > 0).then_some(at.max(wakes))
+    }
+
+    /// Until when it stands still.
+    pub(super) fn paused_until(&self) -> Option<u64> {
+        self.paused.map(|(_, until)| until)
+    }
+}
+
+impl ClusterSimulation {
+    /// A node of a cluster that governs itself. `founders` are named alike everywhere; a node that is none of them joins.
+    /// `adapt` changes the settings of its control plane, which are the fast ones. It does not run before
+    /// [`start_process`](ClusterSimulation::start_process).
+    ///
+    /// # Panics
+    /// If the node is there.
+    pub fn govern(
+        &mut self,
+        node: NodeId,
+        founders: &[NodeId],
+        adapt: impl FnOnce(NodeSettings) -> NodeSettings,
+        make: impl Fn(SimulationBuilder) -> SimulationBuilder + 'static,
+    ) {
+        let seeds = founders.iter().map(|node| Seed {
+            node: *node,
+            address: address_of(*node),
+        });
+        let settings = NodeSettings {
+            seeds: seeds.collect(),
+            start: match founders.contains(&node) {
+                true => Start::Found,
+                false => Start::Join,
+            },
+            ..NodeSettings::new(node, address_of(node)).fast()
+        };
+        let governed = Governed {
+            settings: adapt(settings),
+            make: Rc::new(make),
+            disk: SimDisk::new(self.rng.random()),
+            process: None,
+            paused: None,
+            restart_at: None,
+            stopped: None,
+        };
+        let before = self.governed.insert(node, governed);
+        assert!(before.is_none(), "{node} is there already");
+    }
+
+    /// Starts the process of a node, with what its disk holds.
+    ///
+    /// # Panics
+    /// If there is no such node, if it runs, or if its settings make no sense.
+    pub fn start_process(&mut self, node: NodeId) {
+        let rng = seeded(self.rng.random(), 0);
+        let seed = self.rng.random();
+        let Some(governed) = self.governed.get_mut(&node) else {
+            panic!("{node} is not there");
+        };
+        assert!(governed.process.is_none(), "{node} runs already");
+        let builder = (governed.make)(SimulationBuilder::new(seed));
+        let mut settings = governed.settings.clone();
+        settings.types = builder.type_specs();
+        settings.data_cores = builder.data_cores() as u16;
+        let tables = builder
+            .tables()
+            .unwrap_or_else(|error| panic!("{node}: {error}"));
+        let core = CoreId(settings.data_cores);
+        let settings = PlaneSettings {
+            cluster: "simulated".to_owned(),
+            cores: settings.data_cores + 1,
+            node: settings,
+            links: LinkSettings::default(),
+            limits: FrameLimits::default(),
+            tables: Arc::new(tables),
+            core,
+        };
+        let control = SimControl::start(settings, &governed.disk, rng)
+            .unwrap_or_else(|error| panic!("{node}: {error}"));
+        governed.process = Some(Process {
+            control,
+            builder: Some(builder),
+            reported: BTreeSet::new(),
+            has_arrivals: true,
+        });
+        (governed.restart_at, governed.stopped, governed.paused) = (None, None, None);
+        self.network.start(node);
+    }
+
+    /// The process of a node dies, or its whole machine, which nobody hears of.
+    pub fn crash(&mut self, node: NodeId, machine: bool) {
+        let now = self.now();
+        if let Some(governed) = self.governed.get_mut(&node) {
+            governed.disk.crash();
+            (governed.process, governed.restart_at, governed.paused) = (None, None, None);
+        }
+        self.end_cores(node);
+        match machine {
+            true => self.network.power_off(now, node),
+            false => self.network.kill(now, node),
+        }
+    }
+
+    /// A node stands still for so long, with everything that runs there.
+    pub fn pause(&mut self, node: NodeId, time: Duration) {
+        let (since, until) = (self.now, self.after(time));
+        if let Some(governed) = self.governed.get_mut(&node) {
+            governed.paused = Some((since, until));
+        }
+    }
+
+    /// Tells a node to leave the cluster.
+    pub fn leave(&mut self, node: NodeId) {
+        let now = self.now();
+        if let Some(plane) = self.plane_mut(node) {
+            plane.leave(now);
+        }
+    }
+
+    /// The control plane of a node, if it runs and its disk has been read.
+    #[must_use]
+    pub fn plane(&self, node: NodeId) -> Option<&ControlPlane> {
+        self.governed.get(&node)?.process.as_ref()?.control.plane()
+    }
+
+    fn plane_mut(&mut self, node: NodeId) -> Option<&mut ControlPlane> {
+        let process = self.governed.get_mut(&node)?.process.as_mut()?;
+        process.has_arrivals = true;
+        process.control.plane_mut()
+    }
+
+    /// Whether a node is up, and its cores run.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId) -> bool {
+        let up = self
+            .plane(node)
+            .and_then(|plane| plane.node().self_node())
+            .is_some_and(|member| member.state == MemberState::Up);
+        up && self.nodes.contains_key(&node)
+    }
+
+    /// Why a node takes part no more, if it does not.
+    #[must_use]
+    pub fn stop_cause(&self, node: NodeId) -> Option<&StopCause> {
+        self.governed.get(&node)?.stopped.as_ref()
+    }
+
+    /// Lets the world run until something is true; whether it was within the time.
+    pub fn run_until_true(
+        &mut self,
+        at_most: Duration,
+        mut is_true: impl FnMut(&mut ClusterSimulation) -> bool,
+    ) -> bool {
+        let end = self.after(at_most);
+        loop {
+            if is_true(self) {
+                return true;
+            }
+            if self.now >= end {
+                return false;
+            }
+            self.run_for(Duration::from_millis(10));
+        }
+    }
+
+    /// When the first of the control planes has something to do, and of which node it is.
+    pub(super) fn next_governed(&self) -> Option<(u64, NodeId)> {
+        let due = self.governed.iter();
+        let due = due.filter_map(|(node, governed)| Some((governed.due(self.now)?, *node)));
+        due.min()
+    }
+
+    /// Whether a connection carries control, and no messages.
+    pub(super) fn is_control(&self, link: LinkId) -> bool {
+        !self.links.contains_key(&link)
+    }
+
+    /// Something has come to a control plane.
+    pub(super) fn arrive_at_control(&mut self, arrival: Arrival<Vec<u8>>) {
+        let (now, at) = (self.now(), arrival.at());
+        let times = Times {
+            real: now,
+            local: now,
+        };
+        let governed = self.governed.get_mut(&at);
+        if let Some(process) = governed.and_then(|governed| governed.process.as_mut()) {
+            process.has_arrivals = true;
+            process.control.arrive(arrival, &mut self.network, times);
+        }
+    }
+
+    /// Has a control plane do what there is to do.
+    pub(super) fn turn_control(&mut self, node: NodeId) {
+        let now = self.now();
+        let times = Times {
+            real: now,
+            local: now,
+        };
+        let Some(governed) = self.governed.get_mut(&node) else {
+            return;
+        };
+        let paused = governed.paused.take();
+        let Some(process) = &mut governed.process else {
+            return self.start_process(node);
+        };
+        if let Some((since, _)) = paused {
+            let late = now - Time::from_nanos(since);
+            process.control.stalled(late, times);
+        }
+        process.has_arrivals = false;
+        let events = match process.control.turn(&mut self.network, times) {
+            Ok(events) => events,
+            Err(error) => self.fail(format_args!("{node}: {error}")),
+        };
+        let mut owners_changed = false;
+        for event in events {
+            owners_changed |= matches!(
+                event,
+                Event::Joined { .. } | Event::Member(_) | Event::Types(_) | Event::Shards(_)
+            );
+            self.hear_control(node, event);
+        }
+        if owners_changed {
+            self.tell_owners(node);
+        }
+        self.report_wanted(node);
+    }
+
+    fn hear_control(&mut self, node: NodeId, event: Event) {
+        match event {
+            Event::Joined { incarnation, .. } => self.start_cores(node, incarnation),
+            Event::Lease(lease) => self.tell_lease(node, lease),
+            Event::LedgerFailed(error) => self.fail(format_args!("{node}: {error}")),
+            Event::Stopped(cause) => self.control_stopped(node, cause),
+            _ => {}
+        }
+    }
+
+    fn start_cores(&mut self, node: NodeId, incarnation: Incarnation) {
+        let process = self.governed.get_mut(&node);
+        let process = process.and_then(|governed| governed.process.as_mut());
+        if let Some(builder) = process.and_then(|process| process.builder.take()) {
+            self.start_in_life(node, incarnation, builder);
+            self.tell_lease(node, LeaseState::Lapsed);
+        }
+    }
+
+    fn tell_lease(&mut self, node: NodeId, lease: LeaseState) {
+        if self.nodes.contains_key(&node) {
+            let lease = match lease {
+                LeaseState::Valid { until } => Lease::Until(until),
+                LeaseState::Lapsed => Lease::Lapsed,
+            };
+            self.set_lease(node, lease);
+        }
+    }
+
+    /// Tells the cores of a node what its log says.
+    fn tell_owners(&mut self, node: NodeId) {
+        let Some(plane) = self.plane(node).filter(|_| self.nodes.contains_key(&node)) else {
+            return;
+        };
+        let state = plane.node().state();
+        let members: Members = state
+            .members()
+            .live()
+            .map(|member| (member.node, member.incarnation))
+            .collect();
+        let news = OwnershipUpdate::of(state.ownership(), members);
+        self.set_owners(node, news);
+    }
+
+    /// Tells the control plane of a node which shards somebody there has something for.
+    pub(super) fn report_wanted(&mut self, node: NodeId) {
+        if !self.governed.contains_key(&node) || !self.nodes.contains_key(&node) {
+            return;
+        }
+        let wanted = self.wanted(node);
+        let now = self.now();
+        let Some(process) = self
+            .governed
+            .get_mut(&node)
+            .and_then(|governed| governed.process.as_mut())
+        else {
+            return;
+        };
+        process.reported.retain(|shard| wanted.contains(shard));
+        if let Some(plane) = process.control.plane_mut() {
+            for shard in wanted {
+                // What finds no room is wanted again.
+                if !process.reported.contains(&shard) && plane.want_shard(shard, now).is_ok() {
+                    process.reported.insert(shard);
+                    process.has_arrivals = true;
+                }
+            }
+        }
+    }
+
+    fn control_stopped(&mut self, node: NodeId, cause: StopCause) {
+        let comes_back = matches!(cause, StopCause::LifeEnded { .. } | StopCause::Removed);
+        let after = self.rng.random_range(Duration::ZERO..RESTART_WITHIN);
+        let restart_at = self.after(after);
+        self.end_cores(node);
+        if comes_back {
+            self.crash(node, false);
+        }
+        if let Some(governed) = self.governed.get_mut(&node) {
+            governed.stopped = Some(cause);
+            governed.restart_at = comes_back.then_some(restart_at);
+        }
+    }
+}
+
+/// All nodes with control planes.
+pub(super) type GovernedNodes = BTreeMap<NodeId, Governed>;
