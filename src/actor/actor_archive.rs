@@ -9,7 +9,7 @@ use super::entrusting::{read_whole, reading};
 use super::frames::Away;
 use super::guard::guarded;
 use super::local::{Extra, Local};
-use super::reference::{ActorRef, CellRef, Destination, Home};
+use super::reference::{ActorRef, CellRef, Destination, Home, Receiver};
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
 use super::reply::{Envelope, discard_message, dropping_as};
@@ -144,26 +144,29 @@ fn writer_of<M: Message>() -> Option<WriteMessage<M>> {
 }
 
 impl Local {
-    /// Sends to an actor that lives elsewhere, and makes a refused message a dead letter.
+    /// Sends to an actor that lives elsewhere, and makes a refused message a dead letter. The address comes as a receiver:
+    /// as a reference it would have to lie in memory before every send, also to actors that are here.
     #[cold]
     #[inline(never)]
-    pub(super) fn tell_actor_away<M: Message>(&mut self, to: ActorRef<M>, message: M) {
-        if let Err(refused) = self.send_to_actor_away(to, message, None) {
-            let why = refused.why;
-            self.dead_letter(to.receiver(), why, Envelope::Plain, refused.message);
+    pub(super) fn tell_elsewhere<M: Message>(&mut self, to: Receiver<'_>, message: M) {
+        if let Err(refused) = self.send_elsewhere(to, message, None) {
+            self.dead_letter(to, refused.why, Envelope::Plain, refused.message);
         }
     }
 
     /// Sends to an actor that lives on another node, or in another life of this one.
     #[cold]
     #[inline(never)]
-    pub(super) fn send_to_actor_away<M: Message>(
+    pub(super) fn send_elsewhere<M: Message>(
         &mut self,
-        to: ActorRef<M>,
+        to: Receiver<'_>,
         message: M,
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
-        let (node, incarnation) = (to.home.node(), to.home.incarnation());
+        let Receiver::Actor(home, core, cell) = to else {
+            return Err(refuse(Rejection::OldIncarnation, message, extra));
+        };
+        let (node, incarnation) = (home.node(), home.incarnation());
         let is_elsewhere = (self.remote.as_ref()).is_some_and(|it| it.life.node != node);
         if !is_elsewhere {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
@@ -176,8 +179,8 @@ impl Local {
             life: Some(Life::new(node, incarnation)),
             target: Target::Actor {
                 incarnation,
-                core: to.core,
-                cell: to.cell.to_bits(),
+                core,
+                cell: cell.to_bits(),
             },
             region: None,
         };

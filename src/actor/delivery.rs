@@ -85,7 +85,7 @@ impl Local {
     #[inline(always)]
     pub(crate) fn tell_actor<M: Message>(&mut self, to: ActorRef<M>, message: M) {
         if to.home != self.home {
-            return self.tell_actor_away(to, message);
+            return self.tell_elsewhere(to.receiver(), message);
         }
         if to.core == self.core {
             if let Err(refused) = self.store(to.cell, message, None, Room::Bounded) {
@@ -112,7 +112,7 @@ impl Local {
         extra: Option<Extra>,
     ) -> Result<(), Refused<M>> {
         if to.home != self.home {
-            return self.send_to_actor_away(to, message, extra);
+            return self.send_elsewhere(to.receiver(), message, extra);
         }
         if to.core == self.core {
             self.store(to.cell, message, extra, Room::Bounded)

@@ -87,6 +87,7 @@ impl<T> TimerWheel<T> {
     }
 
     /// Adds a timer that fires at the first [`pop`](Self::pop) at or after `deadline`.
+    #[inline]
     pub fn insert(&mut self, deadline: Time, value: T) -> TimerKey {
         let index = self.allocate();
         let deadline_tick = deadline.as_nanos().div_ceil(1 << TICK_BITS);
