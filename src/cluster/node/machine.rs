@@ -481,8 +481,12 @@ impl ClusterNode {
         if told.is_some_and(|told| now < *told + TELL_REFUSALS_EACH) {
             return;
         }
-        if self.refusals_told.len() >= MAX_REFUSERS {
-            self.refusals_told.clear();
+        if self.refusals_told.len() >= MAX_REFUSERS && told.is_none() {
+            self.refusals_told
+                .retain(|_, told| now < *told + TELL_REFUSALS_EACH);
+            if self.refusals_told.len() >= MAX_REFUSERS {
+                return; // Whoever takes ever new names does not fill the log.
+            }
         }
         self.refusals_told.insert(key, now);
         self.outputs.push_back(Output::Refused { node, why });

@@ -13,7 +13,7 @@ use crate::base::rng::seeded;
 use crate::base::time::Time;
 use crate::cluster::admission::{Admission, StartId};
 use crate::cluster::join_request::{JoinRequest, JoinSays, SharedSettings};
-use crate::cluster::message::ControlMessage;
+use crate::cluster::message::{ControlMessage, MessageError};
 use crate::consensus::entry::{LogEntry, Recovered};
 use crate::consensus::founding::{Ballot, Founding, FoundingMessage, Says};
 use crate::consensus::message::{Body, LeaseGrant, LeaseRequest, Message, RaftKind, RaftMessage};
@@ -184,6 +184,32 @@ fn a_write_that_fails_is_the_end() {
     let outputs = alone.outputs.len();
     alone.run(100);
     assert_eq!(alone.outputs.len(), outputs);
+}
+
+/// However many names somebody takes, the log of the node gets few lines.
+#[test]
+fn refusals_under_ever_new_names_are_few_lines() {
+    let mut alone = Alone::up();
+    alone.outputs.clear();
+    for round in 0..20_u32 {
+        for node in 2..1_002 {
+            let error = MessageError::TooLong(9);
+            alone.node.handle_garbage(NodeId(node), error, alone.now);
+        }
+        alone.take();
+        alone.now = alone.now + Duration::from_millis(u64::from(round));
+    }
+    let is_refused = |output: &&Output| matches!(output, Output::Refused { .. });
+    let told = alone.outputs.iter().filter(is_refused).count();
+    assert!((256..=260).contains(&told), "{told}");
+    assert_eq!(alone.node.counters().refused, 20_000);
+    // When that is over, whoever comes is told of again.
+    alone.now = alone.now + Duration::from_secs(11);
+    alone.outputs.clear();
+    let error = MessageError::TooLong(9);
+    alone.node.handle_garbage(NodeId(9_999), error, alone.now);
+    alone.take();
+    assert_eq!(alone.outputs.iter().filter(is_refused).count(), 1);
 }
 
 #[test]

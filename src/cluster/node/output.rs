@@ -78,7 +78,7 @@ pub enum Output {
     Lease(LeaseState),
     /// Another node leads, or none is known to.
     Leader(Option<NodeId>),
-    /// Somebody or something was refused; for the log, at most one each ten seconds and node.
+    /// Somebody or something was refused; for the log, at most one each ten seconds and node, of 256 nodes.
     Refused {
         /// Whose message or request it was.
         node: Option<NodeId>,
