@@ -187,6 +187,33 @@ fn a_down_that_is_refused_does_not_pardon_whom_another_condemns() {
     assert!(all.iter().any(is_down), "{all:?}");
 }
 
+/// What comes before the first entry has term 0, and so has, for raft-rs, what is not there.
+#[test]
+fn an_append_behind_an_entry_of_no_term_is_refused() {
+    let mut consensus = start(2);
+    let append = Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::Raft(RaftMessage {
+            kind: RaftKind::Append,
+            term: 5,
+            log_term: 0,
+            index: 13,
+            commit: 13,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            transfer: false,
+            round: 0,
+            entries: Vec::new(),
+        }),
+    };
+    let (peer, index) = (peer(2), 13);
+    let refused = consensus.step(Time::ZERO, append);
+    assert_eq!(refused, Err(StepError::NoTerm { peer, index }));
+}
+
 #[test]
 fn a_failed_write_ends_it() {
     let mut consensus = start(1);

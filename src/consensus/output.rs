@@ -236,6 +236,14 @@ pub enum StepError {
         /// The end of the log.
         last: u64,
     },
+    /// An entry without a term, and that is none.
+    #[error("{peer} sends what follows an entry {index} of term 0, which cannot be")]
+    NoTerm {
+        /// Who sent it.
+        peer: PeerId,
+        /// The entry.
+        index: u64,
+    },
     /// A snapshot cannot be used.
     #[error("the snapshot of {peer} cannot be used: {why}")]
     Snapshot {
