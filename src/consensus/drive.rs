@@ -90,7 +90,8 @@ impl Consensus {
 
     fn step_raft(&mut self, from: PeerId, message: RaftMessage) -> Result<(), StepError> {
         plausible::check(&self.raft.raft, from, &message)?;
-        if message.kind == RaftKind::TimeoutNow && self.is_restoring() {
+        // It campaigns in time without that, too.
+        if message.kind == RaftKind::TimeoutNow && !self.may_campaign() {
             return Ok(());
         }
         let message = convert::message_to_raft(message, from, self.identity.peer);
@@ -241,6 +242,13 @@ impl Consensus {
             .iter()
             .filter_map(|unwritten| unwritten.snapshot.as_ref());
         snapshots.into_iter().any(|write| write.replaces_log)
+    }
+
+    /// Whether raft-rs may be made to campaign.
+    pub(super) fn may_campaign(&self) -> bool {
+        // A voter that is alone wins at once, with what is durable only.
+        let alone = self.configuration.voters.len() == 1 && !self.configuration.is_joint();
+        !self.is_restoring() && !(alone && !self.unwritten.is_empty())
     }
 
     /// Everything up to this ticket is durable.

@@ -214,6 +214,55 @@ fn an_append_behind_an_entry_of_no_term_is_refused() {
     assert_eq!(refused, Err(StepError::NoTerm { peer, index }));
 }
 
+/// A voter that is alone wins as soon as it campaigns, and may not before all that it has is durable.
+#[test]
+fn who_is_alone_is_not_made_to_lead_before_its_log_is_durable() {
+    let mut consensus = start(1);
+    let mut now = lead(&mut consensus);
+    consensus.propose(now, vec![1]).unwrap();
+    assert!(
+        !tickets(&outputs(&mut consensus)).is_empty(),
+        "one write is under way"
+    );
+    let from_2 = |kind, term| Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::Raft(RaftMessage {
+            kind,
+            term,
+            log_term: 0,
+            index: 0,
+            commit: 0,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            transfer: false,
+            round: 0,
+            entries: Vec::new(),
+        }),
+    };
+    // Somebody leads in a later term, and wants this one to.
+    let term = consensus.leadership().term + 1;
+    consensus
+        .step(now, from_2(RaftKind::Heartbeat, term))
+        .unwrap();
+    assert!(!consensus.leadership().is_self);
+    consensus
+        .step(now, from_2(RaftKind::TimeoutNow, term))
+        .unwrap();
+    assert!(!consensus.leadership().is_self);
+    // Everything is durable: it leads in time.
+    consensus.written(now, Ticket(u64::MAX));
+    let end = now + Duration::from_secs(1);
+    while !consensus.leadership().is_self && now < end {
+        sync(&mut consensus, now);
+        now = consensus.next_deadline();
+        consensus.tick(now);
+    }
+    assert!(consensus.leadership().is_self);
+}
+
 #[test]
 fn a_failed_write_ends_it() {
     let mut consensus = start(1);
