@@ -81,7 +81,7 @@ impl Consensus {
             }
             Body::Chunk(chunk) => self.take_chunk(from, chunk)?,
             Body::ChunkReceived(received) => self.chunk_received(from, received),
-            Body::LeaseRequest(request) => self.lease_asked(from, request),
+            Body::LeaseRequest(request) => self.lease_asked(from, request)?,
             Body::LeaseGrant(grant) => self.lease_granted(grant),
         }
         self.pump();

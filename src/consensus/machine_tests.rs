@@ -263,6 +263,28 @@ fn who_is_alone_is_not_made_to_lead_before_its_log_is_durable() {
     assert!(consensus.leadership().is_self);
 }
 
+/// So whoever hears of it can tell it once in a while, however often it is said.
+#[test]
+fn a_request_for_a_lease_of_another_length_is_refused_with_the_reason() {
+    let mut consensus = start(1);
+    let now = lead(&mut consensus);
+    let request = Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::LeaseRequest(LeaseRequest {
+            incarnation: 1,
+            asked_at: 5,
+            length: 400_000_001,
+        }),
+    };
+    let refused = consensus.step(now, request).unwrap_err().to_string();
+    assert!(
+        refused.contains("400.000001ms") && refused.contains("`lease`"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn a_failed_write_ends_it() {
     let mut consensus = start(1);
