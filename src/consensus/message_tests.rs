@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::configuration::{ConfigurationChange, ConfigurationRecord, PeerChange};
 use super::entry::{EntryBody, LogEntry, ProposalRecord, SnapshotMeta};
+use super::founding::{Ballot, Founding, FoundingMessage, Says};
 use super::message::{
     Body, Chunk, DecodeError, MESSAGE_VERSION, Message, Proposed, RaftKind, RaftMessage,
 };
@@ -148,6 +149,39 @@ fn what_cannot_be_is_refused_with_its_place() {
         bytes: vec![0; 3],
     };
     assert_eq!(refused(message(Body::Chunk(chunk))), DecodeError::Chunk);
+}
+
+/// The others count on from what one says.
+#[test]
+fn a_founding_counts_no_rounds_that_cannot_be() {
+    let ballot = |round| Ballot {
+        round,
+        peer: peer(1).number(),
+    };
+    let founding = Founding {
+        cluster: 5,
+        voters: vec![peer(1).number()],
+    };
+    let says = |round| {
+        [
+            Says::Busy(ballot(round)),
+            Says::Prepare(ballot(round)),
+            Says::Accepted(ballot(round)),
+            Says::Accept(ballot(round), founding.clone()),
+            Says::Promised(ballot(round), None),
+            Says::Promised(ballot(1), Some((ballot(round), founding.clone()))),
+        ]
+    };
+    let read = |says: Says| {
+        let (from, named) = (peer(1).number(), vec![1, 2]);
+        FoundingMessage::decode(&FoundingMessage { from, named, says }.encode())
+    };
+    for said in says(7) {
+        assert!(read(said.clone()).is_some(), "{said:?}");
+    }
+    for said in says(u64::MAX).into_iter().chain(says(u64::MAX - 1)) {
+        assert_eq!(read(said.clone()), None, "{said:?}");
+    }
 }
 
 #[test]
