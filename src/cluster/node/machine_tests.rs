@@ -300,7 +300,8 @@ fn founding() -> impl Strategy<Value = Founding> {
 }
 
 fn founding_message() -> impl Strategy<Value = Says> {
-    let ballot = || (any::<u64>(), any::<u64>()).prop_map(|(round, peer)| Ballot { round, peer });
+    let round = || prop_oneof![0_u64..20, any::<u64>()];
+    let ballot = move || (round(), any::<u64>()).prop_map(|(round, peer)| Ballot { round, peer });
     prop_oneof![
         Just(Says::Hello),
         Just(Says::Blank),
@@ -420,7 +421,12 @@ proptest! {
                 (message.cluster, message.from, message.to) = (cluster, peer, me);
             }
             alone.node.connected(NodeId(from), alone.now);
-            alone.node.handle_message(NodeId(from), message, alone.now);
+            // As it comes over a connection.
+            let (kind, bytes) = message.encode().unwrap();
+            match ControlMessage::decode(kind, &bytes) {
+                Ok(message) => alone.node.handle_message(NodeId(from), message, alone.now),
+                Err(error) => alone.node.handle_garbage(NodeId(from), error, alone.now),
+            }
             alone.take();
             alone.run(20);
         }
