@@ -160,8 +160,9 @@ impl Ledger {
         self.queued_bytes
     }
 
-    /// Whether so much waits for the disk that consensus should get neither messages nor proposals until some of it has
-    /// been written: half of what would stop the ledger. (What is not taken from the others, they send again.)
+    /// Whether so much waits for the disk that consensus should get no messages that
+    /// [add to the log](crate::consensus::message::Body::adds_to_log), and no proposals, until some of it has been written:
+    /// half of what would stop the ledger. (What is not taken from the others, they send again.)
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.queued_bytes > self.max_queued_bytes / 2
