@@ -247,7 +247,14 @@ impl Consensus {
     /// Whether raft-rs may be made to campaign.
     pub(super) fn may_campaign(&self) -> bool {
         // A voter that is alone wins at once, with what is durable only.
-        let alone = self.configuration.voters.len() == 1 && !self.configuration.is_joint();
+        let Configuration {
+            voters, outgoing, ..
+        } = &self.configuration;
+        let others = voters
+            .iter()
+            .chain(outgoing)
+            .any(|peer| *peer != self.identity.peer);
+        let alone = !voters.is_empty() && !others;
         !self.is_restoring() && !(alone && !self.unwritten.is_empty())
     }
 

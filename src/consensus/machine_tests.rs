@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::configuration::Configuration;
-use super::entry::{LogWrite, Recovered, Ticket};
+use super::configuration::{Configuration, ConfigurationChange, PeerChange};
+use super::entry::{EntryBody, LogEntry, LogWrite, Recovered, Ticket};
 use super::machine::{Consensus, Identity};
 use super::message::{Body, LeaseRequest, Message, RaftKind, RaftMessage};
 use super::output::{Outcome, Output, ProposeError, Rejection, StepError, StopCause};
@@ -261,6 +261,48 @@ fn who_is_alone_is_not_made_to_lead_before_its_log_is_durable() {
         consensus.tick(now);
     }
     assert!(consensus.leadership().is_self);
+}
+
+/// On its way from one configuration to the next it may be alone in both.
+#[test]
+fn who_is_alone_in_both_configurations_waits_as_well() {
+    let mut consensus = start(1);
+    let from_2 = |kind, index, log_term, entries| Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::Raft(RaftMessage {
+            kind,
+            term: 2,
+            log_term,
+            index,
+            commit: 2,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            transfer: false,
+            round: 0,
+            entries,
+        }),
+    };
+    let entry = |index, body| LogEntry {
+        index,
+        term: 2,
+        body,
+    };
+    let steps = [2, 3].map(|node| (PeerChange::Learn, peer(node).number()));
+    let steps = steps.to_vec();
+    let change = entry(2, EntryBody::Change(ConfigurationChange { steps }));
+    let now = Time::ZERO;
+    let append = from_2(RaftKind::Append, 1, 1, vec![change]);
+    consensus.step(now, append).unwrap();
+    consensus.written(now, Ticket(u64::MAX));
+    assert!(consensus.configuration().is_joint());
+    let append = from_2(RaftKind::Append, 2, 2, vec![entry(3, EntryBody::Empty)]);
+    consensus.step(now, append).unwrap();
+    let campaign = from_2(RaftKind::TimeoutNow, 0, 0, Vec::new());
+    consensus.step(now, campaign).unwrap();
+    assert!(!consensus.leadership().is_self);
 }
 
 /// So whoever hears of it can tell it once in a while, however often it is said.
