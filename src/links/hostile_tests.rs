@@ -308,6 +308,28 @@ fn more_than_was_given_leave_for_is_refused() {
     assert!(two.is_closed(pipe));
 }
 
+/// What a peer asks of the connection itself is work as well.
+#[test]
+fn a_flood_of_pings_is_taken_in_portions() {
+    let mut two = Two::new(CONTROL, &settings());
+    let pipe = greeted(&mut two, CONTROL);
+    two.hosts[0].takes = false;
+    for _ in 0..50 {
+        two.pipes[pipe].bytes[1].extend(frame(Kind::Ping, b"again"));
+    }
+    two.run();
+    let (now, id) = (two.now, two.hosts[0].ups()[0].connection);
+    let links = &mut two.hosts[0].links;
+    let before = links.counters().pongs;
+    for portion in 1..=5 {
+        let received = links.receive(id, 10, now, |_, _| unreachable!());
+        assert_eq!(links.counters().pongs - before, portion * 10);
+        assert!(received.more);
+    }
+    let received = links.receive(id, 10, now, |_, _| unreachable!());
+    assert!(!received.more);
+}
+
 #[test]
 fn frames_before_the_confirmation_are_refused() {
     let mut two = Two::new(CONTROL, &settings());
