@@ -291,6 +291,10 @@ impl ClusterNode {
             }
             ControlMessage::JoinRequest(request) => self.asked_to_admit(*request, now),
             ControlMessage::JoinAnswer(answer) => self.answered(from, *answer, now),
+            // It is the answer to something that was said, so whoever says it is known.
+            ControlMessage::LifeEnded(_) if !self.knows(from) => {
+                self.refused(Some(from), Refusal::Stranger, now);
+            }
             ControlMessage::LifeEnded(life) => self.told_of_the_end(life),
             ControlMessage::Accuse { by, life } => {
                 if !self.tell_if_ended(from, by) {

@@ -186,6 +186,37 @@ fn a_write_that_fails_is_the_end() {
     assert_eq!(alone.outputs.len(), outputs);
 }
 
+/// Only who is known here can know.
+#[test]
+fn a_stranger_cannot_end_a_life() {
+    let mut alone = Alone::up();
+    let node = ME;
+    let incarnation = alone.node.incarnation().unwrap();
+    let ended = ControlMessage::LifeEnded(NodeLife { node, incarnation });
+    alone.node.connected(NodeId(9), alone.now);
+    alone.outputs.clear();
+    alone
+        .node
+        .handle_message(NodeId(9), ended.clone(), alone.now);
+    alone.take();
+    assert!(!alone.node.has_stopped());
+    assert!(matches!(
+        alone.outputs[..],
+        [Output::Refused {
+            node: Some(NodeId(9)),
+            ..
+        }]
+    ));
+    // A member can.
+    let request = ControlMessage::JoinRequest(Box::new(request(9, 9, 5, 4, 0)));
+    alone.node.handle_message(NodeId(9), request, alone.now);
+    alone.take();
+    alone.run(50);
+    assert!(alone.node.members().member(NodeId(9)).is_some());
+    alone.node.handle_message(NodeId(9), ended, alone.now);
+    assert!(alone.node.has_stopped());
+}
+
 /// However many names somebody takes, the log of the node gets few lines.
 #[test]
 fn refusals_under_ever_new_names_are_few_lines() {

@@ -155,6 +155,11 @@ pub enum Refusal {
     /// A message that says it is another node's than that at the other end of its connection.
     #[error("it sends as {0}")]
     Impersonates(NodeId),
+    /// A node that is neither a member nor a peer of the log says that a life has ended.
+    #[error(
+        "it is neither a member nor a peer of the log, and says that this node's life has ended"
+    )]
+    Stranger,
     /// A datagram of a node that takes itself for this one.
     #[error(transparent)]
     Datagram(#[from] DatagramError),
