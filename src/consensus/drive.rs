@@ -255,7 +255,7 @@ impl Consensus {
             .chain(outgoing)
             .any(|peer| *peer != self.identity.peer);
         let alone = !voters.is_empty() && !others;
-        !self.is_restoring() && !(alone && !self.unwritten.is_empty())
+        !self.is_restoring() && (!alone || self.unwritten.is_empty())
     }
 
     /// Everything up to this ticket is durable.
