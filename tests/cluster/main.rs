@@ -30,5 +30,6 @@ mod members;
 mod membership;
 mod membership_scale;
 mod plane;
+mod plane_alone;
 mod plane_world;
 mod seeds;

@@ -8,8 +8,6 @@
 //! | [`recording`] | what the node wants to be durable, in the words of the ledger |
 
 pub mod machine;
-#[cfg(test)]
-mod machine_tests;
 pub mod output;
 mod recording;
 pub mod settings;

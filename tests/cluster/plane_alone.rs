@@ -3,22 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::ControlPlane;
-use super::output::{Event, Output, PlaneStartError};
-use super::settings::PlaneSettings;
-use crate::base::ids::{CoreId, NodeId};
-use crate::base::rng::seeded;
-use crate::base::time::Time;
-use crate::cluster::ledger_opening::{LedgerOpening, OpenedLedger};
-use crate::cluster::ledger_settings::LedgerSettings;
-use crate::cluster::node::output::{LeaseState, StopCause};
-use crate::cluster::node::settings::NodeSettings;
-use crate::links::settings::LinkSettings;
-use crate::log::{LogStore, Operation, Outcome, StoreError, StoreErrorKind, Ticket};
-use crate::sim::SimDisk;
-use crate::sim::disk::MountedDisk;
-use crate::wire::limits::FrameLimits;
-use crate::wire::tables::Tables;
+use corecast::base::ids::{CoreId, NodeId};
+use corecast::base::rng::seeded;
+use corecast::base::time::Time;
+use corecast::cluster::ledger_opening::{LedgerOpening, OpenedLedger};
+use corecast::cluster::ledger_settings::LedgerSettings;
+use corecast::cluster::node::output::{LeaseState, StopCause};
+use corecast::cluster::node::settings::NodeSettings;
+use corecast::cluster::plane::{ControlPlane, Event, Output, PlaneSettings, PlaneStartError};
+use corecast::links::settings::LinkSettings;
+use corecast::log::{LogStore, Operation, Outcome, StoreError, StoreErrorKind, Ticket};
+use corecast::sim::SimDisk;
+use corecast::sim::disk::MountedDisk;
+use corecast::wire::limits::FrameLimits;
+use corecast::wire::tables::Tables;
 
 fn settings(limits: FrameLimits) -> PlaneSettings {
     let address = "10.0.0.1:7000".parse().unwrap();
