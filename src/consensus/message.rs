@@ -72,11 +72,11 @@ pub enum Body {
 }
 
 impl Body {
-    /// Whether whoever takes it may have more to write because of it than a vote or how much is committed.
+    /// Whether whoever takes it has something to write because of it, but for how much is committed and, seldom, a term.
     #[must_use]
     pub fn adds_to_log(&self) -> bool {
         match self {
-            Body::Raft(message) => !message.entries.is_empty(),
+            Body::Raft(message) => message.kind == RaftKind::Vote || !message.entries.is_empty(),
             Body::Propose(_) | Body::Chunk(_) => true,
             Body::Refused(_)
             | Body::ChunkReceived(_)

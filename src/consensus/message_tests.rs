@@ -218,6 +218,7 @@ fn only_what_adds_to_the_log_adds_to_it() {
     };
     let adding = [
         Body::Raft(append()),
+        Body::Raft(vote),
         Body::Propose(Vec::new()),
         Body::Chunk(chunk),
     ];
@@ -227,7 +228,6 @@ fn only_what_adds_to_the_log_adds_to_it() {
     for body in [
         Body::Raft(empty),
         Body::Raft(heartbeat),
-        Body::Raft(vote),
         Body::LeaseGrant(grant),
     ] {
         assert!(!body.adds_to_log(), "{body:?}");

@@ -61,8 +61,8 @@ const LEAST_FRAME_BYTES: usize = MAX_CONTROL_BYTES + 2 * HEADER_BYTES;
 ///
 /// # Bounds
 ///
-/// Those of [`ClusterNode`], [`Links`] and [`Ledger`]. While the disk is behind, messages that would add to the log are
-/// dropped, which their senders repeat; what keeps the node alive, heartbeats, requests and leases, is not.
+/// Those of [`ClusterNode`], [`Links`] and [`Ledger`]. While the disk is behind, messages that would give it more to
+/// write are dropped, which their senders repeat; what keeps the node alive, heartbeats, requests and leases, is not.
 pub struct ControlPlane {
     settings: PlaneSettings,
     node: ClusterNode,
@@ -71,7 +71,7 @@ pub struct ControlPlane {
     recording: Recording,
     identity: Arc<CheckedIdentity>,
     outputs: VecDeque<Output>,
-    /// Messages of the log that were dropped because the disk was behind.
+    /// Messages that were dropped because the disk was behind.
     dropped: u64,
     ledger_has_failed: bool,
     stopped: bool,
@@ -155,7 +155,7 @@ impl ControlPlane {
         &self.identity
     }
 
-    /// How many messages of the log were dropped because the disk was behind.
+    /// How many messages were dropped because the disk was behind.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -203,11 +203,7 @@ impl ControlPlane {
             now,
             |_, Arrived { remote, frame, .. }| {
                 match ControlMessage::decode(frame.kind(), frame.payload().bytes()) {
-                    Ok(ControlMessage::Consensus(message))
-                        if is_behind && message.body.adds_to_log() =>
-                    {
-                        *dropped += 1;
-                    }
+                    Ok(message) if is_behind && message.is_to_be_written() => *dropped += 1,
                     Ok(message) => node.handle_message(remote.node, message, now),
                     Err(error) => node.handle_garbage(remote.node, error, now),
                 }
