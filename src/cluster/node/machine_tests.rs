@@ -320,6 +320,32 @@ fn a_leader_takes_so_many_applicants_and_no_more() {
     assert_eq!(members, 257, "all of them came in");
 }
 
+/// Applicants may be many, and have many types: whoever says something else does not have all of them looked at.
+#[test]
+fn applicants_cost_nothing_while_nothing_changes_for_them() {
+    let mut alone = Alone::up();
+    for node in 2..202 {
+        alone.node.connected(NodeId(node), alone.now);
+        let request = Box::new(request(node, node, 5, 4, 0));
+        let request = ControlMessage::JoinRequest(request);
+        alone.node.handle_message(NodeId(node), request, alone.now);
+        alone.take();
+    }
+    let before = alone.node.counters().looked_at_applicants;
+    assert!((200..=400).contains(&before), "{before}");
+    for _ in 0..100 {
+        let want = ControlMessage::Want {
+            by: Incarnation(1),
+            shards: Vec::new(),
+        };
+        alone.node.handle_message(NodeId(2), want, alone.now);
+        alone.take();
+    }
+    assert_eq!(alone.node.counters().looked_at_applicants, before);
+    alone.run(50);
+    assert_eq!(alone.node.members().members().count(), 201);
+}
+
 fn founding() -> impl Strategy<Value = Founding> {
     (any::<u128>(), prop::collection::vec(1_u32..5, 1..3)).prop_map(|(cluster, nodes)| Founding {
         cluster,

@@ -269,6 +269,8 @@ pub struct NodeCounters {
     pub restored: u64,
     /// Nodes that this one has let in as leader.
     pub admitted: u64,
+    /// How often this leader has looked what is to be done next for a node that asks to be let in.
+    pub looked_at_applicants: u64,
     /// How often this leader has proposed to declare a life down.
     pub downs: u64,
     /// How often it had to wait for a lease to end.
