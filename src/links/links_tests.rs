@@ -239,6 +239,41 @@ fn a_core_that_stalls_condemns_nobody() {
 }
 
 #[test]
+fn a_stall_is_not_counted_against_greetings_and_farewells_either() {
+    // This side dials, and stands still before its hello is written.
+    let mut two = Two::new(CONTROL, &settings());
+    two.hosts[1].is_frozen = true;
+    two.want(0);
+    two.pass(ms(1_000));
+    two.now = two.now + ms(10_000);
+    let now = two.now;
+    two.hosts[0].links.stalled(ms(10_000));
+    two.hosts[0].links.tick(now);
+    two.hosts[1].is_frozen = false;
+    two.run();
+    assert_eq!(two.hosts[0].ups().len(), 1, "{:?}", two.hosts[0].seen);
+    assert_eq!(two.hosts[0].links.counters().dials, 1);
+    // This side closes in good order, and stands still before all is written.
+    two.hosts[1].is_frozen = true;
+    two.send(0, &[1; 9_000]).unwrap();
+    let now = two.now;
+    two.hosts[0].links.shutdown(now);
+    two.pass(ms(500));
+    two.now = two.now + ms(10_000);
+    let now = two.now;
+    two.hosts[0].links.stalled(ms(10_000));
+    two.hosts[0].links.tick(now);
+    two.hosts[1].is_frozen = false;
+    two.run();
+    assert_eq!(two.hosts[1].frames.len(), 1);
+    assert!(
+        two.hosts[0].downs()[0].in_order,
+        "{:?}",
+        two.hosts[0].downs()
+    );
+}
+
+#[test]
 fn a_core_that_does_not_listen_is_not_the_peers_fault() {
     let mut two = Two::connected(CONTROL, &settings());
     two.hosts[1].takes = false;

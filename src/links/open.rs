@@ -468,6 +468,9 @@ impl Open {
         self.heard = self.heard + late;
         self.progress = self.progress + late;
         self.confirm_by = self.confirm_by + late;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.deadline = leaving.deadline + late;
+        }
         if let Ping::Left(at) = &mut self.ping {
             *at = *at + late;
         }

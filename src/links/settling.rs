@@ -28,16 +28,21 @@
 //! closed can happen, when the network cuts both. Then each dials again after a wait of its own, for as long as the peer is
 //! wanted. A connection of the peer that goes on meanwhile is not disturbed by that.
 //!
-//! A connection of an *older life* of the peer never takes the place of one of a newer life: it is refused with the reason
-//! [`OlderLife`](super::ending::Farewell::OlderLife), and the newer one is asked whether it is there. If it is not, it is gone
-//! after some silence, and the older life, which may be a node that does not know yet which life it is in, is taken when it
-//! dials again.
+//! A connection of *another life* of the peer never takes the place of one that is up and is not being closed. An older life
+//! is refused with the reason [`OlderLife`](super::ending::Farewell::OlderLife), a newer one with
+//! [`OtherLife`](super::ending::Farewell::OtherLife), and the one that is up is asked whether it is there. If it is not, it is
+//! gone after some silence, and the other life is taken when it dials again: a node that has started anew while its old
+//! connection is half open here, or an older life, which may be a node that does not know yet which life it is in. If it is
+//! there, there are two processes with one node id, and the one that came first is not pushed out by the other, whatever
+//! life that takes itself for. So a process that says another life than before closes first what it has.
 
 use super::connection::Connection;
 use super::ending::{Farewell, Why};
 use super::links::Links;
 use super::remote::{ConnectionId, Remote};
+use crate::wire::address::Life;
 use crate::wire::greeting::Established;
+use std::cmp::Ordering;
 
 impl Links {
     /// Whether a connection of the peer is about to come up.
@@ -74,16 +79,24 @@ impl Links {
             self.decide_dial(remote);
             return;
         }
+        _ = self.turns_away(id, remote, established.peer.life);
+    }
+
+    /// Closes what the peer has dialled, if another life of it is connected; whether that is so.
+    fn turns_away(&mut self, id: ConnectionId, remote: Remote, life: Life) -> bool {
         let current = self.peers.get(&remote).and_then(|peer| peer.current);
-        let is_older = current
-            .and_then(|current| self.open(current))
-            .is_some_and(|open| established.peer.life < open.life);
-        if is_older {
-            self.leave(id, Why::ByUs(Farewell::OlderLife), Farewell::OlderLife);
-            if let Some(current) = current {
-                self.ask(current);
-            }
-        }
+        let Some((current, open)) = current.and_then(|id| Some((id, self.open(id)?))) else {
+            return false;
+        };
+        let farewell = match life.cmp(&open.life) {
+            Ordering::Less => Farewell::OlderLife,
+            // What is being closed may be of the same process before it knew its life.
+            Ordering::Greater if open.leaving.is_none() => Farewell::OtherLife,
+            _ => return false,
+        };
+        self.leave(id, Why::ByUs(farewell), farewell);
+        self.ask(current);
+        true
     }
 
     /// Confirms the dial of this side, if it has succeeded and need not be held.
@@ -125,6 +138,11 @@ impl Links {
         else {
             return;
         };
+        // Another life may have come up since both sides agreed.
+        let life = self.open(id).map(|open| open.life);
+        if life.is_some_and(|life| self.turns_away(id, remote, life)) {
+            return;
+        }
         self.greetings.remove(&id);
         let peer = self.peers.entry(remote).or_default();
         peer.accepted.retain(|accepted| *accepted != id);
