@@ -2,6 +2,19 @@
 
 use crate::process::{Place, alone, can_run};
 use std::fs;
+use std::path::Path;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
 
 #[test]
 fn three_nodes_form_one_cluster_and_a_fourth_comes_and_leaves_while_it_runs() {
@@ -104,19 +117,23 @@ fn a_second_holder_of_a_live_id_is_refused() {
     let _alone = alone();
     let place = Place::new(3, 2);
     let mut nodes = place.form();
-    // Node 5's port and directory, and the id of a fourth that is up.
+    // Node 5's port and directory, and the id of a fourth that is up: what has had fewer lives is not heard at all.
     let mut fourth = place.start(4);
     fourth.wait_for_view("it is up", |view| {
         view.up.len() == 4 && view.life().is_some()
     });
-    let flags = place
-        .flags(5)
-        .replace("--node-id 5", "--node-id 4")
-        .replace(
-            "--required-quorum 0",
-            "--required-quorum 1 --start-deadline 4s",
-        );
-    let mut impostor = place.start_with(4, &flags);
+    let flags = place.flags(5).replace(
+        "--required-quorum 0",
+        "--required-quorum 1 --start-deadline 4s",
+    );
+    let mut impostor = place.start_with(4, &flags.replace("--node-id 5", "--node-id 4"));
+    let failed = impostor.wait_for_line("failed").text;
+    let told = "a live node elsewhere has this node's id";
+    assert!(failed.contains(told), "{failed}");
+    // With the directory of the fourth as it was a moment ago, it is heard, and told who has the id.
+    fs::remove_dir_all(place.data(5)).unwrap();
+    copy(&place.data(4), &place.data(5));
+    let mut impostor = place.start_with(4, &flags.replace("--node-id 5", "--node-id 4"));
     let failed = impostor.wait_for_line("failed").text;
     let holder = format!(
         "the live node of this id is at 127.0.0.1:{}",

@@ -24,6 +24,7 @@ use crate::cluster::node::output::{Refusal, StopCause};
 use crate::cluster::plane::{Event, PlaneSettings};
 use crate::engine::core::Engine;
 use crate::io::ledger_files::{LedgerFiles, LedgerStartError};
+use crate::links::ending::OLDER_LIFE;
 use crate::membership::event::MemberEvent;
 use crate::membership::view::MemberState;
 use crate::mesh::doorbell::Doorbell;
@@ -42,6 +43,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the end of a life may take beyond what its connections may.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a node is told that is not heard because another has its id.
+const OTHER_HOLDER: &str = ": a live node elsewhere has this node's id, so give one of them another; or this node's former \
+     life is not over yet, which takes some seconds";
 
 /// What becomes the driver, on the thread of the coordination core.
 #[derive(Debug)]
@@ -397,7 +402,18 @@ impl ClusterDriver {
                         None => tracing::warn!("refused: {why}"),
                     }
                 }
-                Event::Note(note) => tracing::warn!("{note}"),
+                Event::Note(note) => {
+                    // What keeps a node that is not in from being heard.
+                    if !matches!(self.telling, ClusterPhase::Member(_)) {
+                        let advice = match note.class {
+                            OLDER_LIFE => OTHER_HOLDER,
+                            _ => "",
+                        };
+                        self.obstacle = Some(format!("{note}{advice}").into());
+                        self.changed = true;
+                    }
+                    tracing::warn!("{note}");
+                }
                 Event::LedgerFailed(error) => {
                     tracing::error!(%error, "the ledger of this node has failed");
                 }
