@@ -146,3 +146,33 @@ fn a_second_holder_of_a_live_id_is_refused() {
         assert_eq!(node.said("event down") + node.said("event left"), 0);
     }
 }
+
+#[test]
+fn a_runtime_that_ends_without_leaving_is_missed_or_comes_back_in_time() {
+    if !can_run() {
+        return;
+    }
+    let _alone = alone();
+    let place = Place::new(3, 1);
+    let mut nodes = place.form();
+    let flags = format!("{} --no-leave", place.flags(4));
+    let mut fourth = place.start_with(4, &flags);
+    fourth.wait_for_view("it is up", |view| {
+        view.up.len() == 4 && view.life().is_some()
+    });
+    let life = fourth.view.life();
+    fourth.tell("shutdown");
+    assert_eq!(fourth.wait_for_line("ended").text, "ended true None");
+    // Its port and its directory are free, and its former life has to end first.
+    let mut again = place.start_with(4, &flags);
+    again.wait_for_view("it comes again", |view| {
+        view.life() > life && view.up.len() == 4
+    });
+    let life = again.view.life().unwrap();
+    again.tell("shutdown");
+    assert_eq!(again.wait_for_line("ended").text, "ended true None");
+    for node in &mut nodes {
+        node.wait_for_view("it is missed", |view| view.down.contains(&(4, life)));
+        assert_eq!(node.said("event left"), 0);
+    }
+}

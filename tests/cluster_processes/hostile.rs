@@ -62,7 +62,7 @@ fn strangers_at_the_port_cost_little_and_change_nothing() {
     let mut damaged = preamble(Purpose::Control);
     damaged[20] ^= 1;
     for bytes in [
-        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        &b"GET /somewhere HTTP/1.1\r\nHost: nowhere\r\n\r\n"[..],
         &[0xff; 4_096],
         &damaged,
     ] {
