@@ -259,3 +259,176 @@ impl PorchSockets {
 fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{Incarnation, NodeId};
+    use crate::io::cluster::boot_clock::boot_time;
+    use crate::io::cluster::guests::{Arrival, GuestLanes};
+    use crate::io::cluster::port::Port;
+    use crate::links::settings::LinkSettings;
+    use crate::wire::address::Life;
+    use crate::wire::hello::{CheckedIdentity, Identity};
+    use crate::wire::limits::FrameLimits;
+    use crate::wire::preamble::{PROTOCOL, Preamble, Purpose, cluster_hash};
+    use std::sync::Arc;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct World {
+        porch: Porch,
+        sockets: PorchSockets,
+        readiness: Readiness,
+        address: std::net::SocketAddr,
+    }
+
+    impl World {
+        fn new(settings: &LinkSettings, data: Vec<CoreId>) -> World {
+            let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let identity = Identity {
+                cluster: "test".into(),
+                cluster_id: None,
+                life: Life::new(NodeId(1), Incarnation(1)),
+                cores: 3,
+                advertised: port.address().to_string(),
+                limits: FrameLimits::default(),
+                tables: Arc::default(),
+            };
+            let identity: Arc<CheckedIdentity> = Arc::new(identity.check().unwrap());
+            let readiness = Readiness::new().unwrap();
+            let address = port.address();
+            let sockets = PorchSockets::new(port.listener);
+            readiness.add(sockets.listener(), Token::Listener).unwrap();
+            World {
+                porch: Porch::new(settings, identity, CoreId(2), data).unwrap(),
+                sockets,
+                readiness,
+                address,
+            }
+        }
+
+        /// Turns and sleeps until it is so.
+        fn until(&mut self, handed: &mut Vec<HandedOver>, is_so: impl Fn(&World, usize) -> bool) {
+            let began = boot_time();
+            let mut ready = Vec::new();
+            while !is_so(self, handed.len()) {
+                assert!(boot_time() < began + PATIENCE, "it does not come to it");
+                self.readiness.take(&mut ready);
+                for ready in ready.drain(..) {
+                    match ready.token {
+                        Token::Porch(number) => self.sockets.ready(number),
+                        _ => self.sockets.listener_ready(),
+                    }
+                }
+                let now = boot_time();
+                let (porch, readiness) = (&mut self.porch, &self.readiness);
+                if !self.sockets.turn(porch, readiness, handed, now) && !is_so(self, handed.len()) {
+                    let due = self.sockets.deadline(&self.porch);
+                    self.readiness.sleep(due.map(|due| due - boot_time()));
+                }
+            }
+        }
+    }
+
+    fn preamble(purpose: Purpose, wanted: u16) -> [u8; PREAMBLE_BYTES] {
+        let preamble = Preamble {
+            protocol: PROTOCOL,
+            purpose,
+            cluster: cluster_hash("test"),
+            life: Life::new(NodeId(7), Incarnation(3)),
+            wanted: Some(CoreId(wanted)),
+            core: CoreId(0),
+        };
+        preamble.encode()
+    }
+
+    #[test]
+    fn a_socket_goes_to_the_core_that_it_names_and_not_a_byte_is_lost() {
+        let mut world = World::new(&LinkSettings::default(), vec![CoreId(0), CoreId(1)]);
+        let mut lanes = GuestLanes::default();
+        let arrivals = lanes.open(CoreId(1), Arc::default());
+        let mut dialled = TcpStream::connect(world.address).unwrap();
+        let said = preamble(Purpose::Data, 1);
+        dialled.write_all(&said[..11]).unwrap();
+        let mut handed = Vec::new();
+        world.until(&mut handed, |world, _| world.sockets.waiting.len() == 1);
+        dialled.write_all(&said[11..]).unwrap();
+        dialled.write_all(b"what is behind").unwrap();
+        world.until(&mut handed, |_, handed| handed == 1);
+        let HandedOver {
+            core,
+            socket,
+            guest,
+        } = handed.remove(0);
+        assert_eq!(core, CoreId(1));
+        assert_eq!(guest.preamble().life.node, NodeId(7));
+        world.readiness.remove(&socket);
+        let socket = socket.into();
+        lanes.hand(core, Arrival { socket, guest }).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut socket = TcpStream::from(arrivals.recv().unwrap().socket);
+            socket.set_nonblocking(false).unwrap();
+            let mut behind = [0; 14];
+            socket.read_exact(&mut behind).unwrap();
+            behind
+        });
+        assert_eq!(&reader.join().unwrap(), b"what is behind");
+        assert!(world.sockets.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_core_that_takes_none_or_has_gone_gets_none() {
+        let mut world = World::new(&LinkSettings::default(), vec![CoreId(0)]);
+        let mut lanes = GuestLanes::default();
+        drop(lanes.open(CoreId(0), Arc::default()));
+        let mut handed = Vec::new();
+        let mut dialled = TcpStream::connect(world.address).unwrap();
+        dialled.write_all(&preamble(Purpose::Data, 0)).unwrap();
+        world.until(&mut handed, |_, handed| handed == 1);
+        let HandedOver {
+            core,
+            socket,
+            guest,
+        } = handed.remove(0);
+        let socket = socket.into();
+        assert!(lanes.hand(core, Arrival { socket, guest }).is_err());
+        // It is closed.
+        assert_eq!(dialled.read(&mut [0; 8]).unwrap(), 0);
+        let mut dialled = TcpStream::connect(world.address).unwrap();
+        dialled.write_all(&preamble(Purpose::Data, 5)).unwrap();
+        let count = world.porch.counters().turned_away + 1;
+        world.until(&mut handed, |world, _| {
+            world.porch.counters().turned_away == count
+        });
+        assert_eq!(dialled.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_crowd_holds_no_more_sockets_than_may_stand_there() {
+        let settings = LinkSettings {
+            most_on_porch: 10,
+            ..LinkSettings::default()
+        };
+        let mut world = World::new(&settings, Vec::new());
+        let mut handed = Vec::new();
+        let mut crowd = Vec::new();
+        for number in 1..=300_u64 {
+            crowd.push(TcpStream::connect(world.address).unwrap());
+            world.until(&mut handed, |world, _| {
+                world.porch.counters().accepted == number
+            });
+            assert!(world.sockets.waiting.len() <= 10);
+        }
+        // One that speaks is heard all the same.
+        let mut dialled = TcpStream::connect(world.address).unwrap();
+        dialled.write_all(&preamble(Purpose::Control, 0)).unwrap();
+        world.until(&mut handed, |_, handed| handed == 1);
+        assert_eq!(handed[0].core, CoreId(2));
+        // Silence is not borne for long.
+        world.until(&mut handed, |world, _| world.sockets.waiting.is_empty());
+        for mut stream in crowd {
+            assert!(matches!(stream.read(&mut [0; 8]), Ok(0) | Err(_)));
+        }
+    }
+}
