@@ -17,6 +17,8 @@
 //! Ctrl-C has a node leave; killed, it is declared down by the others some seconds later; started again, it comes back in a
 //! new life.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use clap::Parser;
 use corecast::{Cluster, ClusterArgs, ClusterChanged, ClusterView, PinningArgs, Runtime};
 use std::error::Error;
@@ -86,10 +88,11 @@ fn show(view: &ClusterView) {
     let leader = view
         .leader
         .map_or("nobody".to_owned(), |leader| leader.0.to_string());
+    let quorum = if view.has_quorum { "" } else { "; no quorum" };
+    let members = members.join(" ");
     println!(
-        "{:?}; members {}; leader {leader}",
-        view.phase,
-        members.join(" ")
+        "{:?}; members {members}; leader {leader}{quorum}",
+        view.phase
     );
 }
 

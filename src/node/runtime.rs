@@ -3,7 +3,7 @@
 use super::cluster::handle::Cluster;
 use super::cluster::preparation::{Contribution, prepare};
 use super::cluster::settings::ClusterSettings;
-use super::cluster::start_error::ClusterStartError;
+use super::cluster::waiting::wait_until_ready;
 use super::pinning_args::PinningArgs;
 use super::settings::{CoreSelection, ParkPolicy, Plan, Settings};
 use super::start_error::StartError;
@@ -22,13 +22,10 @@ use crate::base::ids::CoreId;
 use crate::engine::assembly::{NodeSpec, Regions, assemble};
 use crate::io::blocking_pool::{BlockingPool, BlockingThreads};
 use crate::io::cluster::driver::ClusterSeed;
-use crate::io::cluster::guests::GuestLanes;
-use crate::io::cluster::status::{ClusterError, Goal};
 use crate::io::core_thread::{self, CoreSeed, CoreThread, Shared, ThreadSettings};
 use crate::io::locked_memory::IoDemand;
 use crate::io::watchdog::Watchdog;
 use crate::io::{machine, preflight};
-use crate::mesh::doorbell::Doorbell;
 use crate::mesh::lane::LaneDepths;
 use crate::sharding::settings::{BalancerSettings, CoordinatorSettings};
 use crate::sharding::topology::Allocation;
@@ -166,7 +163,7 @@ impl RuntimeBuilder {
         let mut cluster = match &self.cluster {
             Some(settings) => Some(prepare(
                 settings,
-                contribution(&plan, assembly.doorbells.last().cloned()),
+                Contribution::of(plan.data_cores.len() as u16, assembly.doorbells.last()),
             )?),
             None => None,
         };
@@ -223,48 +220,6 @@ impl RuntimeBuilder {
             return Err(error.into());
         }
         Ok(runtime)
-    }
-}
-
-/// What this runtime brings to its cluster. Entity types that the cluster is to place go into both lists, and each data core
-/// that takes connections opens its way among the guests; none does so yet.
-fn contribution(plan: &Plan, doorbell: Option<Arc<Doorbell>>) -> Contribution {
-    Contribution {
-        data_cores: plan.data_cores.len() as u16,
-        types: Vec::new(),
-        tables: Arc::default(),
-        guests: GuestLanes::default(),
-        doorbell: doorbell.unwrap_or_default(),
-    }
-}
-
-/// Waits for as many nodes as are required.
-fn wait_until_ready(
-    cluster: &Cluster,
-    settings: &ClusterSettings,
-) -> Result<(), ClusterStartError> {
-    let goal = match settings.required_quorum {
-        0 => Goal::Opened,
-        required => Goal::Ready(required),
-    };
-    // Opening a directory is bounded by its disk.
-    let waited = match goal {
-        Goal::Opened => Ok(cluster.wait_until(goal).wait()),
-        _ => cluster.wait_until(goal).wait_for(settings.start_deadline),
-    };
-    match waited {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(ClusterError::Ended(end))) => Err(ClusterStartError::Ended(end)),
-        // There is nobody else yet who could wait.
-        Ok(Err(_)) | Err(_) => {
-            let state = cluster.state();
-            Err(ClusterStartError::NotReady {
-                required: settings.required_quorum,
-                up: state.up().count(),
-                deadline: settings.start_deadline,
-                obstacle: state.obstacle.as_deref().map(str::to_owned),
-            })
-        }
     }
 }
 

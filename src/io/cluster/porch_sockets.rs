@@ -325,7 +325,8 @@ mod tests {
                 let (porch, readiness) = (&mut self.porch, &self.readiness);
                 if !self.sockets.turn(porch, readiness, handed, now) && !is_so(self, handed.len()) {
                     let due = self.sockets.deadline(&self.porch);
-                    self.readiness.sleep(due.map(|due| due - boot_time()));
+                    let due = due.unwrap_or(Time::MAX).min(began + PATIENCE);
+                    self.readiness.sleep(Some(due - boot_time()));
                 }
             }
         }
@@ -396,7 +397,7 @@ mod tests {
         // It is closed.
         assert_eq!(dialled.read(&mut [0; 8]).unwrap(), 0);
         let mut dialled = TcpStream::connect(world.address).unwrap();
-        dialled.write_all(&preamble(Purpose::Data, 5)).unwrap();
+        dialled.write_all(&preamble(Purpose::Data, 1)).unwrap();
         let count = world.porch.counters().turned_away + 1;
         world.until(&mut handed, |world, _| {
             world.porch.counters().turned_away == count

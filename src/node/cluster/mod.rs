@@ -8,6 +8,7 @@
 //! | [`check`] | what can be wrong with the settings, all of it at once |
 //! | [`args`] | the settings as flags |
 //! | [`preparation`] | from settings to a node that can be started |
+//! | [`waiting`] | how a start waits for the cluster |
 //! | [`handle`] | what a program sees of its cluster, and asks of it |
 //! | [`start_error`] | why a node does not start |
 
@@ -19,5 +20,6 @@ pub(crate) mod preparation;
 pub mod seed_address;
 pub mod settings;
 pub mod start_error;
+pub(crate) mod waiting;
 
 pub use check::ClusterSettingsError;

@@ -32,6 +32,20 @@ pub(crate) struct Contribution {
     pub(crate) doorbell: Arc<Doorbell>,
 }
 
+impl Contribution {
+    /// Of a runtime with so many data cores and this bell. Entity types that the cluster is to place go into both lists, and
+    /// each data core that takes connections opens its way among the guests; none does so yet.
+    pub(crate) fn of(data_cores: u16, doorbell: Option<&Arc<Doorbell>>) -> Contribution {
+        Contribution {
+            data_cores,
+            types: Vec::new(),
+            tables: Arc::default(),
+            guests: GuestLanes::default(),
+            doorbell: doorbell.cloned().unwrap_or_default(),
+        }
+    }
+}
+
 /// Binds the port and looks names up, which may block.
 ///
 /// # Errors
@@ -129,13 +143,7 @@ mod tests {
     use crate::io::cluster::port::PortError;
 
     fn contribution() -> Contribution {
-        Contribution {
-            data_cores: 2,
-            types: Vec::new(),
-            tables: Arc::default(),
-            guests: GuestLanes::default(),
-            doorbell: Arc::default(),
-        }
+        Contribution::of(2, None)
     }
 
     #[test]
