@@ -89,6 +89,10 @@ pub enum Gone {
     Broken(String),
 }
 
+/// The [class](Why::class) of connections that were closed because the peer has one with a newer life of this node: with
+/// another process that has its id, or with its own former life, if that is not over yet.
+pub const OLDER_LIFE: &str = "older life";
+
 /// Why a connection is no more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -163,6 +167,10 @@ impl Why {
                 GreetingError::Refused(_) => "refused by peer",
             },
             Why::NotConfirmed => "not confirmed",
+            Why::ByPeer {
+                farewell: Farewell::OlderLife,
+                ..
+            } => OLDER_LIFE,
             Why::ByPeer { .. } => "closed by peer",
             Why::ByUs(_) => "closed",
             Why::Ended { .. } => "ended",
