@@ -110,6 +110,7 @@ impl ClusterNode {
         };
         let is_due = leading.steward.next_deadline().is_some_and(|at| at <= now);
         if std::mem::take(&mut leading.looks) || is_due {
+            self.counters.looked_over_shards += 1;
             let commands = leading.steward.look(&self.state, now);
             for command in commands {
                 // One that is not taken is proposed again after a while.
@@ -210,10 +211,10 @@ impl ClusterNode {
     /// Somebody wants these shards.
     pub(super) fn wanted_elsewhere(&mut self, shards: &[ShardKey]) {
         if let Some(leading) = &mut self.leading {
+            // What was wanted before is looked at when something has changed, however often it is said.
             for shard in shards {
-                leading.steward.want(&self.state, *shard);
+                leading.looks |= leading.steward.want(&self.state, *shard);
             }
-            leading.looks = true;
         }
     }
 }

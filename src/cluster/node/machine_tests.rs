@@ -346,6 +346,35 @@ fn applicants_cost_nothing_while_nothing_changes_for_them() {
     assert_eq!(alone.node.members().members().count(), 201);
 }
 
+/// There may be many shards, and whoever wants one says so again and again.
+#[test]
+fn a_shard_that_is_wanted_already_has_not_all_of_them_looked_over() {
+    let mut alone = Alone::up();
+    alone.node.connected(NodeId(2), alone.now);
+    let want = |shard| ControlMessage::Want {
+        by: Incarnation(9),
+        shards: vec![ShardKey {
+            entity_type: EntityTypeId(0),
+            shard: ShardId(shard),
+        }],
+    };
+    let before = alone.node.counters().looked_over_shards;
+    for n in 0..100 {
+        alone.node.handle_message(NodeId(2), want(n % 2), alone.now);
+        alone.take();
+    }
+    let looks = alone.node.counters().looked_over_shards - before;
+    assert_eq!(looks, 2, "once for each of them");
+    alone.run(50);
+    for shard in 0..2 {
+        let key = ShardKey {
+            entity_type: EntityTypeId(0),
+            shard: ShardId(shard),
+        };
+        assert_eq!(alone.node.shard(key).unwrap().owner, Some(ME));
+    }
+}
+
 fn founding() -> impl Strategy<Value = Founding> {
     (any::<u128>(), prop::collection::vec(1_u32..5, 1..3)).prop_map(|(cluster, nodes)| Founding {
         cluster,

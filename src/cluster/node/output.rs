@@ -271,6 +271,8 @@ pub struct NodeCounters {
     pub admitted: u64,
     /// How often this leader has looked what is to be done next for a node that asks to be let in.
     pub looked_at_applicants: u64,
+    /// How often this leader has looked over all shards for what is to be done.
+    pub looked_over_shards: u64,
     /// How often this leader has proposed to declare a life down.
     pub downs: u64,
     /// How often it had to wait for a lease to end.
