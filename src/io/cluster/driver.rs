@@ -538,6 +538,16 @@ impl ClusterDriver {
     }
 }
 
+/// Nobody waits for a driver that is gone without having come to its end, because its core could not start or panicked.
+impl Drop for ClusterDriver {
+    fn drop(&mut self) {
+        if !matches!(self.telling, ClusterPhase::Ended(_)) {
+            self.over(ClusterEnd::Panicked("its core is gone".to_owned()));
+            self.publish(None);
+        }
+    }
+}
+
 fn log_member(event: &MemberEvent) {
     let (member, what) = match event {
         MemberEvent::Up(event) => (&event.member, "is up"),
