@@ -115,7 +115,8 @@ impl ClusterDriver {
         let mut driver = ClusterDriver {
             plane: seed.plane,
             ledger: seed.ledger,
-            data: seed.data,
+            // glommio takes a directory by its whole path only.
+            data: std::path::absolute(&seed.data).unwrap_or(seed.data),
             status: seed.status,
             net: None,
             phase: Phase::Over,
