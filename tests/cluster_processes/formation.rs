@@ -101,6 +101,19 @@ fn what_keeps_a_node_from_starting_is_told() {
         failed.contains("3 nodes had to be up within 3s, and 2 are"),
         "{failed}"
     );
+    // Other settings than those of the cluster; and the same where the start waits for nobody.
+    let flags = place.flags(2).replace("profile default", "profile fast");
+    let waits = flags.replace("--required-quorum 0", "--required-quorum 1");
+    let mut second = place.start_with(2, &waits);
+    let failed = second.wait_for_line("failed").text;
+    assert!(failed.contains("it differs from the cluster"), "{failed}");
+    let mut second = place.start_with(2, &flags);
+    second.wait_for_view("its end", |view| {
+        view.phase
+            .starts_with("ended:this_node_cannot_join:_it_differs")
+    });
+    second.tell("shutdown");
+    assert_eq!(second.wait_for_line("ended").text, "ended true None");
     // The directory of another node.
     fs::rename(place.data(2), place.data(3)).unwrap();
     let mut third = place.start(3);

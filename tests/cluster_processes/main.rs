@@ -6,6 +6,7 @@
 mod failures;
 mod formation;
 mod hostile;
+mod in_process;
 mod measured;
 mod node;
 mod process;

@@ -115,7 +115,8 @@ impl ClusterDriver {
         let mut driver = ClusterDriver {
             plane: seed.plane,
             ledger: seed.ledger,
-            data: seed.data,
+            // glommio takes a directory by its whole path only.
+            data: std::path::absolute(&seed.data).unwrap_or(seed.data),
             status: seed.status,
             net: None,
             phase: Phase::Over,
@@ -535,6 +536,16 @@ impl ClusterDriver {
             view.has_quorum = node.has_control_quorum(boot_time());
         }
         view
+    }
+}
+
+/// Nobody waits for a driver that is gone without having come to its end, because its core could not start or panicked.
+impl Drop for ClusterDriver {
+    fn drop(&mut self) {
+        if !matches!(self.telling, ClusterPhase::Ended(_)) {
+            self.over(ClusterEnd::Panicked("its core is gone".to_owned()));
+            self.publish(None);
+        }
     }
 }
 

@@ -10,12 +10,12 @@
 //! | [`guests`] | sockets on their way to the core that they have named |
 //! | [`boot_clock`] | the clock of leases |
 //! | [`lateness`] | how late a turn of the core is |
-//! | [`in_executor`] | work in the executor whose result is taken from turns |
+//! | `in_executor` | work in the executor whose result is taken from turns |
 //! | [`view`] | what a node knows of its cluster, as data for its users |
-//! | [`life`] | one life of the control plane, with its sockets and its ledger |
-//! | [`driver`] | one life after the other, and the publication of what they tell |
+//! | `life` | one life of the control plane, with its sockets and its ledger |
+//! | `driver` | one life after the other, and the publication of what they tell |
 //! | [`status`] | what threads outside may see of it, ask of it and wait for |
-//! | [`coordination`] | the loop of a coordination core that has a control plane |
+//! | `coordination` | the loop of a coordination core that has a control plane |
 //!
 //! # Why the sockets are not glommio's
 //!
