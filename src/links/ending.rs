@@ -17,7 +17,7 @@ pub enum Farewell {
     Unwanted,
     /// The node has another identity now; a new connection will say it.
     Renewed,
-    /// A connection of a newer life of the peer is there.
+    /// A connection of a newer life of the peer is there, or one of a peer of its id at another address.
     OlderLife,
     /// What came was no sound frame.
     Garbage,
@@ -62,9 +62,9 @@ impl fmt::Display for Farewell {
             Farewell::Leaving => f.write_str("the node shuts down"),
             Farewell::Unwanted => f.write_str("the connection is not needed any more"),
             Farewell::Renewed => f.write_str("the node has another identity now"),
-            Farewell::OlderLife => {
-                f.write_str("a newer life of the node is connected already; this one is over")
-            }
+            Farewell::OlderLife => f.write_str(
+                "the node is connected already, in a newer life or from another address",
+            ),
             Farewell::Garbage => f.write_str("what came was no sound frame"),
             Farewell::Answer => f.write_str("the other side closes the connection"),
             Farewell::Other(code) => write!(f, "reason {code}, of a newer version"),
@@ -81,8 +81,8 @@ pub enum Gone {
     Broken(String),
 }
 
-/// The [class](Why::class) of connections that were closed because the peer has one with a newer life of this node: with
-/// another process that has its id, or with its own former life, if that is not over yet.
+/// The [class](Why::class) of connections that were closed because the peer has one with a newer life of this node, or
+/// with one at another address: with another process that has its id, or with its own former life, if that is not over yet.
 pub const OLDER_LIFE: &str = "older life";
 
 /// Why a connection is no more.

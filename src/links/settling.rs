@@ -31,7 +31,9 @@
 //! A connection of an *older life* of the peer never takes the place of one of a newer life: it is refused with the reason
 //! [`OlderLife`](super::ending::Farewell::OlderLife), and the newer one is asked whether it is there. If it is not, it is gone
 //! after some silence, and the older life, which may be a node that does not know yet which life it is in, is taken when it
-//! dials again.
+//! dials again. So it is with whoever says another address than the peer that is connected, whatever its life: it may be a
+//! second process with the node's id, even with a copy of its directory, and must not cut off the one that runs; if it is the
+//! node itself, which has moved, its former connection is silent.
 
 use super::connection::Connection;
 use super::ending::{Farewell, Why};
@@ -75,10 +77,13 @@ impl Links {
             return;
         }
         let current = self.peers.get(&remote).and_then(|peer| peer.current);
-        let is_older = current
+        let is_refused = current
             .and_then(|current| self.open(current))
-            .is_some_and(|open| established.peer.life < open.life);
-        if is_older {
+            .is_some_and(|open| {
+                let peer = &established.peer;
+                peer.life < open.life || peer.advertised != open.advertised
+            });
+        if is_refused {
             self.leave(id, Why::ByUs(Farewell::OlderLife), Farewell::OlderLife);
             if let Some(current) = current {
                 self.ask(current);
