@@ -118,25 +118,22 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
         });
     }
     let begun = Instant::now();
-    let wait_for = |what: &str, all: &[usize]| -> Result<(), Box<dyn Error>> {
-        let mut missing: Vec<usize> = all.to_vec();
-        while !missing.is_empty() {
+    // What each has said last.
+    let mut last = [const { String::new() }; 4];
+    let mut wait_until = |all: &[usize], parts: &[&str]| -> Result<(), Box<dyn Error>> {
+        let says = |line: &String| parts.iter().all(|part| line.contains(part));
+        while !all.iter().all(|node| says(&last[*node])) {
             let (node, line) = lines.recv_timeout(Duration::from_secs(60))?;
-            println!(
-                "{:6.2} s  node {node}: {line}",
-                begun.elapsed().as_secs_f64()
-            );
-            if line.contains(what) {
-                missing.retain(|waits| *waits != node);
-            }
+            let seconds = begun.elapsed().as_secs_f64();
+            println!("{seconds:6.2} s  node {node}: {line}");
+            last[node] = line;
         }
         Ok(())
     };
-    wait_for("1 (Up, life", &[1, 2, 3])?;
-    wait_for("2 (Up, life", &[1, 3])?;
+    wait_until(&[1, 2, 3], &["1 (Up, life", "2 (Up, life", "3 (Up, life"])?;
     println!("node 2 is killed");
     nodes.0[1].kill()?;
-    wait_for("2 (Down", &[1, 3])?;
+    wait_until(&[1, 3], &["2 (Down"])?;
     drop(nodes);
     std::fs::remove_dir_all(&directory)?;
     Ok(())

@@ -19,8 +19,8 @@ pub enum Farewell {
     Renewed,
     /// A connection of a newer life of the peer is there.
     OlderLife,
-    /// A connection of an older life of the peer is there, which has not been found dead: one of the two does not know of
-    /// the other, or the older has died a moment ago.
+    /// A connection of an older life of the peer is there, or of the same life at another address, which has not been found
+    /// dead: one of the two does not know of the other, or the older has died a moment ago.
     OtherLife,
     /// What came was no sound frame.
     Garbage,
@@ -71,7 +71,7 @@ impl fmt::Display for Farewell {
                 f.write_str("a newer life of the node is connected already; this one is over")
             }
             Farewell::OtherLife => f.write_str(
-                "another life of the node is connected; if that is not over in some seconds, two processes have one node id",
+                "another life of the node, or one at another address, is connected; if that is not over in some seconds, two processes have one node id",
             ),
             Farewell::Garbage => f.write_str("what came was no sound frame"),
             Farewell::Answer => f.write_str("the other side closes the connection"),
@@ -89,9 +89,10 @@ pub enum Gone {
     Broken(String),
 }
 
-/// The [class](Why::class) of connections that were closed because the peer has one with a newer life of this node: with
-/// another process that has its id, or with its own former life, if that is not over yet.
-pub const OLDER_LIFE: &str = "older life";
+/// The [class](Why::class) of connections that were closed because the peer has one with another life of this node, or with
+/// the same life at another address: with another process that has its id, or with its own former life, if that is not over
+/// yet.
+pub const OTHER_LIFE: &str = "another life";
 
 /// Why a connection is no more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -168,9 +169,9 @@ impl Why {
             },
             Why::NotConfirmed => "not confirmed",
             Why::ByPeer {
-                farewell: Farewell::OlderLife,
+                farewell: Farewell::OlderLife | Farewell::OtherLife,
                 ..
-            } => OLDER_LIFE,
+            } => OTHER_LIFE,
             Why::ByPeer { .. } => "closed by peer",
             Why::ByUs(_) => "closed",
             Why::Ended { .. } => "ended",

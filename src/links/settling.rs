@@ -34,7 +34,8 @@
 //! gone after some silence, and the other life is taken when it dials again: a node that has started anew while its old
 //! connection is half open here, or an older life, which may be a node that does not know yet which life it is in. If it is
 //! there, there are two processes with one node id, and the one that came first is not pushed out by the other, whatever
-//! life that takes itself for. So a process that says another life than before closes first what it has.
+//! life that takes itself for. So a process that says another life than before closes first what it has. The same holds for
+//! whoever says the same life and another address: it runs on a copy of the directory.
 
 use super::connection::Connection;
 use super::ending::{Farewell, Why};
@@ -79,19 +80,28 @@ impl Links {
             self.decide_dial(remote);
             return;
         }
-        _ = self.turns_away(id, remote, established.peer.life);
+        let peer = &established.peer;
+        _ = self.turns_away(id, remote, peer.life, &peer.advertised);
     }
 
-    /// Closes what the peer has dialled, if another life of it is connected; whether that is so.
-    fn turns_away(&mut self, id: ConnectionId, remote: Remote, life: Life) -> bool {
+    /// Closes what the peer has dialled, if another life of it, or another process, is connected; whether that is so.
+    fn turns_away(
+        &mut self,
+        id: ConnectionId,
+        remote: Remote,
+        life: Life,
+        advertised: &str,
+    ) -> bool {
         let current = self.peers.get(&remote).and_then(|peer| peer.current);
         let Some((current, open)) = current.and_then(|id| Some((id, self.open(id)?))) else {
             return false;
         };
+        // What is being closed may be of the same process before it knew its life.
+        let is_leaving = open.leaving.is_some();
         let farewell = match life.cmp(&open.life) {
             Ordering::Less => Farewell::OlderLife,
-            // What is being closed may be of the same process before it knew its life.
-            Ordering::Greater if open.leaving.is_none() => Farewell::OtherLife,
+            Ordering::Greater if !is_leaving => Farewell::OtherLife,
+            Ordering::Equal if !is_leaving && advertised != open.advertised => Farewell::OtherLife,
             _ => return false,
         };
         self.leave(id, Why::ByUs(farewell), farewell);
@@ -139,8 +149,10 @@ impl Links {
             return;
         };
         // Another life may have come up since both sides agreed.
-        let life = self.open(id).map(|open| open.life);
-        if life.is_some_and(|life| self.turns_away(id, remote, life)) {
+        let said = self
+            .open(id)
+            .map(|open| (open.life, open.advertised.clone()));
+        if said.is_some_and(|(life, advertised)| self.turns_away(id, remote, life, &advertised)) {
             return;
         }
         self.greetings.remove(&id);

@@ -34,10 +34,7 @@ fn killed_nodes_are_declared_down_and_come_back_in_a_new_life() {
                 view.leader != id && view.leader != 0
             });
             assert!(node.view.quorum);
-            // The event has come before the view that is published behind it, but by a thread of its own.
-            if node.said(&format!("event down {id}")) == 0 {
-                node.wait_for_line(&format!("event down {id}"));
-            }
+            node.wait_until_said(&format!("event down {id}"), 1);
         }
         let mut back = place.start(id);
         back.wait_for_view("it is back", |view| {
@@ -80,6 +77,7 @@ fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself(
         node.wait_for_view("three", |view| {
             view.life_of(leader) > Some(life) && view.up.len() == 3
         });
+        node.wait_until_said("event down", 1);
         assert_eq!(node.said("event down"), 1);
     }
 }

@@ -133,9 +133,7 @@ fn a_node_without_descriptors_goes_on_and_says_so_once() {
     place.descriptors = Some(96);
     let mut nodes = place.form();
     let crowd: Vec<TcpStream> = (0..400).map(|_| connect(place.ports[0])).collect();
-    if nodes[0].said("log WARN message=connections cannot be accepted") == 0 {
-        nodes[0].wait_for_line("log WARN message=connections cannot be accepted");
-    }
+    nodes[0].wait_until_said("log WARN message=connections cannot be accepted", 1);
     // All are closed: those that stand on the porch by their time, the others because there is nothing to hold them by.
     crowd.into_iter().for_each(is_closed);
     is_untroubled(&mut nodes, 8);

@@ -174,6 +174,14 @@ impl Node {
         found.unwrap().clone()
     }
 
+    /// Waits until it has said so many lines that begin so. What it says of events and of its view comes from threads of their
+    /// own, in any order.
+    #[track_caller]
+    pub(crate) fn wait_until_said(&mut self, begins: &str, times: usize) {
+        self.catch_up();
+        self.wait(begins, |node, _| node.said(begins) >= times);
+    }
+
     #[track_caller]
     fn wait(&mut self, what: &str, is_so: impl Fn(&Node, ()) -> bool) -> Instant {
         let until = Instant::now() + PATIENCE;

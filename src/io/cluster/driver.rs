@@ -24,7 +24,7 @@ use crate::cluster::node::output::{Refusal, StopCause};
 use crate::cluster::plane::{Event, PlaneSettings};
 use crate::engine::core::Engine;
 use crate::io::ledger_files::{LedgerFiles, LedgerStartError};
-use crate::links::ending::OLDER_LIFE;
+use crate::links::ending::OTHER_LIFE;
 use crate::membership::event::MemberEvent;
 use crate::membership::view::MemberState;
 use crate::mesh::doorbell::Doorbell;
@@ -407,7 +407,7 @@ impl ClusterDriver {
                     // What keeps a node that is not in from being heard.
                     if !matches!(self.telling, ClusterPhase::Member(_)) {
                         let advice = match note.class {
-                            OLDER_LIFE => OTHER_HOLDER,
+                            OTHER_LIFE => OTHER_HOLDER,
                             _ => "",
                         };
                         self.obstacle = Some(format!("{note}{advice}").into());

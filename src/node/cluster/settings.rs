@@ -35,8 +35,7 @@ pub struct ClusterSettings {
     pub name: String,
 
     /// This node's id, above 0, which it keeps over its lives and which no other node has. A second one with the id of a
-    /// live node is not let in, and is told so. Never start a *copy* of a data directory beside the node that runs: it is
-    /// taken for the node's next life, and the one that runs is cut off and declared down.
+    /// live node is not let in, and is told so.
     pub node: NodeId,
 
     /// Where this node listens, for streams and datagrams alike: `host:port`. With port 0 the system chooses one, which is
