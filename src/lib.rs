@@ -48,7 +48,7 @@ pub use actor::supervision::{Backoff, Directive, Strategy, Supervision};
 pub use actor::task::Executor;
 pub use actor::watch::Terminated;
 pub use actor::wire_id::WireId;
-pub use base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
+pub use base::ids::{CoreId, EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
 pub use base::time::Time;
 pub use behavior::behaving::Behaving;
 pub use behavior::effect::Effect;
@@ -56,6 +56,18 @@ pub use behavior::event_sourced::{EventSourced, SourcedContext};
 pub use behavior::sourced::Sourced;
 pub use behavior::value::Behavior;
 pub use engine::stats::{CoreStats, Stats};
+#[cfg(target_os = "linux")]
+pub use io::cluster::status::ClusterError;
+#[cfg(target_os = "linux")]
+pub use io::cluster::view::{ClusterChanged, ClusterEnd, ClusterPhase, ClusterView};
+pub use membership::event::{MemberDown, MemberLeft, MemberUp, ReachableMember, UnreachableMember};
+pub use membership::view::{Member, MemberState};
+#[cfg(target_os = "linux")]
+pub use node::cluster::args::ClusterArgs;
+#[cfg(target_os = "linux")]
+pub use node::cluster::handle::Cluster;
+#[cfg(target_os = "linux")]
+pub use node::cluster::settings::ClusterSettings;
 pub use node::pinning_args::PinningArgs;
 #[cfg(target_os = "linux")]
 pub use node::runtime::{Runtime, RuntimeBuilder, ShutdownReport};

@@ -24,8 +24,8 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The time of a runtime as it is read outside of its cores, given by the driver. Handles may cross `catch_unwind`, so
@@ -46,7 +46,11 @@ pub(crate) struct Gate {
     ask_timeout: Duration,
     clock: OutsideClock,
     pub(super) directory: Directory,
+    attached: OnceLock<Attached>,
 }
+
+/// What a higher layer lets handles lead to.
+pub(crate) type Attached = Arc<dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 impl Gate {
     /// A gate to cores with these bells, and the end at which each core takes its jobs.
@@ -75,9 +79,22 @@ impl Gate {
                 ask_timeout,
                 clock,
                 directory: Directory::default(),
+                attached: OnceLock::new(),
             }
         });
         (gate, queues)
+    }
+
+    /// Handles lead to this from now on, unless they lead to something already.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "for clusters"))]
+    pub(crate) fn attach(&self, attached: Attached) {
+        let _ = self.attached.set(attached);
+    }
+
+    /// What handles lead to.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "for clusters"))]
+    pub(crate) fn attached(&self) -> Option<&Attached> {
+        self.attached.get()
     }
 
     /// From now on nothing is let in.

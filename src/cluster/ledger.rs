@@ -154,14 +154,16 @@ impl Ledger {
         &self.facts
     }
 
-    /// How many bytes of entries have not been given to the log, because the disk is behind.
+    /// How many bytes of entries, and of what else there is to write, have not been given to the log, because the disk is
+    /// behind.
     #[must_use]
     pub fn queued_bytes(&self) -> u64 {
         self.queued_bytes
     }
 
-    /// Whether so much waits for the disk that consensus should get neither messages nor proposals until some of it has
-    /// been written: half of what would stop the ledger. (What is not taken from the others, they send again.)
+    /// Whether so much waits for the disk that consensus should get no messages that
+    /// [add to it](crate::cluster::message::ControlMessage::is_to_be_written), and no proposals, until some of it has been written:
+    /// half of what would stop the ledger. (What is not taken from the others, they send again.)
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.queued_bytes > self.max_queued_bytes / 2
@@ -422,6 +424,7 @@ impl Ledger {
                     let position = self.sink.log.appended();
                     let report = first.report.map(|report| (position, report));
                     self.unreported.extend(report);
+                    self.queued_bytes -= first.bytes();
                     self.queue.pop_front();
                     self.urgent -= 1;
                 }

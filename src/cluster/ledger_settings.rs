@@ -12,6 +12,9 @@ use crate::log::{LogSettings, LogSettingsError};
 /// command of n bytes takes at most n + 256 + 4,095 bytes, which is less than 34 (n + 128).
 pub const DISK_BYTES_PER_LOG_BYTE: u64 = 34;
 
+/// What votes, promises and the like may take that wait for the disk.
+const BESIDES_ENTRIES: u64 = 1 << 20;
+
 /// What a segment may begin with, rounded up: its header, the header of a batch, and all values.
 const SEGMENT_BEGINNING: u64 = 40 << 10;
 
@@ -22,7 +25,8 @@ pub struct LedgerSettings {
     pub log: LogSettings,
     /// How many bytes of entries may have been given to the ledger and not yet to the log, which takes
     /// `max_unsynced_bytes` at a time. Beyond it the ledger stops: the disk stands still, while the others go on. Entries
-    /// are counted as consensus does; snapshots are not, which it holds in any case until they are durable.
+    /// are counted as consensus does, votes and facts as 512 bytes and what they say; snapshots are not, which it holds in
+    /// any case until they are durable.
     pub max_queued_bytes: u64,
 }
 
@@ -62,8 +66,8 @@ impl LedgerSettings {
     ///   segment that is needed and the newest there are the entries that are kept, and the snapshot before and the one
     ///   that is being written, each with at most half as much again for its headers. What truncations leave behind and votes
     ///   (4 KiB each) are not in this sum: they are few, and gone with the next snapshot.
-    /// - `max_queued_bytes` is no less than `max_log_bytes`, which bounds what a leader has appended, and a window of
-    ///   the longest messages, which bounds what a follower has been sent.
+    /// - `max_queued_bytes` is no less than `max_log_bytes`, which bounds what a leader has appended, a window of
+    ///   the longest messages, which bounds what a follower has been sent, and 1 MiB for votes and the like.
     ///
     /// # Errors
     ///
@@ -91,7 +95,7 @@ impl LedgerSettings {
                 self.max_queued_bytes,
                 must_queue(consensus),
                 self.max_queued_bytes,
-                "`max_log_bytes` and `append_window` messages of consensus",
+                "`max_log_bytes` and `append_window` messages of consensus, and 1 MiB",
             ),
         ];
         for (setting, value, must_bytes, is_bytes, why) in checks {
@@ -128,7 +132,8 @@ fn must_hold(consensus: &ConsensusSettings) -> u64 {
 fn must_queue(consensus: &ConsensusSettings) -> u64 {
     let message = MAX_MESSAGE_BYTES as u64;
     let window = message.saturating_mul(consensus.append_window as u64);
-    consensus.max_log_bytes.saturating_add(window)
+    let sum = consensus.max_log_bytes.saturating_add(window);
+    sum.saturating_add(BESIDES_ENTRIES)
 }
 
 /// Settings of a ledger that make no sense.

@@ -16,6 +16,8 @@ use crate::log::{Index, Log, Refused};
 
 /// The data of a snapshot is written in pieces of this length, or as long as a record may be.
 const PIECE_BYTES: u32 = 256 << 10;
+/// What something costs that waits and has no entries.
+const STEPS_BYTES: u64 = 512;
 /// What consensus counts for an entry besides its command.
 const ENTRY_BYTES: u64 = 128;
 
@@ -30,6 +32,8 @@ pub(super) struct Steps {
     drop_before: Option<u64>,
     /// Who waits for it.
     pub(super) report: Option<Durable>,
+    /// What it holds besides its entries, as long as it waits: for a vote, say, of which there may be many, too.
+    held: u64,
 }
 
 #[derive(Debug)]
@@ -98,6 +102,7 @@ impl Sink {
 impl Steps {
     pub(super) fn of_value(slot: u8, value: Vec<u8>) -> Steps {
         Steps {
+            held: STEPS_BYTES + value.len() as u64,
             value: Some((slot, value)),
             ..Steps::default()
         }
@@ -112,7 +117,17 @@ impl Steps {
             entries: write.entries.into(),
             drop_before: write.drop_before,
             report: write.ticket.map(Durable::Write),
+            held: 0,
         }
+        .weighed()
+    }
+
+    /// Those with entries are bounded by them, and those that can wait are one.
+    fn weighed(mut self) -> Steps {
+        if self.entries.is_empty() && !self.can_wait() {
+            self.held = STEPS_BYTES;
+        }
+        self
     }
 
     /// Cuts the log below after a snapshot that has replaced it.
@@ -129,7 +144,7 @@ impl Steps {
 
     /// How much memory it holds that nobody else does, about.
     pub(super) fn bytes(&self) -> u64 {
-        self.entries.iter().map(cost).sum()
+        self.held + self.entries.iter().map(cost).sum::<u64>()
     }
 
     /// Whether it can wait for something else to be written.

@@ -115,6 +115,22 @@ impl ControlMessage {
         }
     }
 
+    /// Whether whoever takes it has something to write because of it, for which the disk should have room.
+    #[must_use]
+    pub fn is_to_be_written(&self) -> bool {
+        match self {
+            ControlMessage::Consensus(message) => message.body.adds_to_log(),
+            // Promises are written one by one.
+            ControlMessage::Founding(_) => true,
+            ControlMessage::Heartbeat(_)
+            | ControlMessage::JoinRequest(_)
+            | ControlMessage::JoinAnswer(_)
+            | ControlMessage::LifeEnded(_)
+            | ControlMessage::Accuse { .. }
+            | ControlMessage::Want { .. } => false,
+        }
+    }
+
     /// The message as content of a frame of this kind.
     ///
     /// # Errors

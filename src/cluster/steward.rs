@@ -119,12 +119,11 @@ impl Steward {
         }
     }
 
-    /// A node has something for a shard that nobody owns. One that there is not, or that has an owner, is ignored.
-    pub fn want(&mut self, state: &ClusterState, shard: ShardKey) {
+    /// A node has something for a shard that nobody owns. One that there is not, or that has an owner, is ignored. Whether it
+    /// is news: then look.
+    pub fn want(&mut self, state: &ClusterState, shard: ShardKey) -> bool {
         let unowned = state.ownership().shard(shard);
-        if unowned.is_some_and(|record| record.owner.is_none()) {
-            self.wanted.insert(shard);
-        }
+        unowned.is_some_and(|record| record.owner.is_none()) && self.wanted.insert(shard)
     }
 
     /// When to look again although nothing has changed; after a look it lies in the future.

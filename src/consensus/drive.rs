@@ -81,7 +81,7 @@ impl Consensus {
             }
             Body::Chunk(chunk) => self.take_chunk(from, chunk)?,
             Body::ChunkReceived(received) => self.chunk_received(from, received),
-            Body::LeaseRequest(request) => self.lease_asked(from, request),
+            Body::LeaseRequest(request) => self.lease_asked(from, request)?,
             Body::LeaseGrant(grant) => self.lease_granted(grant),
         }
         self.pump();
@@ -90,7 +90,8 @@ impl Consensus {
 
     fn step_raft(&mut self, from: PeerId, message: RaftMessage) -> Result<(), StepError> {
         plausible::check(&self.raft.raft, from, &message)?;
-        if message.kind == RaftKind::TimeoutNow && self.is_restoring() {
+        // It campaigns in time without that, too.
+        if message.kind == RaftKind::TimeoutNow && !self.may_campaign() {
             return Ok(());
         }
         let message = convert::message_to_raft(message, from, self.identity.peer);
@@ -241,6 +242,20 @@ impl Consensus {
             .iter()
             .filter_map(|unwritten| unwritten.snapshot.as_ref());
         snapshots.into_iter().any(|write| write.replaces_log)
+    }
+
+    /// Whether raft-rs may be made to campaign.
+    pub(super) fn may_campaign(&self) -> bool {
+        // A voter that is alone wins at once, with what is durable only.
+        let Configuration {
+            voters, outgoing, ..
+        } = &self.configuration;
+        let others = voters
+            .iter()
+            .chain(outgoing)
+            .any(|peer| *peer != self.identity.peer);
+        let alone = !voters.is_empty() && !others;
+        !self.is_restoring() && (!alone || self.unwritten.is_empty())
     }
 
     /// Everything up to this ticket is durable.

@@ -14,6 +14,8 @@ use crate::wire::archive::from_bytes;
 pub const MAX_FOUNDERS: usize = 64;
 /// No message of the founding is longer.
 pub const MAX_FOUNDING_BYTES: usize = 16 << 10;
+/// No round is as high as this: the others count on from it.
+const MAX_ROUND: u64 = 1 << 60;
 const VERSION: [u8; 8] = *b"CCFO\x01\0\0\0";
 
 /// A cluster, at its beginning.
@@ -146,8 +148,20 @@ impl FoundingMessage {
             Says::Promised(_, Some((_, founding))) => Some(founding),
             _ => None,
         };
+        let (first, second) = match &message.says {
+            Says::Hello | Says::Blank | Says::Member(_) => (None, None),
+            Says::Prepare(ballot)
+            | Says::Accept(ballot, _)
+            | Says::Accepted(ballot)
+            | Says::Busy(ballot) => (Some(ballot), None),
+            Says::Promised(ballot, accepted) => {
+                (Some(ballot), accepted.as_ref().map(|(ballot, _)| ballot))
+            }
+        };
+        let mut ballots = first.into_iter().chain(second);
         let sound = message.peer().is_some()
             && message.named.len() <= MAX_FOUNDERS
+            && ballots.all(|ballot| ballot.round < MAX_ROUND)
             && founding.is_none_or(Founding::is_sound);
         sound.then_some(message)
     }

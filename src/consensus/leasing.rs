@@ -6,6 +6,7 @@ use super::lease::{Asked, Grantor};
 use super::machine::Consensus;
 use super::message::{Body, LeaseGrant, LeaseRequest};
 use super::mutant::Mutant;
+use super::output::StepError;
 use super::peer::{NodeLife, PeerId};
 use crate::base::ids::Incarnation;
 use crate::base::time::Time;
@@ -19,7 +20,8 @@ impl Consensus {
             length: nanos(self.settings.lease),
         };
         match self.led.leader {
-            Some(_) if self.led.is_self => self.lease_asked(self.identity.peer, request),
+            // Its own length is its own.
+            Some(_) if self.led.is_self => _ = self.lease_asked(self.identity.peer, request),
             Some(leader) => self.send(leader, Body::LeaseRequest(request)),
             None => {}
         }
@@ -33,31 +35,35 @@ impl Consensus {
         }
     }
 
-    pub(super) fn lease_asked(&mut self, from: PeerId, request: LeaseRequest) {
+    pub(super) fn lease_asked(
+        &mut self,
+        from: PeerId,
+        request: LeaseRequest,
+    ) -> Result<(), StepError> {
         let life = NodeLife {
             node: from.node(),
             incarnation: Incarnation(request.incarnation),
         };
-        let same = request.length == nanos(self.settings.lease);
-        if !same {
-            tracing::warn!(%life, "asks for a lease of another length: `lease` must be the same on every node");
+        if request.length != nanos(self.settings.lease) {
+            return Err(StepError::OtherLease {
+                peer: from,
+                theirs: Duration::from_nanos(request.length),
+                ours: self.settings.lease,
+            });
         }
         let allowed = self
             .lease_holders
             .as_ref()
             .is_none_or(|lives| lives.contains(&life));
         // What was asked before everything of the predecessors was applied could be of a node that they declared down.
-        if let Some(grantor) = self
-            .grantor
-            .as_mut()
-            .filter(|_| self.settled && allowed && same)
-        {
+        if let Some(grantor) = self.grantor.as_mut().filter(|_| self.settled && allowed) {
             grantor.ask(Asked {
                 life,
                 peer: from,
                 asked_at: Time::from_nanos(request.asked_at),
             });
         }
+        Ok(())
     }
 
     pub(super) fn grant_leases(&mut self, round: u64) {

@@ -270,10 +270,7 @@ impl Consensus {
                 break;
             }
             self.next_tick = self.next_tick + self.settings.tick();
-            // A voter that is alone wins at once, with what is durable only.
-            let alone = self.configuration.voters.len() == 1 && !self.configuration.is_joint();
-            let waits = self.is_restoring() || alone && !self.unwritten.is_empty();
-            if self.led.is_self || !waits {
+            if self.led.is_self || self.may_campaign() {
                 self.raft.tick();
                 self.draw_timeout();
             }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::configuration::Configuration;
-use super::entry::{LogWrite, Recovered, Ticket};
+use super::configuration::{Configuration, ConfigurationChange, PeerChange};
+use super::entry::{EntryBody, LogEntry, LogWrite, Recovered, Ticket};
 use super::machine::{Consensus, Identity};
 use super::message::{Body, LeaseRequest, Message, RaftKind, RaftMessage};
 use super::output::{Outcome, Output, ProposeError, Rejection, StepError, StopCause};
@@ -239,6 +239,146 @@ fn a_down_that_is_refused_does_not_pardon_whom_another_condemns() {
     let is_down =
         |output: &Output| matches!(output, Output::Committed(committed) if committed.id == first);
     assert!(all.iter().any(is_down), "{all:?}");
+}
+
+/// What comes before the first entry has term 0, and so has, for raft-rs, what is not there.
+#[test]
+fn an_append_behind_an_entry_of_no_term_is_refused() {
+    let mut consensus = start(2);
+    let append = Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::Raft(RaftMessage {
+            kind: RaftKind::Append,
+            term: 5,
+            log_term: 0,
+            index: 13,
+            commit: 13,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            transfer: false,
+            round: 0,
+            entries: Vec::new(),
+        }),
+    };
+    let (peer, index) = (peer(2), 13);
+    let refused = consensus.step(Time::ZERO, append);
+    assert_eq!(refused, Err(StepError::NoTerm { peer, index }));
+}
+
+/// A voter that is alone wins as soon as it campaigns, and may not before all that it has is durable.
+#[test]
+fn who_is_alone_is_not_made_to_lead_before_its_log_is_durable() {
+    let mut consensus = start(1);
+    let mut now = lead(&mut consensus);
+    consensus.propose(now, vec![1]).unwrap();
+    assert!(
+        !tickets(&outputs(&mut consensus)).is_empty(),
+        "one write is under way"
+    );
+    let from_2 = |kind, term| Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::Raft(RaftMessage {
+            kind,
+            term,
+            log_term: 0,
+            index: 0,
+            commit: 0,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            transfer: false,
+            round: 0,
+            entries: Vec::new(),
+        }),
+    };
+    // Somebody leads in a later term, and wants this one to.
+    let term = consensus.leadership().term + 1;
+    consensus
+        .step(now, from_2(RaftKind::Heartbeat, term))
+        .unwrap();
+    assert!(!consensus.leadership().is_self);
+    consensus
+        .step(now, from_2(RaftKind::TimeoutNow, term))
+        .unwrap();
+    assert!(!consensus.leadership().is_self);
+    // Everything is durable: it leads in time.
+    consensus.written(now, Ticket(u64::MAX));
+    let end = now + Duration::from_secs(1);
+    while !consensus.leadership().is_self && now < end {
+        sync(&mut consensus, now);
+        now = consensus.next_deadline();
+        consensus.tick(now);
+    }
+    assert!(consensus.leadership().is_self);
+}
+
+/// On its way from one configuration to the next it may be alone in both.
+#[test]
+fn who_is_alone_in_both_configurations_waits_as_well() {
+    let mut consensus = start(1);
+    let from_2 = |kind, index, log_term, entries| Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::Raft(RaftMessage {
+            kind,
+            term: 2,
+            log_term,
+            index,
+            commit: 2,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            transfer: false,
+            round: 0,
+            entries,
+        }),
+    };
+    let entry = |index, body| LogEntry {
+        index,
+        term: 2,
+        body,
+    };
+    let steps = [2, 3].map(|node| (PeerChange::Learn, peer(node).number()));
+    let steps = steps.to_vec();
+    let change = entry(2, EntryBody::Change(ConfigurationChange { steps }));
+    let now = Time::ZERO;
+    let append = from_2(RaftKind::Append, 1, 1, vec![change]);
+    consensus.step(now, append).unwrap();
+    consensus.written(now, Ticket(u64::MAX));
+    assert!(consensus.configuration().is_joint());
+    let append = from_2(RaftKind::Append, 2, 2, vec![entry(3, EntryBody::Empty)]);
+    consensus.step(now, append).unwrap();
+    let campaign = from_2(RaftKind::TimeoutNow, 0, 0, Vec::new());
+    consensus.step(now, campaign).unwrap();
+    assert!(!consensus.leadership().is_self);
+}
+
+/// So whoever hears of it can tell it once in a while, however often it is said.
+#[test]
+fn a_request_for_a_lease_of_another_length_is_refused_with_the_reason() {
+    let mut consensus = start(1);
+    let now = lead(&mut consensus);
+    let request = Message {
+        cluster: ClusterId(1),
+        from: peer(2),
+        to: peer(1),
+        body: Body::LeaseRequest(LeaseRequest {
+            incarnation: 1,
+            asked_at: 5,
+            length: 400_000_001,
+        }),
+    };
+    let refused = consensus.step(now, request).unwrap_err().to_string();
+    assert!(
+        refused.contains("400.000001ms") && refused.contains("`lease`"),
+        "{refused}"
+    );
 }
 
 #[test]

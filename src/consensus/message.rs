@@ -71,6 +71,21 @@ pub enum Body {
     LeaseGrant(LeaseGrant),
 }
 
+impl Body {
+    /// Whether whoever takes it has something to write because of it, but for how much is committed and, seldom, a term.
+    #[must_use]
+    pub fn adds_to_log(&self) -> bool {
+        match self {
+            Body::Raft(message) => message.kind == RaftKind::Vote || !message.entries.is_empty(),
+            Body::Propose(_) | Body::Chunk(_) => true,
+            Body::Refused(_)
+            | Body::ChunkReceived(_)
+            | Body::LeaseRequest(_)
+            | Body::LeaseGrant(_) => false,
+        }
+    }
+}
+
 /// A proposal on its way to the leader.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Proposed {

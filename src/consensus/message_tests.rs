@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::configuration::{ConfigurationChange, ConfigurationRecord, PeerChange};
 use super::entry::{EntryBody, LogEntry, ProposalRecord, SnapshotMeta};
+use super::founding::{Ballot, Founding, FoundingMessage, Says};
 use super::message::{
-    Body, Chunk, DecodeError, MESSAGE_VERSION, Message, Proposed, RaftKind, RaftMessage,
+    Body, Chunk, DecodeError, LeaseGrant, MESSAGE_VERSION, Message, Proposed, RaftKind, RaftMessage,
 };
 use super::peer::{ClusterId, DiskId, PeerId};
 use super::settings::MAX_MESSAGE_BYTES;
@@ -148,6 +149,89 @@ fn what_cannot_be_is_refused_with_its_place() {
         bytes: vec![0; 3],
     };
     assert_eq!(refused(message(Body::Chunk(chunk))), DecodeError::Chunk);
+}
+
+/// The others count on from what one says.
+#[test]
+fn a_founding_counts_no_rounds_that_cannot_be() {
+    let ballot = |round| Ballot {
+        round,
+        peer: peer(1).number(),
+    };
+    let founding = Founding {
+        cluster: 5,
+        voters: vec![peer(1).number()],
+    };
+    let says = |round| {
+        [
+            Says::Busy(ballot(round)),
+            Says::Prepare(ballot(round)),
+            Says::Accepted(ballot(round)),
+            Says::Accept(ballot(round), founding.clone()),
+            Says::Promised(ballot(round), None),
+            Says::Promised(ballot(1), Some((ballot(round), founding.clone()))),
+        ]
+    };
+    let read = |says: Says| {
+        let (from, named) = (peer(1).number(), vec![1, 2]);
+        FoundingMessage::decode(&FoundingMessage { from, named, says }.encode())
+    };
+    for said in says(7) {
+        assert!(read(said.clone()).is_some(), "{said:?}");
+    }
+    for said in says(u64::MAX).into_iter().chain(says(u64::MAX - 1)) {
+        assert_eq!(read(said.clone()), None, "{said:?}");
+    }
+}
+
+/// A node whose disk is behind takes nothing more to write, and yet everything that keeps it alive.
+#[test]
+fn only_what_adds_to_the_log_adds_to_it() {
+    let empty = RaftMessage {
+        entries: Vec::new(),
+        ..append()
+    };
+    let heartbeat = RaftMessage {
+        kind: RaftKind::Heartbeat,
+        ..empty.clone()
+    };
+    let vote = RaftMessage {
+        kind: RaftKind::Vote,
+        ..empty.clone()
+    };
+    let grant = LeaseGrant {
+        incarnation: 1,
+        term: 1,
+        asked_at: 1,
+        length: 1,
+    };
+    let chunk = Chunk {
+        term: 1,
+        meta: SnapshotMeta {
+            index: 1,
+            term: 1,
+            configuration: ConfigurationRecord::default(),
+        },
+        total: 1,
+        offset: 0,
+        bytes: vec![0],
+    };
+    let adding = [
+        Body::Raft(append()),
+        Body::Raft(vote),
+        Body::Propose(Vec::new()),
+        Body::Chunk(chunk),
+    ];
+    for body in adding {
+        assert!(body.adds_to_log(), "{body:?}");
+    }
+    for body in [
+        Body::Raft(empty),
+        Body::Raft(heartbeat),
+        Body::LeaseGrant(grant),
+    ] {
+        assert!(!body.adds_to_log(), "{body:?}");
+    }
 }
 
 #[test]

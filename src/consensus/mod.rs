@@ -14,6 +14,8 @@ mod convert;
 mod drive;
 pub mod entry;
 pub mod founding;
+#[cfg(test)]
+mod hostile_tests;
 pub mod lease;
 mod leasing;
 mod living;

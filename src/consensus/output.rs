@@ -1,6 +1,7 @@
 //! What a [`Consensus`](super::machine::Consensus) wants done, and what it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -235,6 +236,26 @@ pub enum StepError {
         index: u64,
         /// The end of the log.
         last: u64,
+    },
+    /// An entry without a term, and that is none.
+    #[error("{peer} sends what follows an entry {index} of term 0, which cannot be")]
+    NoTerm {
+        /// Who sent it.
+        peer: PeerId,
+        /// The entry.
+        index: u64,
+    },
+    /// A lease of another length than this node grants.
+    #[error(
+        "{peer} asks for a lease of {theirs:?}, and this node grants {ours:?}: `lease` must be the same on every node"
+    )]
+    OtherLease {
+        /// Who asks.
+        peer: PeerId,
+        /// The length there.
+        theirs: Duration,
+        /// The length here.
+        ours: Duration,
     },
     /// A snapshot cannot be used.
     #[error("the snapshot of {peer} cannot be used: {why}")]

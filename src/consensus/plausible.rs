@@ -38,6 +38,13 @@ pub(super) fn check<S: Storage>(
         }
         _ => {}
     }
+    // Only what comes before the first entry has no term. raft-rs takes that for the term of what is not there.
+    if message.kind == RaftKind::Append && message.index > 0 && message.log_term == 0 {
+        return Err(StepError::NoTerm {
+            peer: from,
+            index: message.index,
+        });
+    }
     if message.kind == RaftKind::Heartbeat && message.commit > last {
         return Err(StepError::LogLost {
             peer: from,

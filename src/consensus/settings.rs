@@ -138,19 +138,23 @@ impl ConsensusSettings {
             ),
             (
                 "election_min",
-                self.election_min >= self.heartbeat * 3,
+                self.election_min >= self.heartbeat.saturating_mul(3),
                 time(self.election_min),
                 "at least three times `heartbeat`",
             ),
             (
                 "election_max",
-                self.election_max >= self.election_min + self.heartbeat,
+                self.election_max >= self.election_min.saturating_add(self.heartbeat),
                 time(self.election_max),
                 "at least `election_min` + `heartbeat`",
             ),
             (
                 "lease",
-                self.lease >= self.election_max * 2 + self.heartbeat * 3,
+                self.lease
+                    >= self
+                        .election_max
+                        .saturating_mul(2)
+                        .saturating_add(self.heartbeat.saturating_mul(3)),
                 time(self.lease),
                 "at least 2 * `election_max` + 3 * `heartbeat`, or an election lapses leases",
             ),
@@ -302,8 +306,11 @@ mod tests {
     fn settings_that_contradict_are_named() {
         for fine in [ConsensusSettings::default(), ConsensusSettings::fast()] {
             assert_eq!(fine.check(), Ok(()));
-            let cases: [(&str, Spoil); 18] = [
+            let cases: [(&str, Spoil); 21] = [
                 ("heartbeat", |s| s.heartbeat = Duration::ZERO),
+                ("election_min", |s| s.heartbeat = Duration::MAX),
+                ("lease", |s| s.election_max = Duration::MAX),
+                ("lease", |s| s.lease = Duration::MAX),
                 ("election_min", |s| s.election_min = s.heartbeat * 2),
                 ("election_max", |s| s.election_max = s.election_min),
                 ("lease", |s| s.lease = s.election_max * 2),

@@ -1,7 +1,8 @@
-//! A look at a core from its driver, between two turns.
+//! A look at a core from its driver, and what that publishes, between two turns.
 
 use super::core::Engine;
 use super::stats::CoreStats;
+use crate::actor::events::Event;
 use crate::actor::mutant::Mutant;
 use crate::sharding::topology::Topology;
 use std::sync::Arc;
@@ -24,6 +25,12 @@ impl Engine {
             || !self.unsent.is_empty()
             || self.handoff.is_leaving()
             || local.regions.iter().any(|region| region.held() > 0)
+    }
+
+    /// Publishes an event on this core, as its next turn brings it to others.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "for clusters"))]
+    pub(crate) fn publish<E: Event>(&mut self, event: E) {
+        self.local.borrow_mut().publish(event);
     }
 
     /// Plants a bug for the simulator to find.

@@ -3,6 +3,8 @@
 //! A busy core polls its lanes itself and never needs a wake; an idle one sleeps on its bell. Between two turns the
 //! executor gets the thread back as soon as its preemption timer says so, so that I/O goes on under load.
 
+use super::cluster::coordination;
+use super::cluster::driver::{ClusterDriver, ClusterSeed};
 use super::leaked_eventfd::{self, LeakedEventfd};
 use super::locked_memory::IoDemand;
 use super::start_error::{IoFacts, IoStartError};
@@ -124,10 +126,17 @@ impl Shared {
     }
 }
 
+/// What becomes of a core on its thread.
+pub(crate) struct CoreSeed {
+    pub(crate) engine: EngineSeed,
+    /// On the coordination core of a node of a cluster.
+    pub(crate) cluster: Option<ClusterSeed>,
+}
+
 /// Starts the thread of a core, and returns when its executor runs.
 pub(crate) fn start(
     core: CoreId,
-    seed: EngineSeed,
+    seed: CoreSeed,
     doorbell: Arc<Doorbell>,
     settings: ThreadSettings,
     shared: &Arc<Shared>,
@@ -173,13 +182,7 @@ struct Life {
     died: Arc<AtomicBool>,
 }
 
-fn run(
-    seed: EngineSeed,
-    life: &Life,
-    settings: &ThreadSettings,
-    shared: &Shared,
-    started: &Started,
-) {
+fn run(seed: CoreSeed, life: &Life, settings: &ThreadSettings, shared: &Shared, started: &Started) {
     let made = leaked_eventfd::watch(|| {
         LocalExecutorBuilder::new(Placement::Fixed(settings.cpu))
             .preempt_timer(settings.preempt)
@@ -209,9 +212,10 @@ fn run(
             rng: seeded(shared.seed, u64::from(life.core.0)),
             blocking: shared.blocking.clone(),
         };
-        match guarded(|| seed.start(driver)) {
+        let cluster = seed.cluster.map(ClusterDriver::new);
+        match guarded(|| seed.engine.start(driver)) {
             Ok(mut engine) => {
-                live(&mut engine, life, settings, watched).await;
+                live(&mut engine, cluster, life, settings, watched).await;
                 drop_guarded(engine);
             }
             Err(panic) => life.end(&panic),
@@ -226,10 +230,41 @@ const LAST_ATTEMPTS: u32 = 100;
 const LAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs the engine to its end. One that panics is wound up, so that nobody waits for it.
-async fn live(engine: &mut Engine, life: &Life, settings: &ThreadSettings, watched: bool) {
-    let ended = CatchPanic::new(drive(engine, &life.doorbell, settings, watched)).await;
-    let Err(error) = ended else { return };
-    life.end(&error.to_string());
+///
+/// A node of a cluster closes its connections and its ledger in either case, behind the end of its actors.
+async fn live(
+    engine: &mut Engine,
+    mut cluster: Option<ClusterDriver>,
+    life: &Life,
+    settings: &ThreadSettings,
+    watched: bool,
+) {
+    let both = async {
+        let stopped = match &mut cluster {
+            Some(cluster) => {
+                if !watched {
+                    keep_awake();
+                }
+                coordination::drive(engine, cluster, &life.doorbell).await
+            }
+            None => false,
+        };
+        // Without a cluster, or when it takes part in one no more.
+        if !stopped {
+            drive(engine, &life.doorbell, settings, watched).await;
+        }
+    };
+    let ended = CatchPanic::new(both).await;
+    if let Err(error) = ended {
+        die(engine, life, &error.to_string());
+    }
+    if let Some(cluster) = cluster {
+        cluster.close(&life.doorbell).await;
+    }
+}
+
+fn die(engine: &mut Engine, life: &Life, panic: &str) {
+    life.end(panic);
     engine.die();
     for _ in 0..LAST_ATTEMPTS {
         if guarded(|| engine.settle_up()).unwrap_or(true) {

@@ -183,6 +183,10 @@ impl LogFiles {
             // All that was to be durable has been flushed.
             let _ = file.close_rc().await;
         }
+        // Dropped, it would be closed by the executor some time later, or never, if that ends now.
+        if let Some(shared) = Rc::into_inner(self.shared) {
+            let _ = shared.directory.close().await;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The driver on Linux: io_uring executors, sockets, files and clocks.
 
 pub mod blocking_pool;
+pub mod cluster;
 pub mod core_thread;
 pub mod data_directory;
 pub mod leaked_eventfd;

@@ -19,6 +19,9 @@ pub enum Farewell {
     Renewed,
     /// A connection of a newer life of the peer is there.
     OlderLife,
+    /// A connection of an older life of the peer is there, or of the same life at another address, which has not been found
+    /// dead: one of the two does not know of the other, or the older has died a moment ago.
+    OtherLife,
     /// What came was no sound frame.
     Garbage,
     /// The answer to the peer's last frame.
@@ -36,6 +39,7 @@ impl Farewell {
             Farewell::OlderLife => 4,
             Farewell::Garbage => 5,
             Farewell::Answer => 6,
+            Farewell::OtherLife => 7,
             Farewell::Other(code) => code,
         })
     }
@@ -48,6 +52,7 @@ impl Farewell {
             Some(Reason::Ended(4)) => Farewell::OlderLife,
             Some(Reason::Ended(5)) => Farewell::Garbage,
             Some(Reason::Ended(6)) => Farewell::Answer,
+            Some(Reason::Ended(7)) => Farewell::OtherLife,
             Some(Reason::Ended(code) | Reason::Rejected(code) | Reason::Unknown(code)) => {
                 Farewell::Other(code)
             }
@@ -65,6 +70,9 @@ impl fmt::Display for Farewell {
             Farewell::OlderLife => {
                 f.write_str("a newer life of the node is connected already; this one is over")
             }
+            Farewell::OtherLife => f.write_str(
+                "another life of the node, or one at another address, is connected; if that is not over in some seconds, two processes have one node id",
+            ),
             Farewell::Garbage => f.write_str("what came was no sound frame"),
             Farewell::Answer => f.write_str("the other side closes the connection"),
             Farewell::Other(code) => write!(f, "reason {code}, of a newer version"),
@@ -80,6 +88,11 @@ pub enum Gone {
     /// It broke: a reset, or another error, in words.
     Broken(String),
 }
+
+/// The [class](Why::class) of connections that were closed because the peer has one with another life of this node, or with
+/// the same life at another address: with another process that has its id, or with its own former life, if that is not over
+/// yet.
+pub const OTHER_LIFE: &str = "another life";
 
 /// Why a connection is no more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,6 +168,10 @@ impl Why {
                 GreetingError::Refused(_) => "refused by peer",
             },
             Why::NotConfirmed => "not confirmed",
+            Why::ByPeer {
+                farewell: Farewell::OlderLife | Farewell::OtherLife,
+                ..
+            } => OTHER_LIFE,
             Why::ByPeer { .. } => "closed by peer",
             Why::ByUs(_) => "closed",
             Why::Ended { .. } => "ended",
@@ -173,7 +190,8 @@ impl Why {
     pub(super) fn is_worth_a_note(&self) -> bool {
         match self {
             Why::ByPeer { farewell, .. } | Why::ByUs(farewell) => {
-                matches!(farewell, Farewell::OlderLife | Farewell::Garbage)
+                use Farewell::{Garbage, OlderLife, OtherLife};
+                matches!(farewell, OlderLife | OtherLife | Garbage)
             }
             Why::Replaced { .. } | Why::GivenUp(_) => false,
             _ => true,

@@ -35,6 +35,10 @@ fn preamble(node: u32) -> Preamble {
 
 /// The first bytes of a well-meaning node: preamble and hello.
 fn knock(node: u32, purpose: Purpose) -> Vec<u8> {
+    knock_in_life(node, 1, purpose)
+}
+
+fn knock_in_life(node: u32, life: u32, purpose: Purpose) -> Vec<u8> {
     let core = CoreId(u16::from(purpose == Purpose::Data));
     let dial = Dial {
         purpose,
@@ -43,7 +47,7 @@ fn knock(node: u32, purpose: Purpose) -> Vec<u8> {
         expected: None,
     };
     let mut greeting = Greeting::dial(
-        identity(node, 1, Some(7)),
+        identity(node, life, Some(7)),
         dial,
         Patience::default(),
         crate::base::time::Time::ZERO,
@@ -304,6 +308,28 @@ fn more_than_was_given_leave_for_is_refused() {
     assert!(two.is_closed(pipe));
 }
 
+/// What a peer asks of the connection itself is work as well.
+#[test]
+fn a_flood_of_pings_is_taken_in_portions() {
+    let mut two = Two::new(CONTROL, &settings());
+    let pipe = greeted(&mut two, CONTROL);
+    two.hosts[0].takes = false;
+    for _ in 0..50 {
+        two.pipes[pipe].bytes[1].extend(frame(Kind::Ping, b"again"));
+    }
+    two.run();
+    let (now, id) = (two.now, two.hosts[0].ups()[0].connection);
+    let links = &mut two.hosts[0].links;
+    let before = links.counters().pongs;
+    for portion in 1..=5 {
+        let received = links.receive(id, 10, now, |_, _| unreachable!());
+        assert_eq!(links.counters().pongs - before, portion * 10);
+        assert!(received.more);
+    }
+    let received = links.receive(id, 10, now, |_, _| unreachable!());
+    assert!(!received.more);
+}
+
 #[test]
 fn frames_before_the_confirmation_are_refused() {
     let mut two = Two::new(CONTROL, &settings());
@@ -377,4 +403,53 @@ fn a_seed_that_is_another_node_is_told_once() {
             .iter()
             .any(|output| matches!(output, Output::Up(_)))
     );
+}
+
+/// Two processes have one id, because a directory was copied, for instance. The second says a later life than the first.
+#[test]
+fn a_second_holder_of_an_id_does_not_push_out_the_one_that_answers() {
+    for purpose in [CONTROL, Purpose::Data] {
+        let mut two = Two::new(purpose, &settings());
+        two.hosts[1] = Host::new(2, 5, purpose, &settings(), 2);
+        two.want(1);
+        two.run();
+        let again = |two: &mut Two| {
+            let pipe = two.stranger(0, &knock_in_life(2, 6, purpose));
+            two.run();
+            two.pipes[pipe].bytes[1].extend(frame(Kind::Ping, b"here"));
+            two.run();
+            two.pass(ms(1_500));
+            pipe
+        };
+        for n in 0..20 {
+            let pipe = again(&mut two);
+            assert!(two.is_closed(pipe));
+            two.send(1, &[n; 10]).unwrap();
+        }
+        two.run();
+        assert_eq!(two.hosts[0].frames.len(), 20);
+        assert_eq!(
+            (two.hosts[0].downs().len(), two.hosts[1].downs().len()),
+            (0, 0)
+        );
+        let notes = two.hosts[0].notes();
+        assert!(
+            notes.len() == 1 && notes[0].contains("another life"),
+            "{notes:?}"
+        );
+        // When the first is gone without a word, that is found out, and the second is taken.
+        two.forget_dialler(0);
+        two.hosts[1].is_frozen = true;
+        let before = two.hosts[0].ups().len();
+        for _ in 0..6 {
+            let pipe = again(&mut two);
+            if !two.is_closed(pipe) {
+                break;
+            }
+        }
+        let ups = two.hosts[0].ups();
+        assert_eq!(ups.len(), before + 1);
+        assert_eq!(ups[before].peer.peer.life.incarnation, Incarnation(6));
+        assert_eq!(two.hosts[0].links.len(), 1);
+    }
 }

@@ -207,6 +207,40 @@ fn an_older_life_does_not_replace_a_newer_one_until_that_is_silent() {
 }
 
 #[test]
+fn who_says_another_address_does_not_replace_one_that_is_there() {
+    let mut two = Two::new(CONTROL, &settings());
+    two.want(1);
+    two.run();
+    assert_eq!(two.hosts[0].ups().len(), 1);
+    // A second process with the id of the other, and a newer life, at another address.
+    two.forget_dialler(0);
+    two.hosts[1] = Host::new(2, 9, CONTROL, &settings(), 3);
+    let identity = crate::wire::hello::Identity {
+        advertised: "10.0.0.9:4000".into(),
+        ..identity(2, 9, Some(7)).get().clone()
+    };
+    let identity = std::sync::Arc::new(identity.check().unwrap());
+    two.hosts[1].links.set_identity(identity, two.now);
+    two.pass(ms(1));
+    two.want(1);
+    two.run();
+    assert!(matches!(
+        why(&two.hosts[1]),
+        Why::ByPeer {
+            farewell: Farewell::OtherLife,
+            ..
+        }
+    ));
+    assert_eq!(two.hosts[0].downs().len(), 0);
+    // The first is gone, as it turns out: it was the node itself, which has moved.
+    two.pass(ms(12_000));
+    assert!(matches!(two.hosts[0].downs()[0].why, Why::Silent(_)));
+    assert_eq!(two.hosts[0].ups().len(), 2);
+    let life = two.hosts[0].ups().last().unwrap().peer.peer.life;
+    assert_eq!(life.incarnation.0, 9);
+}
+
+#[test]
 fn a_core_that_stalls_condemns_nobody() {
     for says_so in [true, false] {
         let mut two = Two::connected(CONTROL, &settings());
@@ -236,6 +270,41 @@ fn a_core_that_stalls_condemns_nobody() {
             );
         }
     }
+}
+
+#[test]
+fn a_stall_is_not_counted_against_greetings_and_farewells_either() {
+    // This side dials, and stands still before its hello is written.
+    let mut two = Two::new(CONTROL, &settings());
+    two.hosts[1].is_frozen = true;
+    two.want(0);
+    two.pass(ms(1_000));
+    two.now = two.now + ms(10_000);
+    let now = two.now;
+    two.hosts[0].links.stalled(ms(10_000));
+    two.hosts[0].links.tick(now);
+    two.hosts[1].is_frozen = false;
+    two.run();
+    assert_eq!(two.hosts[0].ups().len(), 1, "{:?}", two.hosts[0].seen);
+    assert_eq!(two.hosts[0].links.counters().dials, 1);
+    // This side closes in good order, and stands still before all is written.
+    two.hosts[1].is_frozen = true;
+    two.send(0, &[1; 9_000]).unwrap();
+    let now = two.now;
+    two.hosts[0].links.shutdown(now);
+    two.pass(ms(500));
+    two.now = two.now + ms(10_000);
+    let now = two.now;
+    two.hosts[0].links.stalled(ms(10_000));
+    two.hosts[0].links.tick(now);
+    two.hosts[1].is_frozen = false;
+    two.run();
+    assert_eq!(two.hosts[1].frames.len(), 1);
+    assert!(
+        two.hosts[0].downs()[0].in_order,
+        "{:?}",
+        two.hosts[0].downs()
+    );
 }
 
 #[test]

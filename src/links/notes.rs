@@ -87,7 +87,10 @@ impl Notes {
             // What has a count that nobody was told of stays until it is told again, or for another period.
             let period = self.period;
             self.told.retain(|_, told| {
-                let keeps = if told.untold > 0 { period * 2 } else { period };
+                let keeps = match told.untold {
+                    0 => period,
+                    _ => period.saturating_mul(2),
+                };
                 now < told.at + keeps
             });
         }
@@ -158,5 +161,17 @@ mod tests {
         let source = Source::Address(IpAddr::from([9, 9, 9, 9]));
         let note = notes.take(source, "garbage", &"x", later).unwrap();
         assert_eq!(note.source, source);
+    }
+
+    #[test]
+    fn a_period_without_end_is_one() {
+        let mut notes = Notes::new(Duration::MAX, 2);
+        for n in 0..5_u32 {
+            for _ in 0..2 {
+                let source = Source::Address(IpAddr::from(n.to_be_bytes()));
+                let _ = notes.take(source, "garbage", &n, Time::ZERO);
+            }
+        }
+        assert_eq!(notes.len(), 3);
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Open {
     /// What the peer says, until it is told that the connection is up.
     pub(super) peer: Option<Established>,
     pub(super) life: Life,
+    /// Where the peer says that it is reached.
+    pub(super) advertised: String,
     pub(super) cluster_id: Option<u128>,
     sender: Sender,
     /// Until when it has to be up.
@@ -123,6 +125,7 @@ impl Open {
         };
         Open {
             life: peer.peer.life,
+            advertised: peer.peer.advertised.clone(),
             cluster_id: peer.peer.cluster_id,
             peer: Some(peer),
             sender,
@@ -468,6 +471,9 @@ impl Open {
         self.heard = self.heard + late;
         self.progress = self.progress + late;
         self.confirm_by = self.confirm_by + late;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.deadline = leaving.deadline + late;
+        }
         if let Ping::Left(at) = &mut self.ping {
             *at = *at + late;
         }

@@ -84,7 +84,8 @@ impl Links {
         count
     }
 
-    /// Gives the core up to `most` frames that have come on a connection, each where it lies. Call it after
+    /// Gives the core up to `most` frames that have come on a connection, each where it lies; those of the connection itself,
+    /// which are answered here, are counted in. Call it after
     /// [`filled`](Links::filled), until [`Received::more`] is false; take the outputs between the calls, so that the core
     /// hears of a connection before it hears from it.
     ///
@@ -110,11 +111,13 @@ impl Links {
         let Some(reader) = reader else {
             return received;
         };
+        let mut looked_at = 0;
         loop {
-            if received.frames == most {
+            if looked_at == most {
                 received.more = true;
                 break;
             }
+            looked_at += 1;
             let Some((remote, life, is_up)) = links.listens_to(id) else {
                 break;
             };

@@ -63,6 +63,9 @@ pub struct LinkSettings {
     pub most_notes: usize,
 }
 
+/// What a core may be sent is memory, and is counted on from: no bound is none.
+const MOST_CREDIT: u64 = 1 << 32;
+
 impl Default for LinkSettings {
     fn default() -> LinkSettings {
         LinkSettings {
@@ -163,15 +166,15 @@ impl LinkSettings {
             // Half of it has to be something, for that is what is given back at a time.
             (
                 "credit_frames",
-                self.credit_frames >= 2,
+                (2..=MOST_CREDIT).contains(&self.credit_frames),
                 self.credit_frames.to_string(),
-                "at least 2",
+                "from 2 to 2^32",
             ),
             (
                 "credit_bytes",
-                self.credit_bytes >= 4 << 10,
+                (4 << 10..=MOST_CREDIT).contains(&self.credit_bytes),
                 self.credit_bytes.to_string(),
-                "at least 4096",
+                "from 4096 to 2^32",
             ),
             above_0("note_period", self.note_period),
             at_least_1("most_notes", self.most_notes as u64),
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn settings_that_contradict_are_named() {
         assert_eq!(LinkSettings::default().check(), Ok(()));
-        let cases: [(&str, Spoil); 19] = [
+        let cases: [(&str, Spoil); 21] = [
             ("backoff_initial", |s| s.backoff_initial = Duration::ZERO),
             ("backoff_max", |s| s.backoff_max = s.backoff_initial / 2),
             ("backoff_factor", |s| s.backoff_factor = 0.5),
@@ -232,6 +235,8 @@ mod tests {
             ("most_on_porch", |s| s.most_on_porch = 0),
             ("credit_frames", |s| s.credit_frames = 1),
             ("credit_bytes", |s| s.credit_bytes = 1),
+            ("credit_frames", |s| s.credit_frames = u64::MAX),
+            ("credit_bytes", |s| s.credit_bytes = u64::MAX),
             ("note_period", |s| s.note_period = Duration::ZERO),
             ("most_notes", |s| s.most_notes = 0),
         ];

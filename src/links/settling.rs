@@ -28,16 +28,22 @@
 //! closed can happen, when the network cuts both. Then each dials again after a wait of its own, for as long as the peer is
 //! wanted. A connection of the peer that goes on meanwhile is not disturbed by that.
 //!
-//! A connection of an *older life* of the peer never takes the place of one of a newer life: it is refused with the reason
-//! [`OlderLife`](super::ending::Farewell::OlderLife), and the newer one is asked whether it is there. If it is not, it is gone
-//! after some silence, and the older life, which may be a node that does not know yet which life it is in, is taken when it
-//! dials again.
+//! A connection of *another life* of the peer never takes the place of one that is up and is not being closed. An older life
+//! is refused with the reason [`OlderLife`](super::ending::Farewell::OlderLife), a newer one with
+//! [`OtherLife`](super::ending::Farewell::OtherLife), and the one that is up is asked whether it is there. If it is not, it is
+//! gone after some silence, and the other life is taken when it dials again: a node that has started anew while its old
+//! connection is half open here, or an older life, which may be a node that does not know yet which life it is in. If it is
+//! there, there are two processes with one node id, and the one that came first is not pushed out by the other, whatever
+//! life that takes itself for. So a process that says another life than before closes first what it has. The same holds for
+//! whoever says the same life and another address: it runs on a copy of the directory.
 
 use super::connection::Connection;
 use super::ending::{Farewell, Why};
 use super::links::Links;
 use super::remote::{ConnectionId, Remote};
+use crate::wire::address::Life;
 use crate::wire::greeting::Established;
+use std::cmp::Ordering;
 
 impl Links {
     /// Whether a connection of the peer is about to come up.
@@ -74,16 +80,33 @@ impl Links {
             self.decide_dial(remote);
             return;
         }
+        let peer = &established.peer;
+        _ = self.turns_away(id, remote, peer.life, &peer.advertised);
+    }
+
+    /// Closes what the peer has dialled, if another life of it, or another process, is connected; whether that is so.
+    fn turns_away(
+        &mut self,
+        id: ConnectionId,
+        remote: Remote,
+        life: Life,
+        advertised: &str,
+    ) -> bool {
         let current = self.peers.get(&remote).and_then(|peer| peer.current);
-        let is_older = current
-            .and_then(|current| self.open(current))
-            .is_some_and(|open| established.peer.life < open.life);
-        if is_older {
-            self.leave(id, Why::ByUs(Farewell::OlderLife), Farewell::OlderLife);
-            if let Some(current) = current {
-                self.ask(current);
-            }
-        }
+        let Some((current, open)) = current.and_then(|id| Some((id, self.open(id)?))) else {
+            return false;
+        };
+        // What is being closed may be of the same process before it knew its life.
+        let is_leaving = open.leaving.is_some();
+        let farewell = match life.cmp(&open.life) {
+            Ordering::Less => Farewell::OlderLife,
+            Ordering::Greater if !is_leaving => Farewell::OtherLife,
+            Ordering::Equal if !is_leaving && advertised != open.advertised => Farewell::OtherLife,
+            _ => return false,
+        };
+        self.leave(id, Why::ByUs(farewell), farewell);
+        self.ask(current);
+        true
     }
 
     /// Confirms the dial of this side, if it has succeeded and need not be held.
@@ -125,6 +148,13 @@ impl Links {
         else {
             return;
         };
+        // Another life may have come up since both sides agreed.
+        let said = self
+            .open(id)
+            .map(|open| (open.life, open.advertised.clone()));
+        if said.is_some_and(|(life, advertised)| self.turns_away(id, remote, life, &advertised)) {
+            return;
+        }
         self.greetings.remove(&id);
         let peer = self.peers.entry(remote).or_default();
         peer.accepted.retain(|accepted| *accepted != id);

@@ -43,7 +43,12 @@ impl Links {
         for connection in self.connections.values_mut() {
             match &mut connection.phase {
                 Phase::Connecting { deadline } => *deadline = *deadline + late,
-                Phase::Greeting(_) => {}
+                Phase::Greeting(meeting) => {
+                    meeting.greeting.stalled(late);
+                    if let Some((_, deadline)) = &mut meeting.failed {
+                        *deadline = *deadline + late;
+                    }
+                }
                 Phase::Open(open) => open.stalled(late),
             }
         }

@@ -102,7 +102,16 @@ impl MembershipSettings {
         let at_least = |setting, value: usize, least, must_be| {
             (setting, value >= least, value.to_string(), must_be)
         };
+        // They are multiplied.
+        let within_a_day = |setting, value: Duration| {
+            let shown = format!("{value:?}");
+            (setting, value <= A_DAY, shown, "at most a day")
+        };
         first_wrong([
+            within_a_day("probe_period", self.probe_period),
+            within_a_day("suspicion", self.suspicion),
+            within_a_day("heartbeat", self.heartbeat),
+            within_a_day("control_patience", self.control_patience),
             above_0("probe_period", self.probe_period),
             (
                 "probe_timeout",
@@ -131,7 +140,7 @@ impl MembershipSettings {
             ),
             (
                 "forget_dead_after",
-                self.forget_dead_after >= self.suspicion * 10,
+                self.forget_dead_after >= self.suspicion.saturating_mul(10),
                 format!("{:?}", self.forget_dead_after),
                 "at least ten times `suspicion`",
             ),
@@ -154,6 +163,8 @@ impl MembershipSettings {
         self.phi.check()
     }
 }
+
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// When silence is suspicious; see [`phi`](crate::membership::phi).
 #[derive(Clone, Debug, PartialEq)]
@@ -259,7 +270,7 @@ mod tests {
     fn settings_that_contradict_are_named() {
         assert_eq!(MembershipSettings::default().check(), Ok(()));
         assert_eq!(MembershipSettings::fast().check(), Ok(()));
-        let cases: [(&str, Spoil); 19] = [
+        let cases: [(&str, Spoil); 23] = [
             ("probe_period", |s| s.probe_period = Duration::ZERO),
             ("probe_timeout", |s| s.probe_timeout = Duration::ZERO),
             ("probe_timeout", |s| s.probe_timeout = s.probe_period / 2),
@@ -267,6 +278,10 @@ mod tests {
             ("indirect_probes", |s| s.indirect_probes = 17),
             ("suspicion", |s| s.suspicion = s.probe_period / 2),
             ("gossip_period", |s| s.gossip_period = Duration::ZERO),
+            ("probe_period", |s| s.probe_period = Duration::MAX),
+            ("suspicion", |s| s.suspicion = Duration::MAX),
+            ("heartbeat", |s| s.heartbeat = Duration::MAX),
+            ("control_patience", |s| s.control_patience = Duration::MAX),
             ("gossip_fanout", |s| s.gossip_fanout = 0),
             ("forget_dead_after", |s| s.forget_dead_after = s.suspicion),
             ("max_members", |s| s.max_members = 1),

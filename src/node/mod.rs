@@ -1,5 +1,7 @@
 //! What users build with.
 
+#[cfg(target_os = "linux")]
+pub mod cluster;
 #[cfg(all(test, target_os = "linux"))]
 mod dead_core_tests;
 #[cfg(all(test, target_os = "linux"))]

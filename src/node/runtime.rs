@@ -1,5 +1,9 @@
 //! A runtime: builder, start, and end.
 
+use super::cluster::handle::Cluster;
+use super::cluster::preparation::{Contribution, prepare};
+use super::cluster::settings::ClusterSettings;
+use super::cluster::waiting::wait_until_ready;
 use super::pinning_args::PinningArgs;
 use super::settings::{CoreSelection, ParkPolicy, Plan, Settings};
 use super::start_error::StartError;
@@ -17,7 +21,8 @@ use crate::actor::reply::{RuntimeId, close_exit};
 use crate::base::ids::CoreId;
 use crate::engine::assembly::{NodeSpec, Regions, assemble};
 use crate::io::blocking_pool::{BlockingPool, BlockingThreads};
-use crate::io::core_thread::{self, CoreThread, Shared, ThreadSettings};
+use crate::io::cluster::driver::ClusterSeed;
+use crate::io::core_thread::{self, CoreSeed, CoreThread, Shared, ThreadSettings};
 use crate::io::locked_memory::IoDemand;
 use crate::io::watchdog::Watchdog;
 use crate::io::{machine, preflight};
@@ -62,6 +67,7 @@ pub struct RuntimeBuilder {
     regions: Regions,
     allocation: Allocation,
     coordinator: CoordinatorSettings,
+    cluster: Option<ClusterSettings>,
 }
 
 impl RuntimeBuilder {
@@ -101,6 +107,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Makes the runtime a node of a cluster. Entities stay where they are: each node has its own.
+    pub fn cluster(mut self, settings: ClusterSettings) -> Self {
+        self.cluster = Some(settings);
+        self
+    }
+
     /// Registers an entity type.
     pub fn entities<A: Actor, I: EntityId>(
         &mut self,
@@ -110,7 +122,9 @@ impl RuntimeBuilder {
         self.regions.add(entity, entropy())
     }
 
-    /// Starts the runtime: pins one thread for each core, and returns when all of them run.
+    /// Starts the runtime: pins one thread for each core, and returns when all of them run. With a
+    /// [`cluster`](RuntimeBuilder::cluster) it also waits for as many nodes as
+    /// [`required_quorum`](ClusterSettings::required_quorum) says.
     ///
     /// # Errors
     /// What stands in the way and how to remove it; nothing is left running.
@@ -147,6 +161,16 @@ impl RuntimeBuilder {
             clock: shared.clock(),
             cluster: None,
         })?;
+        let mut cluster = match &self.cluster {
+            Some(settings) => Some(prepare(
+                settings,
+                Contribution::of(plan.data_cores.len() as u16, assembly.doorbells.last()),
+            )?),
+            None => None,
+        };
+        if let Some(ClusterSeed { status, .. }) = &cluster {
+            assembly.gate.attach(status.clone());
+        }
         let mut runtime = Runtime {
             handle: Handle::new(assembly.gate.clone()),
             id: assembly.runtime,
@@ -155,16 +179,26 @@ impl RuntimeBuilder {
             watchdog: None,
             blocking_threads: Some(blocking_threads),
             deadline: self.settings.shutdown_deadline,
+            leave_within: self
+                .cluster
+                .as_ref()
+                .filter(|cluster| cluster.leave_on_shutdown)
+                .map(|cluster| cluster.leave_deadline),
             ended: false,
         };
         let seeds = std::mem::take(&mut assembly.seeds);
-        for (index, (seed, doorbell)) in seeds
+        for (index, (engine, doorbell)) in seeds
             .into_iter()
             .zip(assembly.doorbells.clone())
             .enumerate()
         {
             let settings = thread_settings(&self.settings, &plan, index);
-            match core_thread::start(CoreId(index as u16), seed, doorbell, settings, &shared) {
+            let core = CoreId(index as u16);
+            let seed = CoreSeed {
+                engine,
+                cluster: cluster.take_if(|_| index == plan.data_cores.len()),
+            };
+            match core_thread::start(core, seed, doorbell, settings, &shared) {
                 Ok(thread) => runtime.threads.push(thread),
                 Err(error) => {
                     drop(shared);
@@ -179,6 +213,13 @@ impl RuntimeBuilder {
             return Err(error.into());
         }
         tracing::info!(%plan, "corecast runs");
+        if let (Some(cluster), Some(settings)) = (runtime.cluster(), &self.cluster)
+            && let Err(error) = wait_until_ready(&cluster, settings)
+        {
+            drop(shared);
+            runtime.abandon();
+            return Err(error.into());
+        }
         Ok(runtime)
     }
 }
@@ -249,6 +290,8 @@ pub struct Runtime {
     watchdog: Option<Watchdog>,
     blocking_threads: Option<BlockingThreads>,
     deadline: Duration,
+    /// How long a departure from the cluster may take; none, if the end is no departure.
+    leave_within: Option<Duration>,
     ended: bool,
 }
 
@@ -261,6 +304,9 @@ pub struct ShutdownReport {
     /// Cores that had died before, because their engines panicked: a bug of corecast, of which the log tells more. The
     /// coordination core is the one after the last of the others.
     pub dead_cores: Vec<CoreId>,
+    /// Whether the node has left its cluster in good order; `None` if it was not to, because it is no node of one, takes part
+    /// no more, or [`leave_on_shutdown`](ClusterSettings::leave_on_shutdown) says so.
+    pub left: Option<bool>,
 }
 
 impl Runtime {
@@ -271,7 +317,14 @@ impl Runtime {
             regions: Regions::default(),
             allocation: Allocation::default(),
             coordinator: CoordinatorSettings::default(),
+            cluster: None,
         }
+    }
+
+    /// The cluster of which this runtime is a node; none if it is none.
+    #[must_use]
+    pub fn cluster(&self) -> Option<Cluster> {
+        self.handle.cluster()
     }
 
     /// A handle, to be cloned and passed on.
@@ -286,9 +339,10 @@ impl Runtime {
         &self.plan
     }
 
-    /// Shuts down within the time that the settings give: refuses what is new, lets everything that was accepted be
-    /// handled, has event-sourced actors take their last snapshots, stops all actors with their hooks, and joins the
-    /// threads.
+    /// Shuts down within the time that the settings give: refuses what is new, leaves its cluster if it is to
+    /// ([`leave_on_shutdown`](ClusterSettings::leave_on_shutdown)), lets everything that was accepted be
+    /// handled, has event-sourced actors take their last snapshots, stops all actors with their hooks, closes connections and
+    /// files, and joins the threads.
     ///
     /// What was accepted are messages, asynchronous handlers, and calls from other threads. Futures that were spawned
     /// beside them are polled as long as they are woken, but not waited for: those that still wait when all else is done
@@ -377,6 +431,7 @@ impl Runtime {
             return ShutdownReport::default();
         }
         self.handle.gate().close();
+        let left = self.leave(limit);
         let drained = loop {
             let (done, drained) = pending(false);
             let asked = self.handle.request(Request::Shutdown {
@@ -403,7 +458,28 @@ impl Runtime {
         ShutdownReport {
             drained: drained && dead_cores.is_empty(),
             dead_cores,
+            left,
         }
+    }
+
+    /// Leaves the cluster, if that is wanted and there is one.
+    fn leave(&self, limit: Duration) -> Option<bool> {
+        let within = self.leave_within?.min(limit / 2);
+        let cluster = self.cluster()?;
+        if cluster.state().end().is_some() {
+            return None;
+        }
+        let left = cluster
+            .leave()
+            .wait_for(within)
+            .is_ok_and(|left| left.is_ok());
+        if !left {
+            tracing::warn!(
+                ?within,
+                "the node has not left its cluster in time, and will be declared down"
+            );
+        }
+        Some(left)
     }
 
     /// Ends a start that failed: the cores that run are told to stop by the gate, since there may be no coordination.

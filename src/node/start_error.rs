@@ -1,5 +1,6 @@
 //! Why a runtime cannot start.
 
+use super::cluster::start_error::ClusterStartError;
 use super::settings::SettingsError;
 use crate::engine::assembly::RegionError;
 use crate::io::start_error::IoStartError;
@@ -31,6 +32,9 @@ pub enum StartError {
     /// The executors cannot start on this system.
     #[error(transparent)]
     Io(#[from] IoStartError),
+    /// It cannot be a node of its cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterStartError),
     /// The machine or a thread refused.
     #[error("the operating system refused: {0}")]
     Os(#[from] std::io::Error),

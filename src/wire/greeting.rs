@@ -272,6 +272,11 @@ impl Greeting {
         Some(self.began + self.patience_now()).filter(|_| self.awaiting != Awaiting::Nothing)
     }
 
+    /// This node stood still for so long: that is not counted against the peer.
+    pub fn stalled(&mut self, late: Duration) {
+        self.began = self.began + late;
+    }
+
     /// Closes if the deadline has passed.
     pub fn tick(&mut self, now: Time) {
         if self.deadline().is_some_and(|deadline| now >= deadline) {

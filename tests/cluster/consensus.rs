@@ -19,7 +19,7 @@ use crate::seeds::check_seeds;
 
 #[test]
 fn one_log_whatever_happens() {
-    check_seeds(20, |seed| {
+    check_seeds(8, |seed| {
         scenario(seed, Duration::from_millis(2500), None).trace
     });
 }
@@ -27,7 +27,7 @@ fn one_log_whatever_happens() {
 /// The same on the ledger that a node really has, on a disk that tears what is under way.
 #[test]
 fn one_log_on_ledgers_whatever_happens() {
-    check_seeds(12, |seed| {
+    check_seeds(6, |seed| {
         let length = Duration::from_millis(2500);
         scenario_on(Disks::Ledgers, seed, length, None).trace
     });
@@ -72,7 +72,7 @@ fn the_faults_do_happen() {
 /// With the default settings and those of a fast network: the leader dies, and nobody else stops for it.
 #[test]
 fn an_election_never_lapses_leases() {
-    check_seeds(20, |seed| {
+    check_seeds(8, |seed| {
         let base = match seed % 2 {
             0 => ConsensusSettings::default(),
             _ => ConsensusSettings::fast(),
@@ -152,7 +152,7 @@ fn leadership_is_handed_over() {
 
 #[test]
 fn a_leader_that_stood_still_grants_nothing() {
-    check_seeds(30, |seed| stale_leader(seed, None));
+    check_seeds(10, |seed| stale_leader(seed, None));
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Directory {
     pub(crate) fn crash(&mut self, rng: &mut Rng) {
         self.log.crash(rng);
         let kept = rng.random_range(0..=self.open.len());
-        if let Some((_, record)) = self.open.drain(..).nth(kept.wrapping_sub(1)) {
+        if let Some((_, record)) = self.open.drain(..).take(kept).next_back() {
             self.record = record;
         }
         self.open.clear();

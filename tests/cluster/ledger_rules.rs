@@ -5,7 +5,7 @@ use std::time::Duration;
 use corecast::Time;
 use corecast::base::ids::{Incarnation, NodeId};
 use corecast::base::rng::seeded;
-use corecast::cluster::ledger::{Durable, Fact};
+use corecast::cluster::ledger::{Durable, Fact, Ledger};
 use corecast::cluster::ledger_error::{FactRefused, LedgerError, LedgerOpenError};
 use corecast::cluster::ledger_opening::{LedgerOpening, OpenedLedger};
 use corecast::consensus::entry::{HardState, LogWrite, Recovered, SnapshotWrite, Ticket};
@@ -274,6 +274,54 @@ fn a_disk_that_stands_still_is_noticed() {
         matches!(error, LedgerError::TooLong { index: 1, .. }),
         "{error}"
     );
+}
+
+/// Whoever asks for votes in ever higher terms has them written, one by one.
+#[test]
+fn votes_and_facts_that_wait_for_a_disk_that_stands_still_are_bounded_too() {
+    let vote = |ledger: &mut Ledger, n: u64| {
+        let vote = LogWrite {
+            ticket: Some(Ticket(n)),
+            hard_state: Some(HardState {
+                term: n,
+                vote: 1,
+                commit: 0,
+            }),
+            ..nothing()
+        };
+        ledger.write(vote).map_err(FactRefused::from)
+    };
+    let promise = |ledger: &mut Ledger, n: u64| {
+        let promised = Ballot { round: n, peer: 1 };
+        let accepted = None;
+        let promise = Promise { promised, accepted };
+        ledger.record(Fact::Promised(promise)).map(drop)
+    };
+    type Write<'a> = &'a dyn Fn(&mut Ledger, u64) -> Result<(), FactRefused>;
+    let writes: [Write<'_>; 2] = [&vote, &promise];
+    for write in writes {
+        let mut machine = machine(4);
+        let mut ledger = machine.open().unwrap().ledger;
+        let mut was_behind = false;
+        let error = (1..10_000).find_map(|n| {
+            let written = write(&mut ledger, n).err();
+            was_behind |= written.is_none() && ledger.is_behind();
+            written
+        });
+        assert!(was_behind);
+        let Some(FactRefused::Stopped(LedgerError::Overrun { .. })) = error else {
+            panic!("{error:?}");
+        };
+        // When the disk goes on, nothing of it is left.
+        machine.crash();
+        let mut ledger = machine.open().unwrap().ledger;
+        for n in 20_000..21_500 {
+            write(&mut ledger, n).unwrap();
+        }
+        assert!(ledger.queued_bytes() > 0);
+        assert_eq!(machine.settle(&mut ledger).unwrap().len(), 1_500);
+        assert_eq!(ledger.queued_bytes(), 0);
+    }
 }
 
 #[test]

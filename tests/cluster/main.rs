@@ -31,5 +31,6 @@ mod members;
 mod membership;
 mod membership_scale;
 mod plane;
+mod plane_alone;
 mod plane_world;
 mod seeds;

@@ -69,7 +69,7 @@ impl ClusterNode {
             _ => {
                 let until = now + self.settings.ask_every * FORGOTTEN_AFTER;
                 match self.take_applicant(request, until) {
-                    true => return self.admit_all(now),
+                    true => return self.admit_soon(node, now),
                     false => JoinSays::Busy,
                 }
             }
@@ -100,18 +100,28 @@ impl ClusterNode {
         true
     }
 
-    /// Brings every applicant a step nearer.
-    pub(super) fn admit_all(&mut self, now: Time) {
-        if !self.leads_settled() || self.state.cluster().is_none() {
-            return; // They have to wait.
+    /// Brings an applicant that has just asked a step nearer, or sees to it that it comes to that.
+    fn admit_soon(&mut self, node: NodeId, now: Time) {
+        if self.leads_settled() && self.state.cluster().is_some() {
+            self.admit(node, now);
+        } else if let Some(leading) = &mut self.leading {
+            leading.looks_at_applicants = true;
         }
+    }
+
+    /// Brings every applicant a step nearer for which something may have changed: all of them if the state has, and else
+    /// those whose time has come. There may be many, with many types each, so it is not done for each message.
+    pub(super) fn admit_due(&mut self, now: Time) {
         let Some(leading) = &mut self.leading else {
             return;
         };
+        let all = std::mem::take(&mut leading.looks_at_applicants);
         leading
             .applicants
             .retain(|_, applicant| now < applicant.until);
-        let nodes: Vec<NodeId> = leading.applicants.keys().copied().collect();
+        let due = leading.applicants.iter();
+        let due = due.filter(|(_, applicant)| all || applicant.deadline() <= now);
+        let nodes: Vec<NodeId> = due.map(|(node, _)| *node).collect();
         for node in nodes {
             self.admit(node, now);
         }
@@ -124,6 +134,7 @@ impl ClusterNode {
         let Some(mut applicant) = leading.applicants.remove(&node) else {
             return;
         };
+        self.counters.looked_at_applicants += 1;
         let start = applicant.request.admission.start;
         match self.next_step(&applicant.request, applicant.until, now) {
             Next::Say(says) => {

@@ -260,10 +260,16 @@ impl ClusterNode {
         self.changed = true;
     }
 
+    /// Whether a node is a member, or a peer of the log, as far as this one knows.
+    pub(super) fn knows(&self, node: NodeId) -> bool {
+        let configuration = self.consensus.as_ref().map(Consensus::configuration);
+        let mut peers = configuration.into_iter().flat_map(Configuration::peers);
+        self.state.members().member(node).is_some() || peers.any(|peer| peer.node() == node)
+    }
+
     /// Somebody says that a life of this node has ended.
-    pub(super) fn told_of_the_end(&mut self, from: NodeId, life: NodeLife) {
-        let is_member = self.state.members().member(from).is_some();
-        if is_member && Some(life) == self.life_now() {
+    pub(super) fn told_of_the_end(&mut self, life: NodeLife) {
+        if Some(life) == self.life_now() {
             let incarnation = life.incarnation;
             self.stop(match self.leave {
                 Leave::Left { .. } => StopCause::Left,

@@ -27,6 +27,8 @@ pub(super) struct Leading {
     steward: Steward,
     /// The housekeeping has to be looked at.
     looks: bool,
+    /// All applicants have to be looked at: something has changed since.
+    pub(super) looks_at_applicants: bool,
     pub(super) applicants: BTreeMap<NodeId, Applicant>,
     /// The lives that are to be declared down. They get no more leases.
     accused: BTreeMap<NodeLife, Accused>,
@@ -47,6 +49,7 @@ impl Leading {
         Leading {
             steward: Steward::new(settings.steward.clone(), now),
             looks: true,
+            looks_at_applicants: true,
             applicants: BTreeMap::new(),
             accused: BTreeMap::new(),
             found_again: now,
@@ -92,6 +95,7 @@ impl ClusterNode {
     pub(super) fn lead(&mut self, changed: bool, now: Time) {
         if let Some(leading) = &mut self.leading {
             leading.looks |= changed;
+            leading.looks_at_applicants |= changed;
         }
         if self.stopped || self.leading.is_none() || !self.leads_settled() {
             return;
@@ -99,13 +103,14 @@ impl ClusterNode {
         if self.state.cluster().is_none() {
             return self.say_which_cluster(now);
         }
-        self.admit_all(now);
+        self.admit_due(now);
         self.declare_down(now);
         let Some(leading) = &mut self.leading else {
             return;
         };
         let is_due = leading.steward.next_deadline().is_some_and(|at| at <= now);
         if std::mem::take(&mut leading.looks) || is_due {
+            self.counters.looked_over_shards += 1;
             let commands = leading.steward.look(&self.state, now);
             for command in commands {
                 // One that is not taken is proposed again after a while.
@@ -206,10 +211,10 @@ impl ClusterNode {
     /// Somebody wants these shards.
     pub(super) fn wanted_elsewhere(&mut self, shards: &[ShardKey]) {
         if let Some(leading) = &mut self.leading {
+            // What was wanted before is looked at when something has changed, however often it is said.
             for shard in shards {
-                leading.steward.want(&self.state, *shard);
+                leading.looks |= leading.steward.want(&self.state, *shard);
             }
-            leading.looks = true;
         }
     }
 }

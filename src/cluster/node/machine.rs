@@ -291,7 +291,11 @@ impl ClusterNode {
             }
             ControlMessage::JoinRequest(request) => self.asked_to_admit(*request, now),
             ControlMessage::JoinAnswer(answer) => self.answered(from, *answer, now),
-            ControlMessage::LifeEnded(life) => self.told_of_the_end(from, life),
+            // It is the answer to something that was said, so whoever says it is known.
+            ControlMessage::LifeEnded(_) if !self.knows(from) => {
+                self.refused(Some(from), Refusal::Stranger, now);
+            }
+            ControlMessage::LifeEnded(life) => self.told_of_the_end(life),
             ControlMessage::Accuse { by, life } => {
                 if self.speaks_as_member(from, by) {
                     self.accused_by(from, life, now);
@@ -481,8 +485,12 @@ impl ClusterNode {
         if told.is_some_and(|told| now < *told + TELL_REFUSALS_EACH) {
             return;
         }
-        if self.refusals_told.len() >= MAX_REFUSERS {
-            self.refusals_told.clear();
+        if self.refusals_told.len() >= MAX_REFUSERS && told.is_none() {
+            self.refusals_told
+                .retain(|_, told| now < *told + TELL_REFUSALS_EACH);
+            if self.refusals_told.len() >= MAX_REFUSERS {
+                return; // Whoever takes ever new names does not fill the log.
+            }
         }
         self.refusals_told.insert(key, now);
         self.outputs.push_back(Output::Refused { node, why });

@@ -13,7 +13,7 @@ use crate::base::rng::seeded;
 use crate::base::time::Time;
 use crate::cluster::admission::{Admission, StartId};
 use crate::cluster::join_request::{JoinRequest, JoinSays, SharedSettings};
-use crate::cluster::message::ControlMessage;
+use crate::cluster::message::{ControlMessage, MessageError};
 use crate::consensus::entry::{LogEntry, Recovered};
 use crate::consensus::founding::{Ballot, Founding, FoundingMessage, Says};
 use crate::consensus::message::{Body, LeaseGrant, LeaseRequest, Message, RaftKind, RaftMessage};
@@ -186,6 +186,63 @@ fn a_write_that_fails_is_the_end() {
     assert_eq!(alone.outputs.len(), outputs);
 }
 
+/// Only who is known here can know.
+#[test]
+fn a_stranger_cannot_end_a_life() {
+    let mut alone = Alone::up();
+    let node = ME;
+    let incarnation = alone.node.incarnation().unwrap();
+    let ended = ControlMessage::LifeEnded(NodeLife { node, incarnation });
+    alone.node.connected(NodeId(9), alone.now);
+    alone.outputs.clear();
+    alone
+        .node
+        .handle_message(NodeId(9), ended.clone(), alone.now);
+    alone.take();
+    assert!(!alone.node.has_stopped());
+    assert!(matches!(
+        alone.outputs[..],
+        [Output::Refused {
+            node: Some(NodeId(9)),
+            ..
+        }]
+    ));
+    // A member can.
+    let request = ControlMessage::JoinRequest(Box::new(request(9, 9, 5, 4, 0)));
+    alone.node.handle_message(NodeId(9), request, alone.now);
+    alone.take();
+    alone.run(50);
+    assert!(alone.node.members().member(NodeId(9)).is_some());
+    alone.node.handle_message(NodeId(9), ended, alone.now);
+    assert!(alone.node.has_stopped());
+}
+
+/// However many names somebody takes, the log of the node gets few lines.
+#[test]
+fn refusals_under_ever_new_names_are_few_lines() {
+    let mut alone = Alone::up();
+    alone.outputs.clear();
+    for round in 0..20_u32 {
+        for node in 2..1_002 {
+            let error = MessageError::TooLong(9);
+            alone.node.handle_garbage(NodeId(node), error, alone.now);
+        }
+        alone.take();
+        alone.now = alone.now + Duration::from_millis(u64::from(round));
+    }
+    let is_refused = |output: &&Output| matches!(output, Output::Refused { .. });
+    let told = alone.outputs.iter().filter(is_refused).count();
+    assert!((256..=260).contains(&told), "{told}");
+    assert_eq!(alone.node.counters().refused, 20_000);
+    // When that is over, whoever comes is told of again.
+    alone.now = alone.now + Duration::from_secs(11);
+    alone.outputs.clear();
+    let error = MessageError::TooLong(9);
+    alone.node.handle_garbage(NodeId(9_999), error, alone.now);
+    alone.take();
+    assert_eq!(alone.outputs.iter().filter(is_refused).count(), 1);
+}
+
 #[test]
 fn a_directory_that_is_torn_is_refused() {
     let entries = vec![LogEntry {
@@ -263,6 +320,61 @@ fn a_leader_takes_so_many_applicants_and_no_more() {
     assert_eq!(members, 257, "all of them came in");
 }
 
+/// Applicants may be many, and have many types: whoever says something else does not have all of them looked at.
+#[test]
+fn applicants_cost_nothing_while_nothing_changes_for_them() {
+    let mut alone = Alone::up();
+    for node in 2..202 {
+        alone.node.connected(NodeId(node), alone.now);
+        let request = Box::new(request(node, node, 5, 4, 0));
+        let request = ControlMessage::JoinRequest(request);
+        alone.node.handle_message(NodeId(node), request, alone.now);
+        alone.take();
+    }
+    let before = alone.node.counters().looked_at_applicants;
+    assert!((200..=400).contains(&before), "{before}");
+    for _ in 0..100 {
+        let want = ControlMessage::Want {
+            by: Incarnation(1),
+            shards: Vec::new(),
+        };
+        alone.node.handle_message(NodeId(2), want, alone.now);
+        alone.take();
+    }
+    assert_eq!(alone.node.counters().looked_at_applicants, before);
+    alone.run(50);
+    assert_eq!(alone.node.members().members().count(), 201);
+}
+
+/// There may be many shards, and whoever wants one says so again and again.
+#[test]
+fn a_shard_that_is_wanted_already_has_not_all_of_them_looked_over() {
+    let mut alone = Alone::up();
+    alone.node.connected(NodeId(2), alone.now);
+    let want = |shard| ControlMessage::Want {
+        by: Incarnation(9),
+        shards: vec![ShardKey {
+            entity_type: EntityTypeId(0),
+            shard: ShardId(shard),
+        }],
+    };
+    let before = alone.node.counters().looked_over_shards;
+    for n in 0..100 {
+        alone.node.handle_message(NodeId(2), want(n % 2), alone.now);
+        alone.take();
+    }
+    let looks = alone.node.counters().looked_over_shards - before;
+    assert_eq!(looks, 2, "once for each of them");
+    alone.run(50);
+    for shard in 0..2 {
+        let key = ShardKey {
+            entity_type: EntityTypeId(0),
+            shard: ShardId(shard),
+        };
+        assert_eq!(alone.node.shard(key).unwrap().owner, Some(ME));
+    }
+}
+
 fn founding() -> impl Strategy<Value = Founding> {
     (any::<u128>(), prop::collection::vec(1_u32..5, 1..3)).prop_map(|(cluster, nodes)| Founding {
         cluster,
@@ -274,7 +386,8 @@ fn founding() -> impl Strategy<Value = Founding> {
 }
 
 fn founding_message() -> impl Strategy<Value = Says> {
-    let ballot = || (any::<u64>(), any::<u64>()).prop_map(|(round, peer)| Ballot { round, peer });
+    let round = || prop_oneof![0_u64..20, any::<u64>()];
+    let ballot = move || (round(), any::<u64>()).prop_map(|(round, peer)| Ballot { round, peer });
     prop_oneof![
         Just(Says::Hello),
         Just(Says::Blank),
@@ -394,7 +507,12 @@ proptest! {
                 (message.cluster, message.from, message.to) = (cluster, peer, me);
             }
             alone.node.connected(NodeId(from), alone.now);
-            alone.node.handle_message(NodeId(from), message, alone.now);
+            // As it comes over a connection.
+            let (kind, bytes) = message.encode().unwrap();
+            match ControlMessage::decode(kind, &bytes) {
+                Ok(message) => alone.node.handle_message(NodeId(from), message, alone.now),
+                Err(error) => alone.node.handle_garbage(NodeId(from), error, alone.now),
+            }
             alone.take();
             alone.run(20);
         }

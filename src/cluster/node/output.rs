@@ -78,7 +78,7 @@ pub enum Output {
     Lease(LeaseState),
     /// Another node leads, or none is known to.
     Leader(Option<NodeId>),
-    /// Somebody or something was refused; for the log, at most one each ten seconds and node.
+    /// Somebody or something was refused; for the log, at most one each ten seconds and node, of 256 nodes.
     Refused {
         /// Whose message or request it was.
         node: Option<NodeId>,
@@ -155,6 +155,11 @@ pub enum Refusal {
     /// A message that says it is another node's than that at the other end of its connection.
     #[error("it sends as {0}")]
     Impersonates(NodeId),
+    /// A node that is neither a member nor a peer of the log says that a life has ended.
+    #[error(
+        "it is neither a member nor a peer of the log, and says that this node's life has ended"
+    )]
+    Stranger,
     /// A datagram of a node that takes itself for this one.
     #[error(transparent)]
     Datagram(#[from] DatagramError),
@@ -264,6 +269,10 @@ pub struct NodeCounters {
     pub restored: u64,
     /// Nodes that this one has let in as leader.
     pub admitted: u64,
+    /// How often this leader has looked what is to be done next for a node that asks to be let in.
+    pub looked_at_applicants: u64,
+    /// How often this leader has looked over all shards for what is to be done.
+    pub looked_over_shards: u64,
     /// How often this leader has proposed to declare a life down.
     pub downs: u64,
     /// How often it had to wait for a lease to end.

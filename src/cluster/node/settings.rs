@@ -15,6 +15,9 @@ use crate::consensus::settings::ConsensusSettings;
 use crate::membership::settings::MembershipSettings;
 use crate::sharding::ownership::{MAX_SHARDS, TypeSpec};
 
+/// Below it a node would be busy with asking; above it nobody waits, and times that are multiplied would not fit.
+const PAUSE_LEAST: Duration = Duration::from_millis(1);
+const PAUSE_MOST: Duration = Duration::from_secs(3_600);
 const MAX_ROLES: usize = 32;
 const MAX_ROLE_BYTES: usize = 64;
 
@@ -48,7 +51,7 @@ pub struct NodeSettings {
     /// How many nodes must be up for this one to be ready. Start with 1; a cluster of three that starts as a whole may
     /// want 3.
     pub required_quorum: usize,
-    /// How often a node that is not in asks again, and how often shards that are wanted are reported anew, at least 1 ms.
+    /// How often a node that is not in asks again, and how often shards that are wanted are reported anew, 1 ms to an hour.
     /// Start with 250 ms. Unanswered requests become rarer, down to an eighth of this.
     pub ask_every: Duration,
     /// The times of a founding.
@@ -149,6 +152,10 @@ impl NodeSettings {
                 || (seed.node == self.node) != (seed.address == self.address)
         });
         let wrong_type = self.types.iter().find(|spec| !is_type(spec));
+        let pause = |setting, value: Duration| {
+            let fine = (PAUSE_LEAST..=PAUSE_MOST).contains(&value);
+            (setting, fine, format!("{value:?}"), "from 1 ms to an hour")
+        };
         let checks = [
             (
                 "node",
@@ -186,12 +193,9 @@ impl NodeSettings {
                 format!("{} types, {wrong_type:?}", self.types.len()),
                 "at most 1,024, with names of 1 to 255 bytes, 1 to 65,536 shards, and roles of 1 to 64 bytes",
             ),
-            (
-                "ask_every",
-                self.ask_every >= Duration::from_millis(1),
-                format!("{:?}", self.ask_every),
-                "at least 1 ms",
-            ),
+            pause("ask_every", self.ask_every),
+            pause("bootstrap.ask_every", self.bootstrap.ask_every),
+            pause("bootstrap.ballot", self.bootstrap.ballot),
         ];
         if let Some((setting, _, value, must_be)) = checks.into_iter().find(|(_, fine, ..)| !fine) {
             return Err(NodeSettingsError::Node {
@@ -219,7 +223,7 @@ mod tests {
         assert_eq!(fine.check(), Ok(()));
         assert_eq!(fine.clone().fast().check(), Ok(()));
         type Spoil = fn(&mut NodeSettings);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 11] = [
             ("node", |s| s.node = NodeId(0)),
             ("address", |s| s.address.set_port(0)),
             ("roles", |s| s.roles = vec![String::new()]),
@@ -241,6 +245,11 @@ mod tests {
                 }];
             }),
             ("ask_every", |s| s.ask_every = Duration::ZERO),
+            ("ask_every", |s| s.ask_every = Duration::MAX),
+            ("bootstrap.ask_every", |s| {
+                s.bootstrap.ask_every = Duration::ZERO
+            }),
+            ("bootstrap.ballot", |s| s.bootstrap.ballot = Duration::ZERO),
             ("seeds", |s| {
                 s.seeds = vec![Seed {
                     node: NodeId(2),

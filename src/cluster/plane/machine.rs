@@ -13,7 +13,7 @@ use crate::base::time::Time;
 use crate::cluster::ledger::Ledger;
 use crate::cluster::ledger_error::FactRefused;
 use crate::cluster::ledger_opening::OpenedLedger;
-use crate::cluster::message::ControlMessage;
+use crate::cluster::message::{ControlMessage, MAX_CONTROL_BYTES};
 use crate::cluster::node::output::{Found, Output as NodeOutput, WantError};
 use crate::cluster::node::{ClusterNode, output::StopCause};
 use crate::links::links::Links;
@@ -23,13 +23,16 @@ use crate::links::refusal::Turned;
 use crate::links::remote::{ConnectionId, Remote};
 use crate::log::LogStore;
 use crate::wire::address::{Life, Sender, Target};
-use crate::wire::header::Header;
+use crate::wire::header::{HEADER_BYTES, Header};
 use crate::wire::hello::CheckedIdentity;
 use crate::wire::preamble::Purpose;
 use rand::RngExt;
 
 /// Frames taken of one connection in one turn, so that no peer starves the others.
 const FRAMES_PER_TURN: usize = 256;
+
+/// The longest control message, with its header and padding.
+const LEAST_FRAME_BYTES: usize = MAX_CONTROL_BYTES + 2 * HEADER_BYTES;
 
 /// The control plane of one node, without its sockets, its files and its clock.
 ///
@@ -52,14 +55,14 @@ const FRAMES_PER_TURN: usize = 256;
 ///
 /// # Who it says it is
 ///
-/// Before it is let in a node has no life, but connections need one: it says the one after its last, which is lower than
-/// any that it can be given, and higher than that which peers may still have a dead connection with. When it is let in, it
-/// says its life; connections that stand are made anew, once.
+/// Before it is let in a node has no life, but connections need one: it says the one after its last, which is the lowest
+/// that it can be given, and higher than that which peers may still have a dead connection with. When it is let in, it
+/// says its life; where that is another, or the cluster is news, connections that stand are made anew, once.
 ///
 /// # Bounds
 ///
-/// Those of [`ClusterNode`], [`Links`] and [`Ledger`]. While the disk is behind, messages of the log are dropped, which
-/// their senders repeat; what keeps the node alive, heartbeats and requests, is not.
+/// Those of [`ClusterNode`], [`Links`] and [`Ledger`]. While the disk is behind, messages that would give it more to
+/// write are dropped, which their senders repeat; what keeps the node alive, heartbeats, requests and leases, is not.
 pub struct ControlPlane {
     settings: PlaneSettings,
     node: ClusterNode,
@@ -68,8 +71,9 @@ pub struct ControlPlane {
     recording: Recording,
     identity: Arc<CheckedIdentity>,
     outputs: VecDeque<Output>,
-    /// Messages of the log that were dropped because the disk was behind.
+    /// Messages that were dropped because the disk was behind.
     dropped: u64,
+    ledger_has_failed: bool,
     stopped: bool,
 }
 
@@ -84,6 +88,13 @@ impl ControlPlane {
         mut rng: Rng,
         now: Time,
     ) -> Result<ControlPlane, PlaneStartError> {
+        let frame_bytes = settings.limits.frame_bytes;
+        if frame_bytes < LEAST_FRAME_BYTES {
+            return Err(PlaneStartError::Frames {
+                frame_bytes,
+                least: LEAST_FRAME_BYTES,
+            });
+        }
         let OpenedLedger {
             ledger, recovered, ..
         } = opened;
@@ -112,6 +123,7 @@ impl ControlPlane {
             identity: Arc::clone(&identity),
             outputs: VecDeque::new(),
             dropped: 0,
+            ledger_has_failed: false,
             stopped: false,
         };
         plane.tell(Event::Identity(identity));
@@ -143,7 +155,7 @@ impl ControlPlane {
         &self.identity
     }
 
-    /// How many messages of the log were dropped because the disk was behind.
+    /// How many messages were dropped because the disk was behind.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -191,7 +203,7 @@ impl ControlPlane {
             now,
             |_, Arrived { remote, frame, .. }| {
                 match ControlMessage::decode(frame.kind(), frame.payload().bytes()) {
-                    Ok(ControlMessage::Consensus(_)) if is_behind => *dropped += 1,
+                    Ok(message) if is_behind && message.is_to_be_written() => *dropped += 1,
                     Ok(message) => node.handle_message(remote.node, message, now),
                     Err(error) => node.handle_garbage(remote.node, error, now),
                 }
@@ -270,21 +282,25 @@ impl ControlPlane {
         self.links.is_done() && self.ledger.is_idle()
     }
 
-    /// Whether anything has become durable.
+    /// Whether anything has become durable, or the ledger has failed just now: then the node has something to say.
     fn turn_ledger(&mut self, now: Time, store: &mut (impl LogStore + ?Sized)) -> bool {
         if self.ledger.failed().is_some() {
             return false;
         }
         let turned = self.ledger.turn(now, store);
         let any = self.recording.tell(&mut self.ledger, &mut self.node, now);
-        if let Err(error) = turned {
-            self.ledger_failed(error.into());
+        match turned {
+            Ok(_) => any,
+            Err(error) => {
+                self.ledger_failed(error.into());
+                true
+            }
         }
-        any
     }
 
     fn ledger_failed(&mut self, error: FactRefused) {
-        if !self.stopped {
+        if !self.ledger_has_failed && !self.stopped {
+            self.ledger_has_failed = true;
             self.tell(Event::LedgerFailed(error));
             self.node.write_failed();
         }

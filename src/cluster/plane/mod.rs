@@ -5,7 +5,7 @@
 //! | [`machine`] | the three put together |
 //! | [`settings`] | what it starts with |
 //! | [`output`] | what it wants done, and what it tells the node |
-//! | [`recording`] | what the node wants to be durable, in the words of the ledger |
+//! | `recording` | what the node wants to be durable, in the words of the ledger |
 
 pub mod machine;
 pub mod output;

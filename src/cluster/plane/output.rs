@@ -94,4 +94,14 @@ pub enum PlaneStartError {
     /// What it says of itself.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Its frames are too short for what control planes say to each other.
+    #[error(
+        "`frame_bytes` is {frame_bytes}; it must be at least {least}, which is what the longest control message takes"
+    )]
+    Frames {
+        /// What it was set to.
+        frame_bytes: usize,
+        /// The least.
+        least: usize,
+    },
 }

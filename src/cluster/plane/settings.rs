@@ -19,7 +19,8 @@ pub struct PlaneSettings {
     pub node: NodeSettings,
     /// Its control connections.
     pub links: LinkSettings,
-    /// How large frames and buffers of all its connections may be.
+    /// How large frames and buffers of all its connections may be. `frame_bytes` is at least 2 MiB and a little: what the
+    /// longest control message takes.
     pub limits: FrameLimits,
     /// The message types and entity types that it knows.
     pub tables: Arc<Tables>,

@@ -1,0 +1,12 @@
+//! Nodes of a cluster as processes of their own, on loopback: this binary runs itself again for each of them.
+//!
+//! `cargo test --test cluster_processes -- --ignored --nocapture` measures how long forming and fail-over take.
+#![cfg(target_os = "linux")]
+
+mod failures;
+mod formation;
+mod hostile;
+mod in_process;
+mod measured;
+mod node;
+mod process;

@@ -1,0 +1,339 @@
+//! Processes that are nodes, from outside: started, listened to, told, stopped, and killed in any case.
+
+use crate::node::FLAGS;
+use corecast::io::{locked_memory::IoDemand, machine, preflight};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes longer, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One cluster at a time: they have few CPUs.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether this system has io_uring; if not, says so.
+pub(crate) fn can_run() -> bool {
+    let demand = IoDemand {
+        executors: 2,
+        io_memory_bytes: 64 << 10,
+        ring_depth: 32,
+    };
+    let checked = preflight::check(&machine::read_machine().unwrap(), &demand);
+    if let Err(error) = &checked {
+        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing was tested: {error}");
+    }
+    checked.is_ok()
+}
+
+/// A line of a process, and when it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) at: Instant,
+    pub(crate) text: String,
+}
+
+/// What a node has said of its view last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) phase: String,
+    pub(crate) leader: u32,
+    pub(crate) quorum: bool,
+    /// Ids and lives.
+    pub(crate) up: Vec<(u32, u32)>,
+    pub(crate) down: Vec<(u32, u32)>,
+}
+
+impl View {
+    fn read(line: &str) -> Option<View> {
+        let mut parts = line.strip_prefix("view ")?.split(' ');
+        let members = |text: &str| {
+            let members = text.split(',').filter_map(|member| {
+                let (node, life) = member.split_once(':')?;
+                Some((node.parse().ok()?, life.parse().ok()?))
+            });
+            members.collect()
+        };
+        Some(View {
+            phase: parts.next()?.to_owned(),
+            leader: parts.next()?.strip_prefix("leader=")?.parse().ok()?,
+            quorum: parts.next()?.strip_prefix("quorum=")? == "true",
+            up: members(parts.next()?.strip_prefix("up=")?),
+            down: members(parts.next()?.strip_prefix("down=")?),
+        })
+    }
+
+    pub(crate) fn is_up(&self, node: u32) -> bool {
+        self.up.iter().any(|(up, _)| *up == node)
+    }
+
+    pub(crate) fn life_of(&self, node: u32) -> Option<u32> {
+        let found = self.up.iter().find(|(up, _)| *up == node);
+        found.map(|(_, life)| *life)
+    }
+
+    /// Its life, if it is a member.
+    pub(crate) fn life(&self) -> Option<u32> {
+        self.phase.strip_prefix("member:")?.parse().ok()
+    }
+}
+
+/// A node's process.
+pub(crate) struct Node {
+    pub(crate) id: u32,
+    child: Child,
+    lines: Receiver<Line>,
+    pub(crate) seen: Vec<Line>,
+    pub(crate) view: View,
+    pub(crate) started: Instant,
+}
+
+impl Node {
+    fn start(id: u32, flags: &str, descriptors: Option<u32>) -> Node {
+        let me = std::env::current_exe().unwrap();
+        let mut command = match descriptors {
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                let run = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+                command.arg("-c").arg(run).arg(me);
+                command
+            }
+            None => Command::new(me),
+        };
+        let mut child = command
+            .args(["--exact", "node::process_that_is_a_node", "--nocapture"])
+            .env(FLAGS, flags)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let at = Instant::now();
+                if let Some(text) = line.strip_prefix('@') {
+                    let text = text.to_owned();
+                    let _ = sender.send(Line { at, text });
+                }
+            }
+        });
+        Node {
+            id,
+            child,
+            lines,
+            seen: Vec::new(),
+            view: View::default(),
+            started: Instant::now(),
+        }
+    }
+
+    fn take(&mut self, line: Line) {
+        if let Some(view) = View::read(&line.text) {
+            self.view = view;
+        }
+        self.seen.push(line);
+    }
+
+    /// Takes what it has said by now.
+    pub(crate) fn catch_up(&mut self) {
+        while let Ok(line) = self.lines.try_recv() {
+            self.take(line);
+        }
+    }
+
+    /// Waits until its view is so; when it came.
+    #[track_caller]
+    pub(crate) fn wait_for_view(&mut self, what: &str, is_so: impl Fn(&View) -> bool) -> Instant {
+        self.catch_up();
+        self.wait(what, |node, _| is_so(&node.view))
+    }
+
+    /// Waits for a line that begins so, after those that were seen when it was called.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&mut self, begins: &str) -> Line {
+        let from = self.seen.len();
+        self.wait(begins, |node, _| {
+            node.seen[from..]
+                .iter()
+                .any(|line| line.text.starts_with(begins))
+        });
+        let found = self.seen[from..]
+            .iter()
+            .find(|line| line.text.starts_with(begins));
+        found.unwrap().clone()
+    }
+
+    /// Waits until it has said so many lines that begin so. What it says of events and of its view comes from threads of their
+    /// own, in any order.
+    #[track_caller]
+    pub(crate) fn wait_until_said(&mut self, begins: &str, times: usize) {
+        self.catch_up();
+        self.wait(begins, |node, _| node.said(begins) >= times);
+    }
+
+    #[track_caller]
+    fn wait(&mut self, what: &str, is_so: impl Fn(&Node, ()) -> bool) -> Instant {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if is_so(self, ()) {
+                return self.seen.last().map_or(self.started, |line| line.at);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.take(line),
+                Err(error) => {
+                    let seen: Vec<String> = self
+                        .seen
+                        .iter()
+                        .map(|line| {
+                            let at = line.at.duration_since(self.started).as_secs_f64();
+                            format!("{at:8.3} {}", line.text)
+                        })
+                        .collect();
+                    panic!(
+                        "node {} does not come to: {what} ({error}); it said\n{}",
+                        self.id,
+                        seen.join("\n")
+                    );
+                }
+            }
+        }
+    }
+
+    pub(crate) fn said(&self, begins: &str) -> usize {
+        self.seen
+            .iter()
+            .filter(|line| line.text.starts_with(begins))
+            .count()
+    }
+
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The memory in KiB and the descriptors that it holds.
+    pub(crate) fn held(&mut self) -> (u64, u64) {
+        self.catch_up();
+        self.tell("held");
+        let line = self.wait_for_line("held ");
+        let mut numbers = line.text.split(' ').skip(1).map(|n| n.parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the nodes of one cluster are.
+pub(crate) struct Place {
+    directory: PathBuf,
+    pub(crate) ports: Vec<u16>,
+    founders: usize,
+    cpus: Vec<usize>,
+    pub(crate) profile: &'static str,
+    pub(crate) descriptors: Option<u32>,
+}
+
+impl Place {
+    /// For so many founders and others; their ids begin with 1.
+    pub(crate) fn new(founders: usize, others: usize) -> Place {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("cluster-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory).unwrap();
+        let listeners: Vec<TcpListener> = (0..founders + others)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        Place {
+            directory,
+            ports: listeners.iter().map(port).collect(),
+            founders,
+            cpus: machine::read_machine().unwrap().allowed_cpus,
+            profile: "default",
+            descriptors: None,
+        }
+    }
+
+    pub(crate) fn data(&self, id: u32) -> PathBuf {
+        self.directory.join(format!("node-{id}"))
+    }
+
+    pub(crate) fn flags(&self, id: u32) -> String {
+        let port = |id: u32| self.ports[id as usize - 1];
+        let seeds: Vec<String> = (1..=self.founders as u32)
+            .map(|id| format!("{id}@127.0.0.1:{}", port(id)))
+            .collect();
+        let join = if id as usize > self.founders {
+            " --join-only"
+        } else {
+            ""
+        };
+        let cpu = self.cpus[id as usize % self.cpus.len()];
+        format!(
+            "--node-id {id} --bind 127.0.0.1:{} --seed {} --data-dir {} --required-quorum 0 --cluster-profile {} --cores {cpu}{join}",
+            port(id),
+            seeds.join(","),
+            self.data(id).display(),
+            self.profile
+        )
+    }
+
+    pub(crate) fn start(&self, id: u32) -> Node {
+        Node::start(id, &self.flags(id), self.descriptors)
+    }
+
+    pub(crate) fn start_with(&self, id: u32, flags: &str) -> Node {
+        Node::start(id, flags, self.descriptors)
+    }
+
+    /// All founders, up and with a quorum.
+    pub(crate) fn form(&self) -> Vec<Node> {
+        let mut nodes: Vec<Node> = (1..=self.founders as u32)
+            .map(|id| self.start(id))
+            .collect();
+        let founders = self.founders;
+        for node in &mut nodes {
+            node.wait_for_view("all founders up", |view| {
+                view.up.len() == founders
+                    && view.quorum
+                    && view.leader != 0
+                    && view.life().is_some()
+            });
+        }
+        nodes
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
