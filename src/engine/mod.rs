@@ -3,6 +3,7 @@
 pub mod assembly;
 pub mod coordination;
 pub mod core;
+pub(crate) mod data_links;
 pub mod handover;
 pub mod inspect;
 mod intake;
