@@ -120,7 +120,8 @@ struct Standing {
 ///
 /// A parked core is woken by what wakes it anyway, and by any of its sockets that can be read, or written while bytes are
 /// pending; by a guest that is handed to it; by news of members; and at [`next_deadline`](DataLinks::next_deadline). It
-/// must not park while [`receive`](DataLinks::receive) has said that there is more.
+/// must not park while [`receive`](DataLinks::receive) has said that there is more, or [`takes_turn`](DataLinks::takes_turn)
+/// says so.
 ///
 /// Memory, for each connection: what [`Links`] says, with at most [`LENT_BYTES`] or one frame of bytes to be written.
 pub(crate) struct DataLinks {
@@ -137,6 +138,8 @@ pub(crate) struct DataLinks {
     /// Connections of which everything has been read, but perhaps not yet taken.
     ended: BTreeMap<ConnectionId, Gone>,
     outputs: VecDeque<DataOutput>,
+    /// The core has been told something that it has to act upon.
+    has_told: bool,
     /// It is to close everything once the core has nothing more to send, or then.
     closes_by: Option<Time>,
 }
@@ -165,6 +168,7 @@ impl DataLinks {
             served: ConnectionId::from_number(0),
             ended: BTreeMap::new(),
             outputs: VecDeque::new(),
+            has_told: false,
             closes_by: None,
         })
     }
@@ -389,9 +393,18 @@ impl DataLinks {
         self.follow(engine);
     }
 
+    /// Whether the core has been told something since the last call upon which it has to turn again.
+    pub(crate) fn takes_turn(&mut self) -> bool {
+        std::mem::take(&mut self.has_told)
+    }
+
     /// When to come back at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.links.deadline().into_iter().chain(self.closes_by).min()
+        self.links
+            .deadline()
+            .into_iter()
+            .chain(self.closes_by)
+            .min()
     }
 
     /// Closes everything in good order, behind what the core still has to send, for as long as `close_patience` says twice:
@@ -418,6 +431,11 @@ impl DataLinks {
     /// What connections have done so far.
     pub(crate) fn counters(&self) -> &LinkCounters {
         self.links.counters()
+    }
+
+    /// How many connections there are, of all sorts.
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
     }
 
     /// How much memory the connections take.
@@ -487,7 +505,7 @@ impl DataLinks {
                 Output::Down(down) => self.lose(engine, &down),
                 Output::Unreached { remote } => {
                     if self.chosen_remote(remote.node) == Some(remote) {
-                        engine.link_lost(remote.node, None);
+                        self.tell_lost(engine, remote.node, None);
                     }
                 }
                 Output::Note(note) => self.outputs.push_back(DataOutput::Note(note)),
@@ -495,6 +513,11 @@ impl DataLinks {
                 Output::Room { .. } => {}
             }
         }
+    }
+
+    fn tell_lost(&mut self, engine: &mut Engine, node: NodeId, life: Option<Life>) {
+        engine.link_lost(node, life);
+        self.has_told = true;
     }
 
     /// A connection is no more: what has left with it may have arrived, the rest certainly has not.
@@ -510,7 +533,7 @@ impl DataLinks {
         self.standing.remove(&down.remote);
         // On one that this core has not chosen it had nothing.
         if self.chosen_remote(down.remote.node) == Some(down.remote) || down.accepted > 0 {
-            engine.link_lost(down.remote.node, Some(down.life));
+            self.tell_lost(engine, down.remote.node, Some(down.life));
         }
     }
 }

@@ -59,10 +59,7 @@ impl Engine {
     }
 
     /// Has `work` hand in frames that have come. `None`: the core takes nothing any more.
-    pub(crate) fn take_frames<T>(
-        &mut self,
-        work: impl FnOnce(&mut Intake<'_>) -> T,
-    ) -> Option<T> {
+    pub(crate) fn take_frames<T>(&mut self, work: impl FnOnce(&mut Intake<'_>) -> T) -> Option<T> {
         if self.halted || self.has_stopped() {
             return None;
         }
@@ -101,7 +98,10 @@ impl Engine {
     /// of how many bytes in all. They stay here until they have [left](Engine::left).
     pub(crate) fn lend(&self, to: Life, copy: impl FnOnce(&[u8]) -> (usize, usize)) -> usize {
         let mut local = self.local.borrow_mut();
-        let link = local.remote.as_mut().and_then(|it| it.link(to.node, Some(to)));
+        let link = local
+            .remote
+            .as_mut()
+            .and_then(|it| it.link(to.node, Some(to)));
         let Some(link) = link else {
             return 0;
         };

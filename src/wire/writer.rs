@@ -180,8 +180,8 @@ impl FrameWriter {
         let mut end = 0;
         while let Some(length) = whole_frame(&frames[end..]) {
             let waits = pending + end;
-            let has_room = waits == 0
-                || waits < mark && waits + length <= self.limits.write_buffer_bytes;
+            let has_room =
+                waits == 0 || waits < mark && waits + length <= self.limits.write_buffer_bytes;
             if !has_room || length > self.limits.frame_bytes || !wanted(length) {
                 break;
             }
