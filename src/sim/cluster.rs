@@ -297,6 +297,24 @@ impl ClusterSimulation {
         }
     }
 
+    /// The data cores of a node close their connections in good order, behind what they have to send, as they do before
+    /// their process ends. [`has_parted`](ClusterSimulation::has_parted) says when that is over.
+    pub fn part(&mut self, node: NodeId) {
+        let now = self.now();
+        self.tend(node, |data| data.links.shutdown(now));
+    }
+
+    /// Whether all connections of a node's data cores are closed, after [`part`](ClusterSimulation::part).
+    pub fn has_parted(&mut self, node: NodeId) -> bool {
+        let mut data = self.data_of(node);
+        data.all(|data| data.links.is_done())
+    }
+
+    fn data_of(&mut self, node: NodeId) -> impl Iterator<Item = &DataSockets> {
+        let cores = self.node(node).world.cores.iter();
+        cores.flat_map(|core| core.data.as_deref())
+    }
+
     /// Gives a shard to a node, in its next epoch. Nobody knows before the next [`publish`](ClusterSimulation::publish).
     pub fn assign(&mut self, entity_type: &str, shard: ShardId, to: NodeId) {
         self.owners.assign(entity_type, shard, to);
@@ -342,19 +360,17 @@ impl ClusterSimulation {
     /// Tells the cores of a node whom to connect to.
     pub(super) fn set_peers(&mut self, node: NodeId, peers: &DataPeers) {
         let now = self.now();
-        self.tend(node, |data, _| data.links.set_peers(peers, now));
+        self.tend(node, |data| data.links.set_peers(peers, now));
     }
 
     /// Does something for the connections of each core of a node, and what follows from it.
-    pub(super) fn tend(&mut self, node: NodeId, mut work: impl FnMut(&mut DataSockets, CoreId)) {
+    pub(super) fn tend(&mut self, node: NodeId, mut work: impl FnMut(&mut DataSockets)) {
         let Some(sim) = self.nodes.get_mut(&node) else {
             return;
         };
-        for (core, number) in sim.world.cores.iter_mut().zip(0..) {
-            if let Some(data) = &mut core.data {
-                data.is_stirred = true;
-                work(data, CoreId(number));
-            }
+        for data in sim.world.cores.iter_mut().flat_map(|core| &mut core.data) {
+            data.is_stirred = true;
+            work(data);
         }
         self.see_to(node);
     }
@@ -424,25 +440,15 @@ impl ClusterSimulation {
         self.strangers.knock(&mut self.network, node, bytes, now);
     }
 
-    /// What the connections between data cores have done, of all cores of a node.
+    /// What the connections between data cores have done, of each core of a node.
     pub fn link_counters(&mut self, node: NodeId) -> Vec<LinkCounters> {
-        let data = self
-            .node(node)
-            .world
-            .cores
-            .iter()
-            .flat_map(|core| &core.data);
+        let data = self.data_of(node);
         data.map(|data| data.links.counters().clone()).collect()
     }
 
     /// How many connections a node's data cores have, of all sorts, and the bytes of memory that these take.
     pub fn link_sizes(&mut self, node: NodeId) -> (usize, usize) {
-        let data = self
-            .node(node)
-            .world
-            .cores
-            .iter()
-            .flat_map(|core| &core.data);
+        let data = self.data_of(node);
         data.fold((0, 0), |(count, bytes), data| {
             (count + data.links.len(), bytes + data.links.held_bytes())
         })

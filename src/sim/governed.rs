@@ -295,6 +295,12 @@ impl ClusterSimulation {
     fn hear_control(&mut self, node: NodeId, event: Event) {
         match event {
             Event::Joined { .. } => self.start_cores(node),
+            Event::Identity(identity) => {
+                let now = self.now();
+                self.tend(node, |data| {
+                    data.links.set_identity(identity.clone(), now);
+                });
+            }
             Event::Lease(lease) => self.tell_lease(node, lease),
             Event::LedgerFailed(error) => self.fail(format_args!("{node}: {error}")),
             Event::Stopped(cause) => self.control_stopped(node, cause),
