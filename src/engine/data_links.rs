@@ -21,7 +21,8 @@
 //! that gives no credit, because its core does not take what it was sent, has the frames wait here.
 
 use super::core::Engine;
-use crate::base::ids::{CoreId, Incarnation, NodeId};
+use super::data_peers::{DataPeer, DataPeers};
+use crate::base::ids::{CoreId, NodeId};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::links::counters::LinkCounters;
@@ -33,7 +34,6 @@ use crate::links::porch::Guest;
 use crate::links::refusal::Turned;
 use crate::links::remote::{ConnectionId, Remote};
 use crate::links::settings::{LinkSettings, LinkSettingsError};
-use crate::membership::view::View;
 use crate::wire::address::Life;
 use crate::wire::hello::CheckedIdentity;
 use crate::wire::preamble::Purpose;
@@ -45,36 +45,6 @@ use std::time::Duration;
 
 /// How many bytes wait in a connection before no further frame is lent to it: enough for a write that is worth its price.
 const LENT_BYTES: usize = 64 << 10;
-
-/// Another node, as data cores have to know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DataPeer {
-    /// Its life.
-    pub(crate) incarnation: Incarnation,
-    /// Where it is dialled.
-    pub(crate) address: String,
-    /// How many data cores it has; they are its first.
-    pub(crate) data_cores: u16,
-}
-
-/// All nodes that messages may be for; this one may be among them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DataPeers(pub(crate) BTreeMap<NodeId, DataPeer>);
-
-impl DataPeers {
-    /// The live members of a cluster.
-    pub(crate) fn of(view: &View) -> DataPeers {
-        let peers = view.live().map(|member| {
-            let peer = DataPeer {
-                incarnation: member.incarnation,
-                address: member.address.to_string(),
-                data_cores: member.data_cores,
-            };
-            (member.node, peer)
-        });
-        DataPeers(peers.collect())
-    }
-}
 
 /// What the driver has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +63,7 @@ pub(crate) enum DataOutput {
 /// A connection that is up.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
-    connection: ConnectionId,
+    remote: Remote,
     life: Life,
     /// How many of the frames that were lent to it the core knows to have left.
     left: u64,
@@ -131,7 +101,7 @@ pub(crate) struct DataLinks {
     close_patience: Duration,
     peers: DataPeers,
     /// Connections that are up, chosen or not.
-    standing: BTreeMap<Remote, Standing>,
+    standing: BTreeMap<ConnectionId, Standing>,
     /// Connections with bytes that nobody has looked at, and the one that was served last.
     readable: BTreeSet<ConnectionId>,
     served: ConnectionId,
@@ -196,17 +166,17 @@ impl DataLinks {
                 self.links.unwant(remote, now);
             }
         }
-        let is_over = |(remote, standing): (&Remote, &Standing)| {
-            let is = peers.0.get(&remote.node);
-            let was = before.0.get(&remote.node);
-            let over = match is {
-                Some(is) => standing.life.incarnation < is.incarnation,
+        let is_over = |standing: &&Standing| {
+            let node = standing.remote.node;
+            match (before.0.get(&node), peers.0.get(&node)) {
+                (_, Some(is)) => standing.life.incarnation < is.incarnation,
+                (Some(was), None) => standing.life.incarnation <= was.incarnation,
                 // Who was never known may be somebody of whom this node hears later.
-                None => was.is_some_and(|was| standing.life.incarnation <= was.incarnation),
-            };
-            over.then_some(*remote)
+                (None, None) => false,
+            }
         };
-        let over: Vec<Remote> = self.standing.iter().filter_map(is_over).collect();
+        let over = self.standing.values().filter(is_over);
+        let over: Vec<Remote> = over.map(|standing| standing.remote).collect();
         for remote in over {
             self.links.unwant(remote, now);
         }
@@ -215,7 +185,7 @@ impl DataLinks {
                 continue;
             }
             if let Some(remote) = self.remote_of(*node, is) {
-                if !self.standing.contains_key(&remote) {
+                if self.links.connection(remote).is_none() {
                     // A new life is dialled at once, however long the old one was not reached.
                     self.links.unwant(remote, now);
                 }
@@ -376,21 +346,21 @@ impl DataLinks {
         count: usize,
         now: Time,
     ) {
-        // Its end forgets how much has left, and says it itself.
-        let handed_before = self.links.handed(connection);
         self.links.sent(connection, count, now);
-        if self.links.handed(connection) != handed_before {
-            let mut standing = self.standing.values_mut();
-            if let Some(standing) = standing.find(|it| it.connection == connection) {
-                let handed = self.links.handed(connection);
-                let more = handed.saturating_sub(standing.left);
-                standing.left += more;
-                let life = standing.life;
-                engine.left(life, more as usize);
-                self.lend(engine, life);
-            }
+        let handed = self.links.handed(connection);
+        let mut has_left = None;
+        if let Some(standing) = self.standing.get_mut(&connection)
+            // What has come to its end says so itself.
+            && handed > standing.left
+        {
+            engine.left(standing.life, (handed - standing.left) as usize);
+            standing.left = handed;
+            has_left = Some(standing.life);
         }
         self.follow(engine);
+        if let Some(life) = has_left {
+            self.lend(engine, life);
+        }
     }
 
     /// Whether the core has been told something since the last call upon which it has to turn again.
@@ -461,7 +431,7 @@ impl DataLinks {
     /// Where frames for a life of a node go, if it is connected.
     fn route(&self, to: Life) -> Option<Remote> {
         let remote = self.chosen_remote(to.node)?;
-        let standing = self.standing.get(&remote)?;
+        let standing = self.standing.get(&self.links.connection(remote)?)?;
         (standing.life == to).then_some(remote)
     }
 
@@ -496,11 +466,11 @@ impl DataLinks {
                 }
                 Output::Up(up) => {
                     let standing = Standing {
-                        connection: up.connection,
+                        remote: up.remote,
                         life: up.peer.peer.life,
                         left: 0,
                     };
-                    self.standing.insert(up.remote, standing);
+                    self.standing.insert(up.connection, standing);
                 }
                 Output::Down(down) => self.lose(engine, &down),
                 Output::Unreached { remote } => {
@@ -522,17 +492,14 @@ impl DataLinks {
 
     /// A connection is no more: what has left with it may have arrived, the rest certainly has not.
     fn lose(&mut self, engine: &mut Engine, down: &Down) {
-        let Some(standing) = self.standing.get(&down.remote) else {
+        let Some(standing) = self.standing.remove(&down.connection) else {
             return;
         };
-        if standing.connection != down.connection {
-            return;
-        }
         let more = down.handed.saturating_sub(standing.left);
         engine.left(down.life, more as usize);
-        self.standing.remove(&down.remote);
         // On one that this core has not chosen it had nothing.
-        if self.chosen_remote(down.remote.node) == Some(down.remote) || down.accepted > 0 {
+        let is_chosen = self.chosen_remote(down.remote.node) == Some(down.remote);
+        if is_chosen || down.accepted > 0 {
             self.tell_lost(engine, down.remote.node, Some(down.life));
         }
     }

@@ -55,12 +55,13 @@
 
 use super::builder::SimulationBuilder;
 use super::check::{self, say_seed};
+use super::cluster_links::Given;
 use super::cluster_owners::Owners;
 use super::control::address_of;
 use super::data_sockets::{DataSockets, Overheard};
 use super::governed::{Governed, GovernedNodes};
-use super::network::{Arrival, Network, NetworkSettings};
-use super::port::{Handed, Port};
+use super::network::{Network, NetworkSettings};
+use super::port::Port;
 use super::simulation::{Simulation, StillPending};
 use super::strangers::Strangers;
 use super::trace::Trace;
@@ -74,13 +75,12 @@ use crate::actor::reply::ReplyTo;
 use crate::base::ids::{CoreId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::rng::{Rng, seeded};
 use crate::base::time::Time;
-use crate::engine::data_links::{DataLinks, DataPeer, DataPeers};
-use crate::links::counters::LinkCounters;
+use crate::engine::data_links::DataLinks;
+use crate::engine::data_peers::{DataPeer, DataPeers};
 use crate::links::porch::Porch;
 use crate::links::settings::LinkSettings;
 use crate::sharding::cluster_view::OwnershipUpdate;
-use crate::wire::address::Life;
-use crate::wire::hello::{CheckedIdentity, Identity};
+use crate::wire::hello::CheckedIdentity;
 use crate::wire::limits::FrameLimits;
 use crate::wire::message::Message;
 use rand::RngExt;
@@ -104,12 +104,6 @@ enum Next {
     Network,
 }
 
-/// A node of which the test says who owns what.
-struct Given {
-    port: Port,
-    identity: Arc<CheckedIdentity>,
-}
-
 /// Several nodes and the network between them; see the [module](self).
 pub struct ClusterSimulation {
     pub(super) seed: u64,
@@ -119,14 +113,14 @@ pub struct ClusterSimulation {
     pub(super) nodes: BTreeMap<NodeId, Simulation>,
     pub(super) lives: BTreeMap<NodeId, Incarnation>,
     pub(super) link_settings: LinkSettings,
-    given: BTreeMap<NodeId, Given>,
+    pub(super) given: BTreeMap<NodeId, Given>,
     /// How many data cores nodes have that the test has started.
     data_cores: BTreeMap<NodeId, u16>,
-    strangers: Strangers,
+    pub(super) strangers: Strangers,
     pub(super) owners: Owners,
     pub(super) now: u64,
     /// What has left over connections that are up, while somebody wants to know.
-    overheard: Option<Overheard>,
+    pub(super) overheard: Option<Overheard>,
     /// Traces of nodes that are gone.
     pub(super) ended: Vec<Trace>,
     /// Nodes that have control planes of their own.
@@ -220,28 +214,6 @@ impl ClusterSimulation {
         made
     }
 
-    /// What a node says of itself whose owners the test gives.
-    fn identity(
-        &self,
-        node: NodeId,
-        incarnation: Incarnation,
-        builder: &SimulationBuilder,
-    ) -> Arc<CheckedIdentity> {
-        let tables = builder.tables();
-        let tables = tables.unwrap_or_else(|error| panic!("{node}: {error}"));
-        let identity = Identity {
-            cluster: "simulated".to_owned(),
-            cluster_id: Some(1),
-            life: Life::new(node, incarnation),
-            cores: builder.data_cores() as u16 + 1,
-            advertised: address_of(node).to_string(),
-            limits: self.limits(),
-            tables: Arc::new(tables),
-        };
-        let identity = identity.check();
-        Arc::new(identity.unwrap_or_else(|error| panic!("{node}: {error}")))
-    }
-
     /// The cores of a node begin to run.
     pub(super) fn start_in_life(
         &mut self,
@@ -297,24 +269,6 @@ impl ClusterSimulation {
         }
     }
 
-    /// The data cores of a node close their connections in good order, behind what they have to send, as they do before
-    /// their process ends. [`has_parted`](ClusterSimulation::has_parted) says when that is over.
-    pub fn part(&mut self, node: NodeId) {
-        let now = self.now();
-        self.tend(node, |data| data.links.shutdown(now));
-    }
-
-    /// Whether all connections of a node's data cores are closed, after [`part`](ClusterSimulation::part).
-    pub fn has_parted(&mut self, node: NodeId) -> bool {
-        let mut data = self.data_of(node);
-        data.all(|data| data.links.is_done())
-    }
-
-    fn data_of(&mut self, node: NodeId) -> impl Iterator<Item = &DataSockets> {
-        let cores = self.node(node).world.cores.iter();
-        cores.flat_map(|core| core.data.as_deref())
-    }
-
     /// Gives a shard to a node, in its next epoch. Nobody knows before the next [`publish`](ClusterSimulation::publish).
     pub fn assign(&mut self, entity_type: &str, shard: ShardId, to: NodeId) {
         self.owners.assign(entity_type, shard, to);
@@ -357,24 +311,6 @@ impl ClusterSimulation {
         self.set_peers(node, &peers);
     }
 
-    /// Tells the cores of a node whom to connect to.
-    pub(super) fn set_peers(&mut self, node: NodeId, peers: &DataPeers) {
-        let now = self.now();
-        self.tend(node, |data| data.links.set_peers(peers, now));
-    }
-
-    /// Does something for the connections of each core of a node, and what follows from it.
-    pub(super) fn tend(&mut self, node: NodeId, mut work: impl FnMut(&mut DataSockets)) {
-        let Some(sim) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        for data in sim.world.cores.iter_mut().flat_map(|core| &mut core.data) {
-            data.is_stirred = true;
-            work(data);
-        }
-        self.see_to(node);
-    }
-
     pub(super) fn set_owners(&mut self, node: NodeId, news: OwnershipUpdate) {
         let sim = self.node(node);
         let coordination = sim.world.cores.len() - 1;
@@ -407,51 +343,6 @@ impl ClusterSimulation {
             all += core.remote.unwrap_or_default();
         }
         all
-    }
-
-    /// From now on what leaves the nodes for other cores is kept.
-    pub fn overhear(&mut self) {
-        self.overheard = Some(Overheard::new());
-    }
-
-    /// What has left over connections that were up since the last call: the bytes of each direction of each connection.
-    pub fn take_overheard(&mut self) -> Vec<Vec<u8>> {
-        let overheard = self.overheard.as_mut().map(std::mem::take);
-        overheard.unwrap_or_default().into_values().collect()
-    }
-
-    /// Has a core of a node receive bytes, over a connection of their own: that of a stranger who greets as a node of the
-    /// cluster does, and says nothing else before or after.
-    ///
-    /// # Panics
-    /// If the test has not started the node.
-    pub fn receive(&mut self, node: NodeId, core: CoreId, bytes: &[u8]) {
-        let Some(given) = self.given.get(&node) else {
-            panic!("{node} is not there");
-        };
-        let now = Time::from_nanos(self.now);
-        self.strangers
-            .greet(&mut self.network, &given.identity, core, bytes, now);
-    }
-
-    /// Has somebody connect to the port of a node who sends these bytes, whatever they are, and nothing else.
-    pub fn knock(&mut self, node: NodeId, bytes: &[u8]) {
-        let now = self.now();
-        self.strangers.knock(&mut self.network, node, bytes, now);
-    }
-
-    /// What the connections between data cores have done, of each core of a node.
-    pub fn link_counters(&mut self, node: NodeId) -> Vec<LinkCounters> {
-        let data = self.data_of(node);
-        data.map(|data| data.links.counters().clone()).collect()
-    }
-
-    /// How many connections a node's data cores have, of all sorts, and the bytes of memory that these take.
-    pub fn link_sizes(&mut self, node: NodeId) -> (usize, usize) {
-        let data = self.data_of(node);
-        data.fold((0, 0), |(count, bytes), data| {
-            (count + data.links.len(), bytes + data.links.held_bytes())
-        })
     }
 
     /// Lets the world run until the result is there.
@@ -605,101 +496,6 @@ impl ClusterSimulation {
             }
         }
         Step::Done
-    }
-
-    /// After a node has done something: connects, closes, and sends what may leave.
-    fn see_to(&mut self, node: NodeId) {
-        let now = self.now();
-        let Some(sim) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let (network, overheard) = (&mut self.network, &mut self.overheard);
-        for number in 0..sim.world.cores.len() {
-            let core = &mut sim.world.cores[number];
-            let has_stopped = core.has_stopped();
-            if has_stopped && let Some(data) = core.data.take() {
-                for link in data.sockets() {
-                    network.close(now, link, node);
-                }
-            }
-            if core.data.as_ref().is_some_and(|data| data.is_stirred) {
-                sim.world.tend(number, |engine, data| {
-                    data.flush(engine, network, overheard, now)
-                });
-            }
-        }
-    }
-
-    fn arrive(&mut self, arrival: Arrival<Vec<u8>>) {
-        let (now, at) = (self.now(), arrival.at());
-        if self.strangers.has(at) {
-            return self.strangers.arrive(arrival, &mut self.network, now);
-        }
-        let link = match &arrival {
-            Arrival::Opened { link, .. }
-            | Arrival::Received { link, .. }
-            | Arrival::Writable { link, .. }
-            | Arrival::Closed { link, .. } => *link,
-            Arrival::Datagram { .. } => return self.arrive_at_control(arrival),
-        };
-        if let Some(sim) = self.nodes.get_mut(&at) {
-            let of_link =
-                |core: &super::world::Core| core.data.as_ref().is_some_and(|data| data.has(link));
-            if let Some(core) = sim.world.cores.iter().position(of_link) {
-                if let Some(data) = &mut sim.world.cores[core].data {
-                    data.arrive(link, arrival);
-                }
-                return sim.world.stir(core);
-            }
-        }
-        if self.governed.contains_key(&at) {
-            return self.arrive_at_control(arrival);
-        }
-        let Some(given) = self.given.get_mut(&at) else {
-            // Nobody is there (yet).
-            if let Arrival::Opened { .. } = arrival {
-                self.network.close(now, link, at);
-            }
-            return;
-        };
-        match arrival {
-            Arrival::Opened { peer, .. } => given.port.opened(link, peer, now),
-            _ => given.port.arrive(link, arrival),
-        }
-        self.turn_port(at);
-    }
-
-    fn turn_port(&mut self, node: NodeId) {
-        let now = self.now();
-        if let Some(given) = self.given.get_mut(&node) {
-            let handed = given.port.turn(&mut self.network, &mut self.rng, now, now);
-            self.hand_over(node, handed);
-        }
-    }
-
-    /// Gives connections that have come to a node to the data cores that they want.
-    pub(super) fn hand_over(&mut self, node: NodeId, handed: Vec<Handed>) {
-        let now = self.now();
-        for handed in handed {
-            let (link, core) = (handed.link, handed.core.index());
-            let sim = self.nodes.get_mut(&node);
-            let taken = sim.is_some_and(|sim| {
-                let Some(data) = sim
-                    .world
-                    .cores
-                    .get_mut(core)
-                    .and_then(|it| it.data.as_mut())
-                else {
-                    return false;
-                };
-                let stays = data.accept(handed, now);
-                sim.world.stir(core);
-                stays
-            });
-            if !taken {
-                self.network.close(now, link, node);
-            }
-        }
     }
 }
 

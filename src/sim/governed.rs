@@ -18,7 +18,7 @@ use crate::cluster::node::output::{LeaseState, StopCause};
 use crate::cluster::node::settings::{NodeSettings, Seed};
 use crate::cluster::plane::{ControlPlane, Event, PlaneSettings};
 use crate::consensus::bootstrap::Start;
-use crate::engine::data_links::DataPeers;
+use crate::engine::data_peers::DataPeers;
 use crate::membership::view::MemberState;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
 use rand::RngExt;

@@ -164,6 +164,7 @@ pub mod builder;
 pub mod check;
 mod clock;
 pub mod cluster;
+mod cluster_links;
 mod cluster_owners;
 pub mod control;
 mod data_sockets;
