@@ -328,12 +328,12 @@ fn whole_frames_are_appended_as_they_are() {
     assert!(frames.starts_with(writer.pending()));
     assert_eq!(writer.counts().copied_bytes, writer.pending().len() as u64);
     // One that is larger than the buffer goes alone; one that is larger than any may be does not go.
-    let large = frame_with(&tell(), b"id", note(&"x".repeat(9_000)));
+    let large = frame_with(&tell(), b"id", note(&"x".repeat(1_000)));
     assert_eq!(writer.append(&large, usize::MAX, |_| true), 0);
     writer.sent(writer.pending().len());
     assert_eq!(writer.append(&large, usize::MAX, |_| true), large.len());
     writer.sent(large.len());
-    let too_large = frame_with(&tell(), b"id", note(&"x".repeat(17_000)));
+    let too_large = frame_with(&tell(), b"id", note(&"x".repeat(4_000)));
     assert_eq!(writer.append(&too_large, usize::MAX, |_| true), 0);
     // What is written behind lies where it belongs.
     writer.append(frames, 1, |_| true);
