@@ -16,6 +16,7 @@ use super::reply::{self, Envelope, ReplyAddress, ReplyTo, discard, discard_messa
 use super::typed::{AsAny, TypedBox};
 use crate::base::ids::CoreId;
 use crate::base::paged::Paged;
+use crate::base::time::Time;
 use crate::base::timer_wheel::TimerKey;
 use crate::wire::message::Message;
 use std::any::{TypeId, type_name};
@@ -93,6 +94,9 @@ pub(crate) trait AnyAskTable: AsAny {
     /// The timer of an ask that is open.
     fn deadline(&self, address: ReplyAddress) -> Option<TimerKey>;
 
+    /// Gives an ask that is open another timer. Returns the one that it had, or the new one if it has ended.
+    fn retime(&mut self, address: ReplyAddress, timer: TimerKey) -> TimerKey;
+
     /// The addresses of all open asks.
     fn open(&self, table: u16, runtime: super::reply::RuntimeId, core: CoreId)
     -> Vec<ReplyAddress>;
@@ -112,6 +116,15 @@ impl<R: Message> AnyAskTable for AskTable<R> {
         let slot = self.slots.get(address.slot())?;
         let slot = (slot.generation == address.generation()).then_some(slot)?;
         slot.open.as_ref().map(|(_, timer)| *timer)
+    }
+
+    fn retime(&mut self, address: ReplyAddress, timer: TimerKey) -> TimerKey {
+        let slot = self.slots.get_mut(address.slot());
+        let slot = slot.filter(|slot| slot.generation == address.generation());
+        match slot.and_then(|slot| slot.open.as_mut()) {
+            Some((_, of_ask)) => std::mem::replace(of_ask, timer),
+            None => timer,
+        }
     }
 
     fn open(
@@ -206,6 +219,16 @@ impl Local {
         let timer = self.timers.insert(deadline, TimerEvent::Ask(address));
         place.open = Some((sink, timer));
         Ok(ReplyTo::new(address))
+    }
+
+    /// Has an ask of this core end at this time, if it is open then.
+    pub(super) fn end_ask_by(&mut self, address: ReplyAddress, deadline: Time) {
+        let table = self.ask_tables.get_mut(usize::from(address.table()));
+        if let Some(table) = table.filter(|_| address.core() == self.core) {
+            let timer = self.timers.insert(deadline, TimerEvent::Ask(address));
+            let spare = table.retime(address, timer);
+            self.timers.cancel(spare);
+        }
     }
 
     /// Answers an ask.

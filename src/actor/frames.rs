@@ -112,6 +112,15 @@ impl Local {
         let Some((runtime, life)) = self.identity() else {
             return Err(refuse(Rejection::NotAcrossNodes, message, extra));
         };
+        let receipt = match &extra {
+            Some(Extra::Acknowledge(stored)) => Some(stored.address()),
+            _ => None,
+        };
+        if let Some(receipt) = receipt {
+            // It may get lost over there, of which nobody hears; the other node has no more time to place the message.
+            let patience = self.limits.ask_timeout.saturating_mul(2);
+            self.end_ask_by(receipt, self.now + patience);
+        }
         let Some(remote) = &mut self.remote else {
             return Err(refuse(Rejection::NotAcrossNodes, message, extra));
         };
@@ -130,10 +139,6 @@ impl Local {
         let (Some(link), None) = (remote.links.get_mut(&node), refused) else {
             let why = refused.unwrap_or(Rejection::LinkLost);
             return Err(refuse(why, message, extra));
-        };
-        let receipt = match &extra {
-            Some(Extra::Acknowledge(stored)) => Some(stored.address()),
-            _ => None,
         };
         let is_ask = matches!(extra, Some(Extra::Ask));
         let mut own = receipt;

@@ -285,7 +285,8 @@ impl Handle {
         }
     }
 
-    /// Sends a message, and resolves once it lies in the receiver's mailbox.
+    /// Sends a message, and resolves once it lies in the receiver's mailbox. If it leaves the node, its receipt may get lost:
+    /// after twice [`Settings::ask_timeout`](crate::Settings::ask_timeout) it ends as unknown.
     pub fn send<D: Destination>(&self, to: D, message: D::Msg) -> Pending<Result<(), AskError>> {
         let to = to.into_owned();
         let (completer, stored) = pending(Err(Uncertainty::RuntimeGone.into()));

@@ -3,9 +3,9 @@
 //! Everything of the core for that node goes through here in one order. The bytes are bounded ([`LinkBounds`]): beyond
 //! them a call is refused. Answers have room of their own on top, since whoever asked has no other way to hear.
 //!
-//! Each frame that waits is known by its length and by what it is, so that when the connection breaks it is certain of each
-//! whether all of it has left. What has not is a dead letter, its ask is *rejected*; of what has left nobody knows what
-//! became of it.
+//! A frame that may leave is copied to the connection, and stays here until that has given all of it to the network. So when
+//! the connection breaks it is certain of each frame whether it has left. What has not is a dead letter, its ask is
+//! *rejected*; of what has left nobody knows what became of it.
 
 use super::reply::ReplyAddress;
 use crate::wire::address::Life;
@@ -74,10 +74,10 @@ pub(crate) struct Link {
     pub(crate) writer: FrameWriter,
     /// What lies in the writer, in order, each with its bytes.
     waiting: VecDeque<(u32, Waiting)>,
-    /// How much of the first of them has left.
-    begun: usize,
     /// Frames and bytes that may be sent: those of whole turns.
     flushed: (usize, usize),
+    /// Of these, those that lie in the connection, too.
+    lent: (usize, usize),
     /// Asks that have gone out in frames, in order. Some have ended since.
     entrusted: VecDeque<ReplyAddress>,
     /// At this length those that have ended are sought out.
@@ -93,8 +93,8 @@ impl Link {
             life,
             writer: FrameWriter::new(bounds.of_writer()),
             waiting: VecDeque::new(),
-            begun: 0,
             flushed: (0, 0),
+            lent: (0, 0),
             entrusted: VecDeque::new(),
             prune_at: LEAST_PRUNED,
         }
@@ -116,26 +116,34 @@ impl Link {
         std::mem::replace(&mut self.flushed, all).0 < all.0
     }
 
-    /// The bytes that may leave.
+    /// The whole frames that may leave and are not in the connection yet.
     pub(crate) fn outgoing(&self) -> &[u8] {
-        &self.writer.pending()[..self.flushed.1]
+        &self.writer.pending()[self.lent.1..self.flushed.1]
     }
 
-    /// The connection has taken the first `count` of them. Returns how many frames have left as a whole with that.
-    pub(crate) fn sent(&mut self, count: usize) -> u64 {
-        debug_assert!(count <= self.flushed.1, "nothing leaves before it may");
-        self.writer.sent(count);
-        self.flushed.1 -= count;
-        self.begun += count;
-        let before = self.waiting.len();
-        while let Some((length, _)) = self.waiting.front()
-            && self.begun >= *length as usize
-        {
-            self.begun -= *length as usize;
-            self.waiting.pop_front();
-            self.flushed.0 -= 1;
-        }
-        (before - self.waiting.len()) as u64
+    /// Whether nothing waits that may leave or is about to.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The connection has copied the first of the [outgoing](Link::outgoing) frames: so many, of so many bytes.
+    pub(crate) fn lend(&mut self, frames: usize, bytes: usize) {
+        self.lent = (self.lent.0 + frames, self.lent.1 + bytes);
+        debug_assert!(
+            self.lent <= self.flushed && self.lent.1 <= self.flushed.1,
+            "nothing leaves before it may"
+        );
+    }
+
+    /// The connection has given so many more frames to the network. Returns how many of them were known here.
+    pub(crate) fn left(&mut self, frames: usize) -> usize {
+        let frames = frames.min(self.lent.0);
+        let gone = self.waiting.drain(..frames);
+        let bytes = gone.map(|(length, _)| length as usize).sum();
+        self.writer.sent(bytes);
+        self.flushed = (self.flushed.0 - frames, self.flushed.1 - bytes);
+        self.lent = (self.lent.0 - frames, self.lent.1 - bytes);
+        frames
     }
 
     /// An ask has gone out in a frame. Returns whether it is time to seek out those that have ended.

@@ -226,7 +226,8 @@ impl Local {
         message: D::Msg,
         sink: super::asks::Sink<Stored>,
     ) {
-        // A receipt may take as long as the receiver needs to make room; it ends with the receiver, not with time.
+        // A receipt may take as long as the receiver needs to make room; it ends with the receiver, not with time, unless the
+        // message leaves the node.
         match self.open_ask::<Stored>(Duration::from_nanos(u64::MAX), sink) {
             Ok(stored) => {
                 if let Err(refused) = to.deliver(self, message, Some(Extra::Acknowledge(stored))) {

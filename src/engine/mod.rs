@@ -3,6 +3,8 @@
 pub mod assembly;
 pub mod coordination;
 pub mod core;
+pub(crate) mod data_links;
+pub(crate) mod data_peers;
 pub mod handover;
 pub mod inspect;
 mod intake;

@@ -1,14 +1,16 @@
 //! A core and the rest of the cluster, as its driver sees it: frames in, frames out, and what the cluster has decided.
 //!
-//! The driver owns the connections. In each round it gives the core what has come ([`Engine::receive`]), lets it turn, and
-//! takes what may leave ([`Engine::outgoing`], [`Engine::sent`]); when a connection breaks it says so
-//! ([`Engine::link_lost`]). Everything of a core for one node has to go over connections that keep its order: one at a time.
+//! The connections are those of [`DataLinks`](super::data_links::DataLinks). In each round it gives the core what has come
+//! ([`Engine::take_frames`]), the core turns, and what may leave goes into connections ([`Engine::outgoing`],
+//! [`Engine::lend`], [`Engine::left`]); when a connection breaks the core hears so ([`Engine::link_lost`]). Everything of a
+//! core for one node goes over connections that keep its order: one at a time.
 //!
 //! The coordination core's driver also brings what the log of the cluster says ([`Engine::set_owners`]) and the lease
 //! ([`Engine::set_lease`]), and hears for which shards messages wait that have no owner ([`Engine::wanted`]).
 
 use super::core::Engine;
 use crate::actor::control::Control;
+use crate::actor::link::Link;
 use crate::actor::local::Local;
 use crate::actor::refusal::Rejection;
 use crate::actor::remote::Lease;
@@ -17,97 +19,118 @@ use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::sharding::cluster_view::{OwnershipError, OwnershipUpdate};
 use crate::sharding::coordinator::Input;
 use crate::sharding::topology::{Route, Topology};
-use crate::wire::error::WireError;
-use crate::wire::reader::FrameReader;
+use crate::wire::address::Life;
+use crate::wire::frame::FrameRef;
 use std::collections::BTreeSet;
 
-/// What has become of received frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Received {
-    /// Frames that were taken.
-    pub(crate) frames: usize,
-    /// More whole frames may wait: turn, and call again.
-    pub(crate) more: bool,
+/// A core that takes frames between two turns.
+pub(crate) struct Intake<'a> {
+    local: &'a mut Local,
+    frames: usize,
+}
+
+impl Intake<'_> {
+    /// Takes one frame, where it lies. Returns whether the core takes another one before its turn.
+    pub(crate) fn take(&mut self, frame: FrameRef<'_>) -> bool {
+        self.frames += 1;
+        self.local.take_frame(frame);
+        if reply::has_orphans() {
+            self.local.settle_orphans(false);
+        }
+        self.has_room()
+    }
+
+    /// Whether the core takes another frame before its turn.
+    pub(crate) fn has_room(&self) -> bool {
+        self.local.arrivals > 0 && !self.local.yield_wanted
+    }
 }
 
 impl Engine {
-    /// Takes whole frames out of a connection's reader: as many as one turn may handle messages. What is left there is for
-    /// the next round, and holds up the peer once the reader is full.
-    ///
-    /// # Errors
-    /// If the bytes are no frames. The connection has to be closed; what came before was taken.
-    pub(crate) fn receive(&mut self, reader: &mut FrameReader) -> Result<Received, WireError> {
-        let mut received = Received {
-            frames: 0,
-            more: false,
-        };
+    /// How many frames a core takes before one turn: as many as one turn may handle messages. What they cost beyond that is
+    /// on the [`Intake`] to see. From here on it counts anew.
+    pub(crate) fn begin_intake(&mut self) -> usize {
+        let local = &mut *self.local.borrow_mut();
+        local.now = local.clock.now();
+        local.clock_read = local.now;
+        local.arrivals = local.limits.turn_messages.max(1);
+        local.yield_wanted = false;
+        usize::try_from(local.arrivals).unwrap_or(usize::MAX)
+    }
+
+    /// Has `work` hand in frames that have come. `None`: the core takes nothing any more.
+    pub(crate) fn take_frames<T>(&mut self, work: impl FnOnce(&mut Intake<'_>) -> T) -> Option<T> {
         if self.halted || self.has_stopped() {
-            return Ok(received);
+            return None;
         }
         let _on_core = reply::enter_core();
         let shared = self.local.clone();
         let local = &mut *shared.borrow_mut();
-        local.now = local.clock.now();
-        local.clock_read = local.now;
         local.see_to_lease();
-        local.arrivals = local.limits.turn_messages.max(1);
-        local.yield_wanted = false;
-        let most = usize::try_from(local.arrivals).unwrap_or(usize::MAX);
-        let outcome = loop {
-            if received.frames >= most || local.arrivals == 0 || local.yield_wanted {
-                received.more = true;
-                break Ok(received);
-            }
-            match reader.next() {
-                Ok(Some(frame)) => {
-                    received.frames += 1;
-                    local.take_frame(frame);
-                    if reply::has_orphans() {
-                        local.settle_orphans(false);
-                    }
-                }
-                Ok(None) => break Ok(received),
-                Err(error) => break Err(error),
-            }
-        };
-        local.end_faulty();
-        if received.frames > 0 {
+        let mut intake = Intake { local, frames: 0 };
+        let done = work(&mut intake);
+        let frames = intake.frames;
+        intake.local.end_faulty();
+        if frames > 0 {
             self.is_no_longer_idle();
         }
-        outcome
+        Some(done)
     }
 
-    /// The nodes for which bytes may leave, in order.
-    pub(crate) fn outgoing(&self) -> Vec<NodeId> {
+    /// The nodes, each in the life in which this core knows it, for which frames may leave that are in no connection.
+    pub(crate) fn outgoing(&self) -> Vec<Life> {
         let local = self.local.borrow();
-        let links = local.remote.iter().flat_map(|remote| &remote.links);
+        let links = local.remote.iter().flat_map(|remote| remote.links.values());
         links
-            .filter(|(_, link)| !link.outgoing().is_empty())
-            .map(|(node, _)| *node)
+            .filter(|link| !link.outgoing().is_empty())
+            .map(|link| link.life)
             .collect()
     }
 
-    /// Has `send` take bytes for a node, as many as its connection does; it says how many those were. Whole turns come out,
-    /// in one piece each.
-    pub(crate) fn sent(&self, node: NodeId, send: impl FnOnce(&[u8]) -> usize) -> usize {
+    /// Whether nothing of this core waits for another node, in a connection or not.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let local = self.local.borrow();
+        let mut links = local.remote.iter().flat_map(|remote| remote.links.values());
+        links.all(Link::is_empty)
+    }
+
+    /// Has a connection copy whole frames for a life of a node, those of whole turns, from the front; it says how many, and
+    /// of how many bytes in all. They stay here until they have [left](Engine::left).
+    pub(crate) fn lend(&self, to: Life, copy: impl FnOnce(&[u8]) -> (usize, usize)) -> usize {
         let mut local = self.local.borrow_mut();
-        let Some(remote) = &mut local.remote else {
+        let link = local
+            .remote
+            .as_mut()
+            .and_then(|it| it.link(to.node, Some(to)));
+        let Some(link) = link else {
             return 0;
         };
-        let Some(link) = remote.links.get_mut(&node) else {
-            return 0;
-        };
-        let count = send(link.outgoing());
-        remote.stats.frames_sent += link.sent(count);
-        count
+        let (frames, bytes) = copy(link.outgoing());
+        link.lend(frames, bytes);
+        frames
+    }
+
+    /// A connection to a life of a node has given so many more of the frames that it had copied to the network, whole.
+    pub(crate) fn left(&self, to: Life, frames: usize) {
+        let mut local = self.local.borrow_mut();
+        if let Some(remote) = &mut local.remote
+            && let Some(link) = remote.link(to.node, Some(to))
+        {
+            let left = link.left(frames) as u64;
+            remote.stats.frames_sent += left;
+        }
     }
 
     /// The connection to a node is gone, or none could be made: what waits for it is refused, and asks that have left for it
-    /// end as unknown. What is sent from now on waits for the next connection.
-    pub(crate) fn link_lost(&mut self, node: NodeId) {
+    /// end as unknown. What is sent from now on waits for the next connection. If a life is given, it is only about that.
+    pub(crate) fn link_lost(&mut self, node: NodeId, life: Option<Life>) {
         let _on_core = reply::enter_core();
         let shared = self.local.clone();
         let local = &mut *shared.borrow_mut();
+        let remote = local.remote.as_mut();
+        if remote.is_none_or(|remote| remote.link(node, life).is_none()) {
+            return;
+        }
         local.lose_link(node);
         local.settle_orphans(false);
         local.end_faulty();

@@ -295,6 +295,16 @@ impl Links {
         self.after_removal(id, remote, was_up_for, is_our_doing);
     }
 
+    /// Says that a dial has failed, unless there is another way to come up.
+    fn say_unreached(&mut self, remote: Remote) {
+        let nobody = self.peers.get(&remote).is_some_and(|peer| {
+            peer.current.is_none() && peer.accepted.is_empty() && peer.wanted.is_some()
+        });
+        if nobody {
+            self.outputs.push_back(Output::Unreached { remote });
+        }
+    }
+
     fn after_removal(
         &mut self,
         id: ConnectionId,
@@ -323,6 +333,9 @@ impl Links {
         }
         if was_dial {
             self.unpark(remote);
+            if !is_our_doing {
+                self.say_unreached(remote);
+            }
         }
         self.decide_dial(remote);
         self.maybe_dial(remote);

@@ -18,6 +18,8 @@
 //!
 //! Control has instances, connections and buffers of its own, so that it never waits behind data.
 
+#[cfg(test)]
+mod appending_tests;
 mod backoff;
 mod connection;
 pub mod counters;

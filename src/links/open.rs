@@ -1,7 +1,7 @@
 //! A connection on which both sides agree: its frames, the leave to send them, and whether the peer is there.
 
 use super::ending::{Farewell, Why};
-use super::output::Down;
+use super::output::{Appended, Down};
 use super::remote::{ConnectionId, Remote};
 use super::settings::LinkSettings;
 use crate::base::time::Time;
@@ -213,6 +213,37 @@ impl Open {
         self.sent_credit.bytes += length as u64;
         self.note_written(now, length as u32 | OF_THE_CORE);
         Ok(self.accepted)
+    }
+
+    /// Takes whole frames of the core that were written elsewhere.
+    pub(super) fn append(&mut self, now: Time, frames: &[u8], mark: usize) -> Appended {
+        let (sent, leave) = (self.sent_credit, self.leave);
+        let mut appended = Appended::default();
+        let was_empty = self.lengths.is_empty();
+        let lengths = &mut self.lengths;
+        self.writer.append(frames, mark, |length| {
+            let has_leave = sent.frames + appended.frames < leave.frames
+                && sent.bytes + (appended.bytes as u64) < leave.bytes;
+            if has_leave {
+                appended.frames += 1;
+                appended.bytes += length;
+                lengths.push_back(length as u32 | OF_THE_CORE);
+            }
+            has_leave
+        });
+        if was_empty && appended.frames > 0 {
+            self.progress = now;
+        }
+        self.accepted += appended.frames;
+        self.sent_credit.frames += appended.frames;
+        self.sent_credit.bytes += appended.bytes as u64;
+        self.written += appended.bytes as u64;
+        appended
+    }
+
+    /// How many frames of the core were given to the network whole.
+    pub(super) fn handed(&self) -> u64 {
+        self.handed
     }
 
     fn note_written(&mut self, now: Time, length: u32) {

@@ -29,6 +29,12 @@ pub enum Output {
     Up(Box<Up>),
     /// A connection that was up is no more.
     Down(Box<Down>),
+    /// An attempt to connect to a remote has failed, and there is no connection to it, nor one that is about to come up. It
+    /// is dialled again after a wait.
+    Unreached {
+        /// Who was not reached.
+        remote: Remote,
+    },
     /// There is room again for frames to a remote, after one was refused.
     Room {
         /// To whom.
@@ -93,6 +99,8 @@ pub struct Arrived<'a> {
 pub enum Took {
     /// It is done with; the peer may send another in its place.
     Done,
+    /// The same, and no other is to follow for now: the core has enough to do.
+    Last,
     /// The core keeps it for now, and will say [`taken`](super::links::Links::taken).
     Held,
 }
@@ -105,6 +113,15 @@ pub struct Received {
     pub frames: usize,
     /// Whether it may have stopped before all frames were taken: take the outputs and call again.
     pub more: bool,
+}
+
+/// How much of what was to be [appended](super::links::Links::append) was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// How many frames.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: usize,
 }
 
 /// Which frame of its connection a frame is that was accepted for sending: see [`Down`].

@@ -159,9 +159,14 @@ impl Links {
                 life,
                 frame,
             };
-            if take(links, arrived) == Took::Done {
+            let took = take(links, arrived);
+            if took != Took::Held {
                 done.frames += 1;
                 done.bytes += bytes as u64;
+            }
+            if took == Took::Last {
+                received.more = true;
+                break;
             }
         }
         received

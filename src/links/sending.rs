@@ -2,7 +2,8 @@
 
 use super::connection::Connection;
 use super::links::Links;
-use super::output::{Output, Ticket};
+use super::open::Open;
+use super::output::{Appended, Output, Ticket};
 use super::refusal::{NotSent, Unsent};
 use super::remote::{ConnectionId, Remote};
 use crate::base::time::Time;
@@ -61,6 +62,61 @@ impl Links {
         self.send_with(remote, header.kind, |writer| writer.forward(header, frame))
     }
 
+    /// Sends whole frames of the core to a remote that were written elsewhere, with one copy: as many from the front as the
+    /// peer gives leave for, and while fewer than `mark` bytes wait here. What is not taken is to be offered again when bytes
+    /// have left or credit has come, both of which need something of a socket; nobody is told [`Output::Room`].
+    ///
+    /// # Errors
+    /// If there is no connection; nothing was taken.
+    pub fn append(
+        &mut self,
+        remote: Remote,
+        frames: &[u8],
+        mark: usize,
+    ) -> Result<Appended, NotSent> {
+        let now = self.now;
+        let Some((connection, open)) = self.current_of(remote) else {
+            return Err(self.not_connected(remote));
+        };
+        let appended = open.append(now, frames, mark);
+        let has_leave = open.has_leave();
+        if appended.bytes < frames.len() && !has_leave {
+            self.counters.refused_no_credit += 1;
+        }
+        self.counters.frames_out += appended.frames;
+        self.queue(connection);
+        Ok(appended)
+    }
+
+    /// How many frames of the core a connection has given to the network whole, as [`Down::handed`](super::output::Down).
+    #[must_use]
+    pub fn handed(&self, id: ConnectionId) -> u64 {
+        self.open(id).map_or(0, Open::handed)
+    }
+
+    /// Whether a connection is up, and what it sends is frames.
+    #[must_use]
+    pub fn is_up(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| {
+            connection.early_sent == connection.early.len()
+                && connection.open().is_some_and(Open::is_up)
+        })
+    }
+
+    fn current_of(&mut self, remote: Remote) -> Option<(ConnectionId, &mut Open)> {
+        let id = self.peers.get(&remote)?.current?;
+        let open = self.connections.get_mut(&id)?.open_mut()?;
+        open.leaving.is_none().then_some((id, open))
+    }
+
+    fn not_connected(&mut self, remote: Remote) -> NotSent {
+        self.counters.refused_not_connected += 1;
+        let peer = self.peers.get(&remote);
+        let is_wanted = peer.is_some_and(|peer| peer.wanted.is_some());
+        NotSent::NotConnected { remote, is_wanted }
+    }
+
     fn send_with(
         &mut self,
         remote: Remote,
@@ -72,36 +128,25 @@ impl Links {
             return Err(NotSent::WrongKind { kind, plane });
         }
         let now = self.now;
-        let peer = self.peers.get(&remote);
-        let id = peer.and_then(|peer| peer.current);
-        let found = id.and_then(|id| Some((id, self.connections.get_mut(&id)?)));
-        let open = found.and_then(|(id, connection)| {
-            let is_queued = connection.is_queued;
-            let open = connection.open_mut()?;
-            open.leaving.is_none().then_some((id, is_queued, open))
-        });
-        let Some((connection, is_queued, open)) = open else {
-            self.counters.refused_not_connected += 1;
-            let is_wanted = peer.is_some_and(|peer| peer.wanted.is_some());
-            return Err(NotSent::NotConnected { remote, is_wanted });
+        let Some((connection, open)) = self.current_of(remote) else {
+            return Err(self.not_connected(remote));
         };
         if !open.has_leave() {
             open.wants_room = true;
-            self.counters.refused_no_credit += 1;
             let frames = open.window_frames();
+            self.counters.refused_no_credit += 1;
             return Err(NotSent::NoCredit { remote, frames });
         }
-        match open.write(now, write) {
+        let written = open.write(now, write);
+        open.wants_room |= matches!(written, Err(WriteError::Full { .. }));
+        match written {
             Ok(number) => {
                 self.counters.frames_out += 1;
-                if !is_queued {
-                    self.queue(connection);
-                }
+                self.queue(connection);
                 Ok(Ticket { connection, number })
             }
             Err(why) => {
                 if matches!(why, WriteError::Full { .. }) {
-                    open.wants_room = true;
                     self.counters.refused_full += 1;
                 }
                 Err(NotSent::Write(why))

@@ -1,8 +1,8 @@
 //! Several simulated nodes, in one virtual time, with a virtual network between their cores.
 //!
-//! Each core of a node has one connection of its own to each other node, for all that it sends there; answers come back
-//! over one that the other node's core has made. So a connection can break in one direction and not in the other. Which node
-//! owns which shard the test says itself, in place of the log of a cluster.
+//! The cores of nodes are connected as those of real ones are, with greetings, credit and pings, and come in by the port of
+//! their node; only the sockets are virtual. Which node owns which shard the test says itself, in place of the log of a
+//! cluster.
 //!
 //! ```
 //! use corecast::base::ids::{NodeId, ShardId};
@@ -55,12 +55,16 @@
 
 use super::builder::SimulationBuilder;
 use super::check::{self, say_seed};
+use super::cluster_links::Given;
 use super::cluster_owners::Owners;
+use super::control::address_of;
+use super::data_sockets::{DataSockets, Overheard};
 use super::governed::{Governed, GovernedNodes};
-use super::network::{Arrival, LinkId, Network, NetworkSettings, NotSent};
+use super::network::{Network, NetworkSettings};
+use super::port::Port;
 use super::simulation::{Simulation, StillPending};
+use super::strangers::Strangers;
 use super::trace::Trace;
-use super::wires::Source;
 use super::world::Step;
 use crate::actor::link::LinkBounds;
 use crate::actor::pending::Pending;
@@ -71,14 +75,18 @@ use crate::actor::reply::ReplyTo;
 use crate::base::ids::{CoreId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::rng::{Rng, seeded};
 use crate::base::time::Time;
+use crate::engine::data_links::DataLinks;
+use crate::engine::data_peers::{DataPeer, DataPeers};
+use crate::links::porch::Porch;
+use crate::links::settings::LinkSettings;
 use crate::sharding::cluster_view::OwnershipUpdate;
-use crate::wire::address::Life;
+use crate::wire::hello::CheckedIdentity;
 use crate::wire::limits::FrameLimits;
 use crate::wire::message::Message;
-use crate::wire::reader::ReadCounts;
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the calls that wait let the world run.
@@ -92,13 +100,8 @@ const PIECES: u64 = 0x636c_7573;
 enum Next {
     Cores(NodeId),
     Control(NodeId),
+    Port(NodeId),
     Network,
-}
-
-/// One core's connection to a node.
-pub(super) struct Way {
-    link: LinkId,
-    is_open: bool,
 }
 
 /// Several nodes and the network between them; see the [module](self).
@@ -109,14 +112,15 @@ pub struct ClusterSimulation {
     pub(super) bounds: LinkBounds,
     pub(super) nodes: BTreeMap<NodeId, Simulation>,
     pub(super) lives: BTreeMap<NodeId, Incarnation>,
-    pub(super) ways: BTreeMap<(NodeId, u16, NodeId), Way>,
-    /// Whose ways connections are.
-    pub(super) links: BTreeMap<LinkId, (NodeId, u16, NodeId)>,
+    pub(super) link_settings: LinkSettings,
+    pub(super) given: BTreeMap<NodeId, Given>,
+    /// How many data cores nodes have that the test has started.
+    data_cores: BTreeMap<NodeId, u16>,
+    pub(super) strangers: Strangers,
     pub(super) owners: Owners,
     pub(super) now: u64,
-    pub(super) next_source: u64,
-    /// Every piece of bytes that has left, while somebody wants to know.
-    pub(super) overheard: Option<Vec<Vec<u8>>>,
+    /// What has left over connections that are up, while somebody wants to know.
+    pub(super) overheard: Option<Overheard>,
     /// Traces of nodes that are gone.
     pub(super) ended: Vec<Trace>,
     /// Nodes that have control planes of their own.
@@ -134,11 +138,12 @@ impl ClusterSimulation {
             bounds: LinkBounds::default(),
             nodes: BTreeMap::new(),
             lives: BTreeMap::new(),
-            ways: BTreeMap::new(),
-            links: BTreeMap::new(),
+            link_settings: LinkSettings::default(),
+            given: BTreeMap::new(),
+            data_cores: BTreeMap::new(),
+            strangers: Strangers::default(),
             owners: Owners::default(),
             now: 0,
-            next_source: 0,
             overheard: None,
             ended: Vec::new(),
             governed: GovernedNodes::default(),
@@ -160,6 +165,11 @@ impl ClusterSimulation {
     /// The bounds of what the nodes that are started from now on have for each other.
     pub fn set_bounds(&mut self, bounds: LinkBounds) {
         self.bounds = bounds;
+    }
+
+    /// The settings of the connections of nodes that are started from now on.
+    pub fn set_links(&mut self, settings: LinkSettings) {
+        self.link_settings = settings;
     }
 
     /// The network, to cut, slow and mend it.
@@ -185,7 +195,20 @@ impl ClusterSimulation {
         let of_node = u64::from(node.0) << 32 | u64::from(incarnation.0);
         let seed = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ of_node;
         let (builder, made) = make(SimulationBuilder::new(seed));
-        self.start_in_life(node, incarnation, builder);
+        let identity = self.identity(node, incarnation, &builder);
+        let data_cores = builder.data_cores() as u16;
+        let data = (0..data_cores).map(CoreId).collect();
+        let porch = Porch::new(
+            &self.link_settings,
+            identity.clone(),
+            CoreId(data_cores),
+            data,
+        );
+        let porch = porch.unwrap_or_else(|error| panic!("{error}"));
+        let port = Port::new(node, porch);
+        self.data_cores.insert(node, data_cores);
+        self.start_in_life(identity.clone(), builder);
+        self.given.insert(node, Given { port, identity });
         self.network.start(node);
         self.owners.members.insert(node, incarnation);
         made
@@ -194,17 +217,26 @@ impl ClusterSimulation {
     /// The cores of a node begin to run.
     pub(super) fn start_in_life(
         &mut self,
-        node: NodeId,
-        incarnation: Incarnation,
+        identity: Arc<CheckedIdentity>,
         mut builder: SimulationBuilder,
     ) {
-        builder.cluster = Some((Life::new(node, incarnation), self.bounds));
+        let life = identity.get().life;
+        builder.cluster = Some((life, self.bounds));
+        let data_cores = builder.data_cores();
         let mut sim = builder.start();
         for (name, shards) in sim.clustered_types() {
             self.owners.shards_of(name, shards);
         }
+        for (number, core) in (0..).zip(&mut sim.world.cores[..data_cores]) {
+            let rng = seeded(self.rng.random(), 0);
+            let (settings, id) = (self.link_settings.clone(), CoreId(number));
+            let links = DataLinks::new(settings, id, identity.clone(), rng);
+            let links = links.unwrap_or_else(|error| panic!("{error}"));
+            let rng = seeded(self.rng.random(), 0);
+            core.data = Some(Box::new(DataSockets::new(life.node, links, rng)));
+        }
         sim.pass_until(self.now);
-        self.nodes.insert(node, sim);
+        self.nodes.insert(life.node, sim);
     }
 
     /// A node. What is sent by its handle goes on when the cluster runs; do not let it run alone.
@@ -227,10 +259,14 @@ impl ClusterSimulation {
 
     /// The cores of a node are no more.
     pub(super) fn end_cores(&mut self, node: NodeId) {
+        self.given.remove(&node);
         if let Some(gone) = self.nodes.remove(&node) {
             self.ended.push(gone.trace().clone());
+            let data = gone.world.cores.iter().flat_map(|core| &core.data);
+            for link in data.flat_map(|data| data.sockets()) {
+                self.network.close(self.now(), link, node);
+            }
         }
-        self.ways.retain(|(from, ..), _| *from != node);
     }
 
     /// Gives a shard to a node, in its next epoch. Nobody knows before the next [`publish`](ClusterSimulation::publish).
@@ -262,7 +298,17 @@ impl ClusterSimulation {
     /// If the node is not there, or they contradict what it knows.
     pub fn publish_to(&mut self, node: NodeId) {
         let news = self.owners.news();
+        let peers = self.owners.members.iter().map(|(node, incarnation)| {
+            let peer = DataPeer {
+                incarnation: *incarnation,
+                address: address_of(*node).to_string(),
+                data_cores: self.data_cores.get(node).copied().unwrap_or(0),
+            };
+            (*node, peer)
+        });
+        let peers = DataPeers(peers.collect());
         self.set_owners(node, news);
+        self.set_peers(node, &peers);
     }
 
     pub(super) fn set_owners(&mut self, node: NodeId, news: OwnershipUpdate) {
@@ -297,43 +343,6 @@ impl ClusterSimulation {
             all += core.remote.unwrap_or_default();
         }
         all
-    }
-
-    /// What the readers of all connections of a node have done.
-    pub fn read_counts(&mut self, node: NodeId) -> ReadCounts {
-        let mut all = ReadCounts::default();
-        for core in &self.node(node).world.cores {
-            let counts = core.wires.counts();
-            all.frames += counts.frames;
-            all.bytes += counts.bytes;
-            all.moved_bytes += counts.moved_bytes;
-            all.blocks += counts.blocks;
-        }
-        all
-    }
-
-    /// From now on what leaves the nodes is kept.
-    pub fn overhear(&mut self) {
-        self.overheard = Some(Vec::new());
-    }
-
-    /// What has left the nodes since the last call, in pieces that have nothing to do with frames.
-    pub fn take_overheard(&mut self) -> Vec<Vec<u8>> {
-        self.overheard
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
-    }
-
-    /// Has a core of a node receive bytes, over a connection of their own.
-    pub fn receive(&mut self, node: NodeId, core: CoreId, bytes: &[u8]) {
-        let source = Source::Test(self.next_source);
-        self.next_source += 1;
-        let limits = self.limits();
-        let world = &mut self.node(node).world;
-        world.cores[core.index()].wires.open(source, limits);
-        world.cores[core.index()].wires.take_in(source, bytes);
-        world.stir(core.index());
     }
 
     /// Lets the world run until the result is there.
@@ -406,7 +415,7 @@ impl ClusterSimulation {
         check::fail(self.seed, what)
     }
 
-    fn limits(&self) -> FrameLimits {
+    pub(super) fn limits(&self) -> FrameLimits {
         FrameLimits {
             frame_bytes: self.bounds.frame_bytes,
             ..FrameLimits::default()
@@ -425,11 +434,10 @@ impl ClusterSimulation {
     }
 
     fn is_idle(&mut self) -> bool {
-        let opening = self.ways.values().any(|way| !way.is_open);
-        !opening
-            && !self.network.has_pieces()
+        !self.network.has_pieces()
+            && self.strangers.are_quiet()
             && self.nodes.values_mut().all(|node| {
-                let sent = |core: &super::world::Core| core.engine.outgoing().is_empty();
+                let sent = |core: &super::world::Core| core.engine.has_sent_all();
                 node.world.is_idle() && node.world.cores.iter().all(sent)
             })
     }
@@ -452,6 +460,13 @@ impl ClusterSimulation {
         {
             next = Some((due, Next::Control(node)));
         }
+        for (node, given) in &self.given {
+            if let Some(due) = given.port.deadline().map(Time::as_nanos)
+                && next.is_none_or(|(at, _)| due < at)
+            {
+                next = Some((due, Next::Port(*node)));
+            }
+        }
         if let Some(at) = self.network.next_arrival()
             && next.is_none_or(|(due, _)| at.as_nanos() <= due)
         {
@@ -473,6 +488,7 @@ impl ClusterSimulation {
                 self.report_wanted(node);
             }
             Next::Control(node) => self.turn_control(node),
+            Next::Port(node) => self.turn_port(node),
             Next::Network => {
                 if let Some(arrival) = self.network.pop(self.now()) {
                     self.arrive(arrival);
@@ -480,152 +496,6 @@ impl ClusterSimulation {
             }
         }
         Step::Done
-    }
-
-    /// After a node has done something: sends what may leave, and closes connections on which nonsense came.
-    fn see_to(&mut self, node: NodeId) {
-        let cores = self.node(node).world.cores.len();
-        for core in 0..cores {
-            let failed = self.node(node).world.cores[core].wires.take_failed();
-            for source in failed {
-                self.node(node).world.cores[core].wires.close(source);
-                if let Source::Link(link) = source {
-                    self.links.remove(&link);
-                    self.network.close(self.now(), link, node);
-                }
-            }
-            self.send_from(node, core as u16);
-        }
-    }
-
-    fn send_from(&mut self, node: NodeId, core: u16) {
-        let now = self.now();
-        let outgoing = self.node(node).world.cores[usize::from(core)]
-            .engine
-            .outgoing();
-        for to in outgoing {
-            let key = (node, core, to);
-            let Some(way) = self.ways.get(&key) else {
-                let link = self.network.connect(now, node, to);
-                self.links.insert(link, key);
-                let way = Way {
-                    link,
-                    is_open: false,
-                };
-                self.ways.insert(key, way);
-                continue;
-            };
-            if !way.is_open {
-                continue;
-            }
-            let link = way.link;
-            loop {
-                // Writes to a socket are cut anywhere.
-                let most = [7, 1_000, 65_536, 1 << 20][self.rng.random_range(0..4)];
-                let Some(sim) = self.nodes.get_mut(&node) else {
-                    return;
-                };
-                let (network, overheard) = (&mut self.network, &mut self.overheard);
-                let engine = &sim.world.cores[usize::from(core)].engine;
-                let sent = engine.sent(to, |bytes| {
-                    let piece = &bytes[..bytes.len().min(most)];
-                    if piece.is_empty() {
-                        return 0;
-                    }
-                    match network.send(now, link, node, piece.to_vec(), piece.len()) {
-                        Ok(()) => {
-                            if let Some(overheard) = overheard {
-                                overheard.push(piece.to_vec());
-                            }
-                            piece.len()
-                        }
-                        Err((NotSent::Full | NotSent::Closed, _)) => 0,
-                    }
-                });
-                if sent == 0 {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn arrive(&mut self, arrival: Arrival<Vec<u8>>) {
-        let at = arrival.at();
-        let link = match &arrival {
-            Arrival::Opened { link, .. }
-            | Arrival::Received { link, .. }
-            | Arrival::Writable { link, .. }
-            | Arrival::Closed { link, .. } => Some(*link),
-            Arrival::Datagram { .. } => None,
-        };
-        if link.is_none_or(|link| self.is_control(link)) {
-            return self.arrive_at_control(arrival);
-        }
-        if !self.nodes.contains_key(&at) {
-            // Nobody takes messages there (yet).
-            if let Arrival::Opened { link, .. } = arrival {
-                self.network.close(self.now(), link, at);
-            }
-            return;
-        }
-        match arrival {
-            Arrival::Opened {
-                link, connected, ..
-            } => {
-                let Some(key) = self.links.get(&link).copied() else {
-                    return;
-                };
-                if connected {
-                    if let Some(way) = self.ways.get_mut(&key) {
-                        way.is_open = true;
-                    }
-                    self.send_from(key.0, key.1);
-                } else {
-                    let limits = self.limits();
-                    let core = self.core_for(at, key.1);
-                    let world = &mut self.node(at).world;
-                    world.cores[core].wires.open(Source::Link(link), limits);
-                }
-            }
-            Arrival::Received { link, payload, .. } => {
-                let Some(key) = self.links.get(&link).copied() else {
-                    return;
-                };
-                let core = self.core_for(at, key.1);
-                let world = &mut self.node(at).world;
-                let wires = &mut world.cores[core].wires;
-                wires.take_in(Source::Link(link), &payload);
-                world.stir(core);
-            }
-            Arrival::Writable { link, .. } => {
-                if let Some(key) = self.links.get(&link).copied() {
-                    self.send_from(key.0, key.1);
-                }
-            }
-            Arrival::Closed { link, .. } => {
-                let Some(key) = self.links.get(&link).copied() else {
-                    return;
-                };
-                if key.0 == at {
-                    if self.ways.get(&key).is_some_and(|way| way.link == link) {
-                        self.ways.remove(&key);
-                        let world = &mut self.node(at).world;
-                        world.between_turns(usize::from(key.1), |engine| engine.link_lost(key.2));
-                    }
-                } else {
-                    let core = self.core_for(at, key.1);
-                    let world = &mut self.node(at).world;
-                    world.cores[core].wires.close(Source::Link(link));
-                }
-            }
-            Arrival::Datagram { .. } => {}
-        }
-    }
-
-    /// The core of a node at which the connections of the other nodes' core of that number end.
-    fn core_for(&mut self, node: NodeId, core: u16) -> usize {
-        let data_cores = self.node(node).world.cores.len() - 1;
-        usize::from(core) % data_cores
     }
 }
 

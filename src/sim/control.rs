@@ -8,16 +8,17 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::disk::{MountedDisk, SimDisk};
-use super::network::{Arrival, ClosedWhy, LinkId, Network};
-use crate::base::ids::NodeId;
+use super::network::{Arrival, LinkId, Network};
+use super::port::{Handed, Port};
+use super::socket::Socket;
+use crate::base::ids::{CoreId, NodeId};
 use crate::base::rng::{Rng, seeded};
 use crate::base::time::Time;
 use crate::cluster::ledger_error::LedgerOpenError;
 use crate::cluster::ledger_opening::LedgerOpening;
 use crate::cluster::ledger_settings::LedgerSettings;
 use crate::cluster::plane::{ControlPlane, Event, Output, PlaneSettings};
-use crate::links::ending::Gone;
-use crate::links::porch::{Porch, PorchOutput};
+use crate::links::porch::Porch;
 use crate::links::remote::ConnectionId;
 
 /// Reads of one connection in one turn; what is left waits for the next.
@@ -43,44 +44,17 @@ pub struct SimControl {
     store: MountedDisk,
     rng: Rng,
     phase: Phase,
-    sockets: BTreeMap<LinkId, Socket>,
-    /// Sockets of connections on the porch.
-    on_porch: BTreeMap<ConnectionId, LinkId>,
+    sockets: BTreeMap<LinkId, (ConnectionId, Socket)>,
     /// Sockets of the plane's connections.
     links: BTreeMap<ConnectionId, LinkId>,
     datagrams: VecDeque<Vec<u8>>,
+    /// Connections that have come for data cores.
+    guests: Vec<Handed>,
 }
 
 enum Phase {
     Opening(Box<LedgerOpening>),
-    Running(Box<ControlPlane>, Box<Porch>),
-}
-
-struct Socket {
-    place: Place,
-    inbox: VecDeque<u8>,
-    /// It opened, and the plane has not been told.
-    has_opened: bool,
-    is_blocked: bool,
-    gone: Option<Gone>,
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    Porch(ConnectionId),
-    Plane(ConnectionId),
-}
-
-impl Socket {
-    fn new(place: Place) -> Socket {
-        Socket {
-            place,
-            inbox: VecDeque::new(),
-            has_opened: false,
-            is_blocked: false,
-            gone: None,
-        }
-    }
+    Running(Box<ControlPlane>, Box<Port>),
 }
 
 /// Where a simulated node is. Nodes up to 2²⁴ - 1 have addresses.
@@ -91,7 +65,7 @@ pub fn address_of(node: NodeId) -> SocketAddr {
 }
 
 /// Which simulated node is there.
-fn node_at(address: SocketAddr) -> Option<NodeId> {
+pub(super) fn node_at(address: SocketAddr) -> Option<NodeId> {
     match address.ip() {
         IpAddr::V4(ip) => {
             let [ten, a, b, c] = ip.octets();
@@ -122,9 +96,9 @@ impl SimControl {
             rng,
             phase: Phase::Opening(Box::new(opening)),
             sockets: BTreeMap::new(),
-            on_porch: BTreeMap::new(),
             links: BTreeMap::new(),
             datagrams: VecDeque::new(),
+            guests: Vec::new(),
         })
     }
 
@@ -152,9 +126,9 @@ impl SimControl {
         let disk = self.disk.next_due().unwrap_or(Time::MAX);
         match &self.phase {
             Phase::Opening(_) => disk,
-            Phase::Running(plane, porch) => disk
+            Phase::Running(plane, port) => disk
                 .min(plane.next_deadline())
-                .min(porch.deadline().unwrap_or(Time::MAX)),
+                .min(port.deadline().unwrap_or(Time::MAX)),
         }
     }
 
@@ -175,36 +149,24 @@ impl SimControl {
             } => match &mut self.phase {
                 // Nobody listens yet.
                 Phase::Opening(_) => network.close(now.real, link, self.id),
-                Phase::Running(_, porch) => {
-                    let id = porch.arrived(address_of(peer).ip(), now.local);
-                    self.on_porch.insert(id, link);
-                    self.sockets.insert(link, Socket::new(Place::Porch(id)));
-                }
+                Phase::Running(_, port) => port.opened(link, peer, now.local),
             },
-            Arrival::Opened { link, .. } => {
-                if let Some(socket) = self.sockets.get_mut(&link) {
-                    socket.has_opened = true;
-                }
-            }
-            Arrival::Received { link, payload, .. } => {
-                if let Some(socket) = self.sockets.get_mut(&link) {
-                    socket.inbox.extend(payload);
-                }
-            }
-            Arrival::Writable { link, .. } => {
-                if let Some(socket) = self.sockets.get_mut(&link) {
-                    socket.is_blocked = false;
-                }
-            }
-            Arrival::Closed { link, why, .. } => {
-                if let Some(socket) = self.sockets.get_mut(&link) {
-                    socket.gone = Some(match why {
-                        ClosedWhy::ByPeer => Gone::Ended,
-                        why => Gone::Broken(format!("{why:?}")),
-                    });
+            Arrival::Opened { link, .. }
+            | Arrival::Received { link, .. }
+            | Arrival::Writable { link, .. }
+            | Arrival::Closed { link, .. } => {
+                if let Some((_, socket)) = self.sockets.get_mut(&link) {
+                    socket.arrive(arrival);
+                } else if let Phase::Running(_, port) = &mut self.phase {
+                    port.arrive(link, arrival);
                 }
             }
         }
+    }
+
+    /// The connections that have come for data cores since the last call. Whoever wants none closes them.
+    pub(super) fn take_guests(&mut self) -> Vec<Handed> {
+        std::mem::take(&mut self.guests)
     }
 
     /// This turn is late by so much, because the node stood still.
@@ -236,17 +198,17 @@ impl SimControl {
                 .unwrap_or_else(|error| panic!("{}: {error}", self.id));
             let identity = plane.identity().clone();
             let core = self.settings.core;
-            let porch = Porch::new(&self.settings.links, identity, core, Vec::new())
+            let data = (0..self.settings.node.data_cores).map(CoreId);
+            let porch = Porch::new(&self.settings.links, identity, core, data.collect())
                 .unwrap_or_else(|error| panic!("{}: {error}", self.id));
-            self.phase = Phase::Running(Box::new(plane), Box::new(porch));
+            let port = Port::new(self.id, porch);
+            self.phase = Phase::Running(Box::new(plane), Box::new(port));
         }
         self.deliver_datagrams(now);
         loop {
-            let mut moved = self.read(network, now);
-            if let Phase::Running(plane, porch) = &mut self.phase {
-                if porch.deadline().is_some_and(|due| due <= now.local) {
-                    porch.tick(now.local);
-                }
+            let mut moved = self.turn_port(network, now);
+            moved |= self.read(now);
+            if let Phase::Running(plane, _) = &mut self.phase {
                 plane.turn(now.local, &mut self.store);
             }
             moved |= self.follow(network, now, &mut events);
@@ -265,12 +227,35 @@ impl SimControl {
         }
     }
 
-    fn read(&mut self, network: &mut Network<Vec<u8>>, now: Times) -> bool {
+    /// Takes connections that have said whom they want. Whether there were any.
+    fn turn_port(&mut self, network: &mut Network<Vec<u8>>, now: Times) -> bool {
+        let Phase::Running(plane, port) = &mut self.phase else {
+            return false;
+        };
+        let mut any = false;
+        for handed in port.turn(network, &mut self.rng, now.local, now.real) {
+            any = true;
+            if handed.core != self.settings.core {
+                self.guests.push(handed);
+                continue;
+            }
+            match plane.accept(handed.guest, now.local) {
+                Ok(taken) => {
+                    self.links.insert(taken, handed.link);
+                    self.sockets.insert(handed.link, (taken, handed.socket));
+                }
+                Err(_) => network.close(now.real, handed.link, self.id),
+            }
+        }
+        any
+    }
+
+    fn read(&mut self, now: Times) -> bool {
         let open: Vec<LinkId> = self.sockets.keys().copied().collect();
         let mut moved = false;
         for link in open {
             for _ in 0..READS_PER_TURN {
-                if !self.read_once(link, network, now) {
+                if !self.read_once(link, now) {
                     break;
                 }
                 moved = true;
@@ -280,98 +265,26 @@ impl SimControl {
     }
 
     /// Reads a portion, as a network may give it. Whether there was anything.
-    fn read_once(&mut self, link: LinkId, network: &mut Network<Vec<u8>>, now: Times) -> bool {
-        let Phase::Running(plane, porch) = &mut self.phase else {
+    fn read_once(&mut self, link: LinkId, now: Times) -> bool {
+        let Phase::Running(plane, _) = &mut self.phase else {
             return false;
         };
-        let Some(socket) = self.sockets.get_mut(&link) else {
+        let Some((id, socket)) = self.sockets.get_mut(&link) else {
             return false;
         };
-        let has_ended = socket.inbox.is_empty();
-        match socket.place {
-            Place::Porch(id) => {
-                let most = porch.wants(id).min(socket.inbox.len());
-                if most > 0 {
-                    let portion = self.rng.random_range(1..=most);
-                    let bytes: Vec<u8> = socket.inbox.drain(..portion).collect();
-                    porch.receive(id, &bytes, now.local);
-                } else if has_ended && socket.gone.is_some() {
-                    porch.closed(id, now.local);
-                } else {
-                    return false;
-                }
-                self.follow_porch(network, now);
-                true
-            }
-            Place::Plane(id) => {
-                if std::mem::take(&mut socket.has_opened) {
-                    plane.connected(id, now.local);
-                }
-                let bytes = socket.inbox.make_contiguous();
-                let portion = match bytes.len() {
-                    0 => 0,
-                    length => self.rng.random_range(1..=length),
-                };
-                let count = plane.links().take_in(id, &bytes[..portion], now.local);
-                socket.inbox.drain(..count);
-                let more = plane.received(id, now.local);
-                if !more
-                    && socket.inbox.is_empty()
-                    && let Some(gone) = socket.gone.take()
-                {
-                    plane.links().closed(id, gone, now.local);
-                    return true;
-                }
-                count > 0 || more
-            }
+        let id = *id;
+        if std::mem::take(&mut socket.has_opened) {
+            plane.connected(id, now.local);
         }
-    }
-
-    fn follow_porch(&mut self, network: &mut Network<Vec<u8>>, now: Times) -> bool {
-        let Phase::Running(plane, porch) = &mut self.phase else {
-            return false;
-        };
-        let mut any = false;
-        while let Some(output) = porch.next_output() {
-            any = true;
-            match output {
-                PorchOutput::HandOver {
-                    connection, guest, ..
-                } => {
-                    let Some(link) = self.on_porch.remove(&connection) else {
-                        continue;
-                    };
-                    match plane.accept(*guest, now.local) {
-                        Ok(taken) => {
-                            self.links.insert(taken, link);
-                            if let Some(socket) = self.sockets.get_mut(&link) {
-                                socket.place = Place::Plane(taken);
-                            }
-                        }
-                        Err(_) => {
-                            self.sockets.remove(&link);
-                            network.close(now.real, link, self.id);
-                        }
-                    }
-                }
-                PorchOutput::Close {
-                    connection,
-                    last_words,
-                } => {
-                    if let Some(link) = self.on_porch.remove(&connection) {
-                        self.sockets.remove(&link);
-                        let length = last_words.len();
-                        if length > 0 {
-                            // Without waiting, as on a real socket.
-                            let _ = network.send(now.real, link, self.id, last_words, length);
-                        }
-                        network.close(now.real, link, self.id);
-                    }
-                }
-                PorchOutput::Note(_) => {}
-            }
+        let count = socket.read(&mut self.rng, |bytes| {
+            plane.links().take_in(id, bytes, now.local)
+        });
+        let more = plane.received(id, now.local);
+        if !more && let Some(gone) = socket.take_end() {
+            plane.links().closed(id, gone, now.local);
+            return true;
         }
-        any
+        count > 0 || more
     }
 
     fn follow(
@@ -380,10 +293,10 @@ impl SimControl {
         now: Times,
         events: &mut Vec<Event>,
     ) -> bool {
-        let mut any = self.follow_porch(network, now);
-        let Phase::Running(plane, porch) = &mut self.phase else {
-            return any;
+        let Phase::Running(plane, port) = &mut self.phase else {
+            return false;
         };
+        let mut any = false;
         while let Some(output) = plane.poll_output() {
             any = true;
             match output {
@@ -398,8 +311,7 @@ impl SimControl {
                     };
                     let link = network.connect(now.real, self.id, node);
                     self.links.insert(connection, link);
-                    let socket = Socket::new(Place::Plane(connection));
-                    self.sockets.insert(link, socket);
+                    self.sockets.insert(link, (connection, Socket::default()));
                 }
                 Output::Close { connection } => {
                     if let Some(link) = self.links.remove(&connection) {
@@ -414,7 +326,7 @@ impl SimControl {
                 }
                 Output::Event(event) => {
                     if let Event::Identity(identity) = &event {
-                        porch.set_identity(identity.clone());
+                        port.set_identity(identity.clone());
                     }
                     events.push(event);
                 }
@@ -431,7 +343,7 @@ impl SimControl {
         while plane.links().next_to_write().is_some() {}
         let mut moved = false;
         for (connection, link) in &self.links {
-            let Some(socket) = self.sockets.get_mut(link).filter(|it| !it.is_blocked) else {
+            let Some((_, socket)) = self.sockets.get_mut(link).filter(|it| !it.1.is_blocked) else {
                 continue;
             };
             let pending = plane.links().pending(*connection);

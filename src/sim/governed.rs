@@ -9,19 +9,18 @@ use super::builder::SimulationBuilder;
 use super::cluster::ClusterSimulation;
 use super::control::{SimControl, Times, address_of};
 use super::disk::SimDisk;
-use super::network::{Arrival, LinkId};
+use super::network::Arrival;
 use crate::actor::remote::Lease;
-use crate::base::ids::{CoreId, Incarnation, NodeId, ShardKey};
+use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::rng::seeded;
 use crate::base::time::Time;
 use crate::cluster::node::output::{LeaseState, StopCause};
 use crate::cluster::node::settings::{NodeSettings, Seed};
 use crate::cluster::plane::{ControlPlane, Event, PlaneSettings};
 use crate::consensus::bootstrap::Start;
-use crate::links::settings::LinkSettings;
+use crate::engine::data_peers::DataPeers;
 use crate::membership::view::MemberState;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
-use crate::wire::limits::FrameLimits;
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -120,6 +119,7 @@ impl ClusterSimulation {
     pub fn start_process(&mut self, node: NodeId) {
         let rng = seeded(self.rng.random(), 0);
         let seed = self.rng.random();
+        let (links, limits) = (self.link_settings.clone(), self.limits());
         let Some(governed) = self.governed.get_mut(&node) else {
             panic!("{node} is not there");
         };
@@ -136,8 +136,8 @@ impl ClusterSimulation {
             cluster: "simulated".to_owned(),
             cores: settings.data_cores + 1,
             node: settings,
-            links: LinkSettings::default(),
-            limits: FrameLimits::default(),
+            links,
+            limits,
             tables: Arc::new(tables),
             core,
         };
@@ -160,11 +160,11 @@ impl ClusterSimulation {
             governed.disk.crash();
             (governed.process, governed.restart_at, governed.paused) = (None, None, None);
         }
-        self.end_cores(node);
         match machine {
             true => self.network.power_off(now, node),
             false => self.network.kill(now, node),
         }
+        self.end_cores(node);
     }
 
     /// A node stands still for so long, with everything that runs there.
@@ -236,11 +236,6 @@ impl ClusterSimulation {
         due.min()
     }
 
-    /// Whether a connection carries control, and no messages.
-    pub(super) fn is_control(&self, link: LinkId) -> bool {
-        !self.links.contains_key(&link)
-    }
-
     /// Something has come to a control plane.
     pub(super) fn arrive_at_control(&mut self, arrival: Arrival<Vec<u8>>) {
         let (now, at) = (self.now(), arrival.at());
@@ -272,12 +267,16 @@ impl ClusterSimulation {
         if let Some((since, _)) = paused {
             let late = now - Time::from_nanos(since);
             process.control.stalled(late, times);
+            let cores = self.nodes.get_mut(&node).map(|sim| &mut sim.world.cores);
+            let data = cores.into_iter().flatten().flat_map(|core| &mut core.data);
+            data.for_each(|data| data.links.stalled(late));
         }
         process.has_arrivals = false;
         let events = match process.control.turn(&mut self.network, times) {
             Ok(events) => events,
             Err(error) => self.fail(format_args!("{node}: {error}")),
         };
+        let guests = process.control.take_guests();
         let mut owners_changed = false;
         for event in events {
             owners_changed |= matches!(
@@ -286,6 +285,7 @@ impl ClusterSimulation {
             );
             self.hear_control(node, event);
         }
+        self.hand_over(node, guests);
         if owners_changed {
             self.tell_owners(node);
         }
@@ -294,7 +294,13 @@ impl ClusterSimulation {
 
     fn hear_control(&mut self, node: NodeId, event: Event) {
         match event {
-            Event::Joined { incarnation, .. } => self.start_cores(node, incarnation),
+            Event::Joined { .. } => self.start_cores(node),
+            Event::Identity(identity) => {
+                let now = self.now();
+                self.tend(node, |data| {
+                    data.links.set_identity(identity.clone(), now);
+                });
+            }
             Event::Lease(lease) => self.tell_lease(node, lease),
             Event::LedgerFailed(error) => self.fail(format_args!("{node}: {error}")),
             Event::Stopped(cause) => self.control_stopped(node, cause),
@@ -302,11 +308,16 @@ impl ClusterSimulation {
         }
     }
 
-    fn start_cores(&mut self, node: NodeId, incarnation: Incarnation) {
+    fn start_cores(&mut self, node: NodeId) {
         let process = self.governed.get_mut(&node);
-        let process = process.and_then(|governed| governed.process.as_mut());
-        if let Some(builder) = process.and_then(|process| process.builder.take()) {
-            self.start_in_life(node, incarnation, builder);
+        let Some(process) = process.and_then(|governed| governed.process.as_mut()) else {
+            return;
+        };
+        let identity = process.control.plane().map(ControlPlane::identity).cloned();
+        if let Some(identity) = identity
+            && let Some(builder) = process.builder.take()
+        {
+            self.start_in_life(identity, builder);
             self.tell_lease(node, LeaseState::Lapsed);
         }
     }
@@ -333,7 +344,9 @@ impl ClusterSimulation {
             .map(|member| (member.node, member.incarnation))
             .collect();
         let news = OwnershipUpdate::of(state.ownership(), members);
+        let peers = DataPeers::of(state.members());
         self.set_owners(node, news);
+        self.set_peers(node, &peers);
     }
 
     /// Tells the control plane of a node which shards somebody there has something for.

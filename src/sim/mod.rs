@@ -164,8 +164,10 @@ pub mod builder;
 pub mod check;
 mod clock;
 pub mod cluster;
+mod cluster_links;
 mod cluster_owners;
 pub mod control;
+mod data_sockets;
 pub mod disk;
 #[cfg(test)]
 mod disk_crash_tests;
@@ -179,10 +181,12 @@ mod foreign;
 mod governed;
 pub mod injection;
 pub mod network;
+mod port;
 pub mod probe;
 pub mod simulation;
+mod socket;
+mod strangers;
 pub mod trace;
-mod wires;
 mod world;
 
 pub use bounds::Bounds;

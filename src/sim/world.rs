@@ -5,13 +5,14 @@
 
 use super::check;
 use super::clock::{CoreTime, OutsideTime};
+use super::data_sockets::DataSockets;
 use super::elsewhere::Pool;
 use super::foreign::Foreign;
 use super::injection::Injector;
 use super::trace::Recorder;
-use super::wires::Wires;
 use crate::actor::guard::{drop_all_guarded, listening};
 use crate::base::rng::Rng;
+use crate::base::time::Time;
 use crate::engine::core::Engine;
 use crate::mesh::doorbell::Doorbell;
 use rand::RngExt;
@@ -63,8 +64,8 @@ pub(super) struct Core {
     waker: Waker,
     time: Rc<CoreTime>,
     state: State,
-    /// What comes over connections.
-    pub(super) wires: Wires,
+    /// Its connections to other nodes, in a cluster.
+    pub(super) data: Option<Box<DataSockets>>,
 }
 
 impl Core {
@@ -86,7 +87,7 @@ impl Core {
             waker,
             time,
             state: State::Awake { at: 0 },
-            wires: Wires::default(),
+            data: None,
         }
     }
 
@@ -226,6 +227,41 @@ impl World {
         }
     }
 
+    /// A core turns at a time at the latest.
+    pub(super) fn wake_by(&mut self, core: usize, at: Time) {
+        if let State::Asleep { until } = &mut self.cores[core].state {
+            let at = at.as_nanos();
+            *until = Some(until.map_or(at, |until| until.min(at)));
+        }
+    }
+
+    /// Does something for the connections of a core between two turns; whether the core should turn again soon.
+    pub(super) fn tend(
+        &mut self,
+        core: usize,
+        work: impl FnOnce(&mut Engine, &mut DataSockets) -> bool,
+    ) {
+        let now = self.now;
+        let (again, deadline) = {
+            let core = &mut self.cores[core];
+            let Some(data) = &mut core.data else {
+                return;
+            };
+            core.time.catch_up(now);
+            let engine = &mut core.engine;
+            let (again, panics) = listening(|| work(engine, data));
+            self.foreign.hear(&panics);
+            (again, data.links.next_deadline())
+        };
+        self.check_foreign();
+        if again {
+            self.stir(core);
+        }
+        if let Some(at) = deadline {
+            self.wake_by(core, at);
+        }
+    }
+
     /// Does something to a core between two turns, as its driver does.
     pub(super) fn between_turns<T>(
         &mut self,
@@ -258,7 +294,10 @@ impl World {
         self.pool.next_due(self.now).is_none()
             && self.cores.iter().all(|core| match core.state {
                 State::Awake { .. } => false,
-                State::Asleep { .. } => !core.engine.has_backlog() && core.wires.is_quiet(),
+                State::Asleep { .. } => {
+                    let mut data = core.data.iter();
+                    !core.engine.has_backlog() && data.all(|data| data.is_quiet())
+                }
                 State::Stopped => true,
             })
     }
@@ -278,7 +317,9 @@ impl World {
         let core = &mut self.cores[index];
         core.bell.awake();
         core.time.catch_up(self.now);
-        let more = core.wires.pump(&mut core.engine);
+        let now = Time::from_nanos(self.now);
+        let data = core.data.as_mut();
+        let more = data.is_some_and(|data| data.pump(&mut core.engine, now));
         let turn = core.engine.turn(None);
         core.time.end_turn();
         let mut end = core.time.nanos();

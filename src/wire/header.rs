@@ -266,6 +266,14 @@ pub(crate) struct Prefix {
     pub(crate) payload: (usize, usize),
 }
 
+/// The length of the frame that these bytes begin with, if all of it is there. Only for frames that this node has written.
+#[inline]
+pub(crate) fn whole_frame(bytes: &[u8]) -> Option<usize> {
+    let prefix = bytes.first_chunk::<PREFIX_BYTES>()?;
+    let length = u32::from_le_bytes(get(prefix, 4)) as usize;
+    (length >= HEADER_BYTES && length <= bytes.len()).then_some(length)
+}
+
 /// Judges the first bytes of a frame, so that nobody waits or makes room for one that will be refused. `None`: there are
 /// too few to tell.
 #[inline]

@@ -5,7 +5,7 @@
 use super::archive::{AppendError, ArchivedBytes, append};
 use super::error::{Unwritten, WireError, WriteError};
 use super::frame::FrameRef;
-use super::header::{ALIGNMENT, HEADER_BYTES, Header, checksum, payload_offset};
+use super::header::{ALIGNMENT, HEADER_BYTES, Header, checksum, payload_offset, whole_frame};
 use super::limits::FrameLimits;
 use super::message::WireMessage;
 
@@ -59,7 +59,8 @@ pub struct WriteCounts {
     pub bytes: u64,
     /// Bytes of messages that were archived in their place.
     pub archived_bytes: u64,
-    /// Bytes of payloads that were copied in: those that came as bytes, and those of forwarded frames.
+    /// Bytes of payloads that were copied in: those that came as bytes, and those of forwarded frames; and of frames that
+    /// were appended whole.
     pub copied_bytes: u64,
     /// Bytes that waited and were moved to the front of the buffer, because the connection had taken a part only.
     pub moved_bytes: u64,
@@ -162,6 +163,39 @@ impl FrameWriter {
         let mut header = *header;
         header.tag = frame.header().tag;
         self.write_bytes(&header, frame.entity_id(), frame.payload().bytes())
+    }
+
+    /// Appends whole frames that another writer has put together, with one copy: as many from the front of `frames` as are
+    /// wanted and there is room for. `wanted` is asked about each with its length, in order, until it says no.
+    ///
+    /// There is room while fewer than `mark` bytes wait, and no more than `write_buffer_bytes`; one frame may always wait,
+    /// however large. What lies behind the last whole frame is left. Gives the bytes that were appended.
+    pub fn append(
+        &mut self,
+        frames: &[u8],
+        mark: usize,
+        mut wanted: impl FnMut(usize) -> bool,
+    ) -> usize {
+        let pending = self.whole - self.sent;
+        let mut end = 0;
+        while let Some(length) = whole_frame(&frames[end..]) {
+            let waits = pending + end;
+            let has_room =
+                waits == 0 || waits < mark && waits + length <= self.limits.write_buffer_bytes;
+            if !has_room || length > self.limits.frame_bytes || !wanted(length) {
+                break;
+            }
+            end += length;
+            self.counts.frames += 1;
+        }
+        if end > 0 {
+            self.buffer.resize(self.whole, 0);
+            self.buffer.extend_from_slice(&frames[..end]);
+            self.whole += end;
+            self.counts.bytes += end as u64;
+            self.counts.copied_bytes += end as u64;
+        }
+        end
     }
 
     /// The bytes that wait to be sent: whole frames, but for the first, of which a part may be gone.

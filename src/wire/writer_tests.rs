@@ -290,3 +290,55 @@ fn a_header_can_be_adapted_once_the_message_is_archived() {
     assert!(matches!(refused, Err(WriteError::Malformed(_))));
     assert_eq!(writer.pending(), before);
 }
+
+/// Frames that another writer has put together: whole ones only, and only what is wanted and has room.
+#[test]
+fn whole_frames_are_appended_as_they_are() {
+    let mut other = FrameWriter::new(FrameLimits::default());
+    let mut lengths = Vec::new();
+    for index in 0..50 {
+        let message = note(&"text ".repeat(index));
+        lengths.push(other.write(&tell(), b"id", message).unwrap());
+    }
+    let frames = other.pending();
+    let first: usize = lengths[..3].iter().sum();
+    let mut writer = FrameWriter::new(SMALL);
+    // A half is not begun.
+    assert_eq!(
+        writer.append(&frames[..first + 17], usize::MAX, |_| true),
+        first
+    );
+    assert_eq!(writer.pending(), &frames[..first]);
+    // Unwanted from one on.
+    let mut left = 2;
+    let mut two = |_| {
+        left -= 1;
+        left >= 0
+    };
+    let more: usize = lengths[3..5].iter().sum();
+    assert_eq!(writer.append(&frames[first..], usize::MAX, &mut two), more);
+    // No more than the mark and one frame, nor than the buffer may hold.
+    let behind = &frames[first + more..];
+    assert_eq!(writer.append(behind, writer.pending().len(), |_| true), 0);
+    let last = writer.append(behind, writer.pending().len() + 1, |_| true);
+    assert_eq!(last, lengths[5]);
+    writer.append(&behind[last..], usize::MAX, |_| true);
+    assert!(writer.pending().len() <= SMALL.write_buffer_bytes);
+    assert!(writer.pending().len() > SMALL.write_buffer_bytes / 2);
+    assert!(frames.starts_with(writer.pending()));
+    assert_eq!(writer.counts().copied_bytes, writer.pending().len() as u64);
+    // One that is larger than the buffer goes alone; one that is larger than any may be does not go.
+    let large = frame_with(&tell(), b"id", note(&"x".repeat(1_000)));
+    assert_eq!(writer.append(&large, usize::MAX, |_| true), 0);
+    writer.sent(writer.pending().len());
+    assert_eq!(writer.append(&large, usize::MAX, |_| true), large.len());
+    writer.sent(large.len());
+    let too_large = frame_with(&tell(), b"id", note(&"x".repeat(4_000)));
+    assert_eq!(writer.append(&too_large, usize::MAX, |_| true), 0);
+    // What is written behind lies where it belongs.
+    writer.append(frames, 1, |_| true);
+    writer.sent(7);
+    writer.write(&tell(), b"id", note("own")).unwrap();
+    let own = frame_with(&tell(), b"id", note("own"));
+    assert!(writer.pending().ends_with(&own));
+}

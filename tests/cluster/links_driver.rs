@@ -313,6 +313,7 @@ impl World {
                         direction.down = Some(*down);
                     }
                     Output::Room { .. } => self.rooms += 1,
+                    Output::Unreached { .. } => {}
                     Output::Note(_) => {}
                 }
             }

@@ -38,6 +38,7 @@ mod remote_archived;
 mod remote_asks;
 mod remote_hostile;
 mod remote_kit;
+mod remote_links;
 mod remote_owners;
 mod remote_tells;
 mod restarts;

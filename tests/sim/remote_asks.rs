@@ -162,6 +162,8 @@ fn asks_end_when_their_node_dies() {
         let lost = unknown(Uncertainty::LinkLost);
         assert_eq!(cluster.run_until(kept).unwrap(), lost);
         assert!(cluster.now() - before < Duration::from_millis(100));
+        // Until the other core's connection is known to be gone, too.
+        cluster.run_for(Duration::from_millis(5));
         // Nobody answers: certainly nobody has handled it.
         let outcome = cluster.ask(A, ledger, Entry::Sum);
         assert_eq!(outcome, rejected(Rejection::LinkLost));

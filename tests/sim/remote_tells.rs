@@ -267,6 +267,8 @@ fn a_past_owner_passes_messages_on_and_tells_their_sender() {
             cluster.node(A).tell(ledgers[0].entity(&id), put);
             cluster.run_for(Duration::from_micros(30));
         }
+        // Whoever asks is another sender, perhaps on another core with a connection of its own.
+        assert!(cluster.run_until_idle());
         let sum = cluster.ask(A, ledgers[0].entity_ref(id), Entry::Sum);
         assert_eq!(sum, Ok(50));
         assert!(cluster.run_until_idle());

@@ -332,7 +332,7 @@ impl ControlPlane {
                 LinkOutput::Down(down) => self.node.disconnected(down.remote.node, now),
                 LinkOutput::Note(note) => self.tell(Event::Note(note)),
                 // What found no room is said again.
-                LinkOutput::Room { .. } => {}
+                LinkOutput::Room { .. } | LinkOutput::Unreached { .. } => {}
             }
         }
         any
