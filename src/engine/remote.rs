@@ -186,7 +186,10 @@ impl Engine {
                 remote.reported.remove(&key);
             }
             let (was_mine, is_mine) = (older.is_mine(key), topology.is_mine(key));
-            if was_mine && !is_mine {
+            let epoch_of = |topology: &Topology| topology.owner(key).map(|owner| owner.epoch);
+            // In another epoch it comes from another node, even if that has gone unnoticed here.
+            let stays = is_mine && epoch_of(older) == epoch_of(&topology);
+            if was_mine && !stays {
                 local.lose_shard(key);
             }
             if moving.contains(&key) {

@@ -1,0 +1,56 @@
+//! What waits at a node for a shard, or lives in one there, when its owner changes: nothing of it is lost, and nothing lives on.
+
+use crate::remote_kit::*;
+use corecast::actor::link::LinkBounds;
+use corecast::base::ids::{CoreId, Epoch};
+use corecast::rand::RngExt;
+use corecast::sim::check_cluster_seeds;
+use corecast::wire::address::Target;
+use corecast::wire::frame::FrameRef;
+use corecast::wire::kind::{Kind, Plane};
+use corecast::wire::limits::FrameLimits;
+use corecast::wire::writer::FrameWriter;
+use corecast::{Rejection, ShardId};
+use std::time::Duration;
+
+fn put(number: u64) -> Entry {
+    Entry::Put { sender: 0, number }
+}
+
+/// The first frame in these bytes, as of somebody who knows of another epoch.
+fn of_epoch(epoch: u64, bytes: &[u8]) -> Vec<u8> {
+    let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+    let mut aligned = rkyv::util::AlignedVec::<16>::new();
+    aligned.extend_from_slice(&bytes[..length]);
+    let frame = FrameRef::parse(&aligned, Plane::Data, 1 << 24).unwrap();
+    assert_eq!(frame.kind(), Kind::Tell);
+    let mut header = *frame.header();
+    if let Target::Shard { epoch: of, .. } = &mut header.target {
+        *of = Epoch(epoch);
+    }
+    let mut writer = FrameWriter::new(FrameLimits::default());
+    let payload = frame.payload();
+    writer
+        .write_bytes(&header, frame.entity_id(), payload.bytes())
+        .unwrap();
+    writer.pending().to_vec()
+}
+
+/// Another node has run its entities meanwhile, whatever this one has heard of that.
+#[test]
+fn a_shard_that_comes_back_in_a_later_epoch_begins_anew() {
+    check_cluster_seeds(10, |mut cluster| {
+        let handled = Handled::default();
+        let ledgers = nodes(&mut cluster, &[A, B], &handled);
+        let ledger = ledgers[0].entity_ref(id_in(ledgers[0], 1));
+        cluster.node(A).tell(ledger, put(0));
+        assert!(cluster.run_until_idle());
+        assert_eq!(cluster.ask(A, ledger, Entry::Sum), Ok(1));
+        cluster.assign("ledger", ShardId(1), A);
+        cluster.assign("ledger", ShardId(1), B);
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(5));
+        assert_eq!(cluster.ask(A, ledger, Entry::Sum), Ok(0));
+        cluster
+    });
+}
