@@ -189,18 +189,20 @@ impl Engine {
             let epoch_of = |topology: &Topology| topology.owner(key).map(|owner| owner.epoch);
             // In another epoch it comes from another node, even if that has gone unnoticed here.
             let stays = is_mine && epoch_of(older) == epoch_of(&topology);
+            let is_moving = moving.contains(&key);
+            // First, for what its entities say at their end.
+            if !is_moving && local.regions[number].route_of(key.shard) != Some(route) {
+                local.regions[number].set_route(key.shard, route);
+            }
             if was_mine && !stays {
                 local.lose_shard(key);
             }
-            if moving.contains(&key) {
+            if is_moving {
                 // The end of its move sees to the rest.
                 continue;
             }
             if is_mine && placement.owner == me {
                 local.host(key);
-            }
-            if local.regions[number].route_of(key.shard) != Some(route) {
-                local.regions[number].set_route(key.shard, route);
             }
             if route == Route::Unallocated {
                 if local.regions[number].held_of(key.shard) > 0 {

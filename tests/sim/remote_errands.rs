@@ -1,0 +1,198 @@
+//! Messages that turn out to be unreadable, addresses that are passed on and get nowhere, and what entities say at their end.
+
+use crate::remote_kit::{A, B, active, dead};
+use corecast::actor::remote::Lease;
+use corecast::base::ids::{CoreId, Epoch, NodeId};
+use corecast::sim::{Bounds, ClusterSimulation, SimulationBuilder, check_cluster_seeds};
+use corecast::{
+    Actor, ActorRef, AskError, Context, EntityType, EntityTypeId, Fault, Next, Pending, Region,
+    Rejection, ReplyTo, ShardId, ShardKey, Uncertainty, WireMessage,
+};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What errands are about, which may turn out to be no good when it is read.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize)]
+struct Fruit(u32);
+
+const SOUR: u32 = 1;
+const ROTTEN: u32 = 2;
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is sour")]
+struct Sour;
+
+impl<D: rkyv::rancor::Fallible<Error: rkyv::rancor::Source> + ?Sized> rkyv::Deserialize<Fruit, D>
+    for ArchivedFruit
+{
+    fn deserialize(&self, _: &mut D) -> Result<Fruit, D::Error> {
+        match self.0.to_native() {
+            SOUR => Err(rkyv::rancor::Source::new(Sour)),
+            ROTTEN => panic!("as it was told"),
+            other => Ok(Fruit(other)),
+        }
+    }
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+enum Errand {
+    Take(ReplyTo<u64>, Fruit),
+    /// The errand boy goes to another with it.
+    Pass(u64, ReplyTo<u64>, Fruit),
+    Keep(ReplyTo<u64>),
+    Drop(ReplyTo<u64>),
+    /// The errand boy sends another to bed when it ends.
+    Bequeath(u64),
+    /// The errand boy brings this one something.
+    Bring(ActorRef<Parcel>, Fruit),
+    Nap,
+}
+
+/// What actors of other nodes are brought.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Parcel(Fruit);
+
+impl WireMessage for Parcel {
+    const NAME: &'static str = "test.Parcel";
+    const VERSION: u16 = 1;
+}
+
+impl WireMessage for Errand {
+    const NAME: &'static str = "test.Errand";
+    const VERSION: u16 = 1;
+}
+
+#[derive(Default)]
+struct Boy {
+    others: Arc<Mutex<Option<Region<u64, Errand>>>>,
+    /// How often it has begun to handle an errand where it lay.
+    begun: Arc<Mutex<u64>>,
+    kept: Vec<ReplyTo<u64>>,
+    heir: Option<u64>,
+    ended: Arc<Mutex<Vec<Option<Epoch>>>>,
+}
+
+impl Actor for Boy {
+    type Msg = Errand;
+
+    fn receive(&mut self, errand: Errand, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match errand {
+            Errand::Take(reply_to, fruit) => ctx.reply(reply_to, fruit.0.into()),
+            Errand::Pass(to, reply_to, fruit) => {
+                let others = self.others.lock().unwrap().unwrap();
+                ctx.tell(
+                    others.entity(&to),
+                    Errand::Take(reply_to, Fruit(fruit.0 / 10)),
+                );
+            }
+            Errand::Keep(reply_to) => self.kept.push(reply_to),
+            Errand::Drop(reply_to) => drop(reply_to),
+            Errand::Bequeath(to) => self.heir = Some(to),
+            Errand::Bring(to, fruit) => ctx.tell(to, Parcel(Fruit(fruit.0 / 10))),
+            Errand::Nap => {
+                let nap = ctx.sleep(Duration::from_millis(200));
+                ctx.suspend(nap, |_, (), _| Ok(Next::Continue));
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    fn receive_archived(
+        &mut self,
+        errand: &ArchivedErrand,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        *self.begun.lock().unwrap() += 1;
+        match ctx.read::<Errand>(errand) {
+            Ok(errand) => self.receive(errand, ctx),
+            Err(_) => Ok(Next::Continue),
+        }
+    }
+
+    fn post_stop(&mut self, ctx: &mut Context<'_, Self>) {
+        self.ended.lock().unwrap().push(ctx.epoch());
+        if let Some(heir) = self.heir {
+            let others = self.others.lock().unwrap().unwrap();
+            ctx.tell(others.entity(&heir), Errand::Nap);
+        }
+    }
+}
+
+/// What the boys of a node have to tell.
+struct Boys {
+    boys: Region<u64, Errand>,
+    begun: Arc<Mutex<u64>>,
+    ended: Arc<Mutex<Vec<Option<Epoch>>>>,
+}
+
+fn boys(
+    cluster: &mut ClusterSimulation,
+    node: NodeId,
+    with: impl FnOnce(SimulationBuilder) -> SimulationBuilder,
+    of_type: impl FnOnce(EntityType<Boy, u64>) -> EntityType<Boy, u64>,
+) -> Boys {
+    cluster.start(node, |builder| {
+        let others: Arc<Mutex<Option<Region<u64, Errand>>>> = Arc::default();
+        let (begun, ended): (Arc<Mutex<u64>>, Arc<Mutex<Vec<_>>>) = Default::default();
+        let boy = {
+            let (others, begun, ended) = (others.clone(), begun.clone(), ended.clone());
+            EntityType::ephemeral("boy", move |_: &u64| Boy {
+                others: others.clone(),
+                begun: begun.clone(),
+                ended: ended.clone(),
+                kept: Vec::new(),
+                heir: None,
+            })
+        };
+        let mut builder = with(builder);
+        let boys = builder.entities(of_type(boy.num_shards(2).clustered()));
+        *others.lock().unwrap() = Some(boys);
+        (builder, Boys { boys, begun, ended })
+    })
+}
+
+/// Shard 0 is the first node's, shard 1 the second's.
+fn share(cluster: &mut ClusterSimulation) {
+    cluster.assign("boy", ShardId(0), A);
+    cluster.assign("boy", ShardId(1), B);
+    cluster.publish();
+    cluster.run_for(Duration::from_millis(5));
+}
+
+fn boy_in(boys: &Boys, shard: u32) -> u64 {
+    (0..)
+        .find(|id| boys.boys.shard_of(id).shard == ShardId(shard))
+        .unwrap()
+}
+
+/// An ask of this node whose address somebody has been given by a handler, and the address.
+fn address(cluster: &mut ClusterSimulation) -> (ReplyTo<u64>, Pending<Result<u64, AskError>>) {
+    let probe = cluster.node(A).probe::<ReplyTo<u64>>();
+    let ask = cluster.node(A).handle().ask(probe.address(), |to| to);
+    let address = probe.expect(cluster.node(A), |_| true);
+    (address, ask)
+}
+
+/// What they still say to others of their shard goes to its owner, and starts none of them here.
+#[test]
+fn the_last_words_of_entities_whose_shard_is_taken_away_reach_its_owner() {
+    check_cluster_seeds(10, |mut cluster| {
+        let [here, _] = [A, B].map(|node| boys(&mut cluster, node, |it| it.cores(2), |it| it));
+        share(&mut cluster);
+        let ids = (0..).filter(|id| here.boys.shard_of(id).shard == ShardId(1));
+        let ids: Vec<u64> = ids.take(3).collect();
+        for id in &ids {
+            let boy = here.boys.entity_ref(*id);
+            cluster.node(A).tell(boy, Errand::Bequeath(ids[1]));
+        }
+        assert!(cluster.run_until_idle());
+        cluster.take_away("boy", ShardId(1));
+        cluster.assign("boy", ShardId(1), A);
+        cluster.publish();
+        assert!(cluster.run_until_idle());
+        assert_eq!(active(&mut cluster, B), 0);
+        assert_eq!(active(&mut cluster, A), 1);
+        cluster
+    });
+}
