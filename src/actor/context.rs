@@ -224,15 +224,18 @@ impl<'a, A: Actor> Context<'a, A> {
     }
 
     /// The epoch under which this core runs the entity's shard, to fence writes elsewhere; `None` for an actor that is
-    /// no entity. For an entity of a cluster it is that of the cluster's log.
+    /// no entity. For an entity of a cluster it is that of the cluster's log, and stays what it was when the shard has been
+    /// taken from this node and the entity ends.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
-        if let Some(owner) = self.local.topology.owner(self.shard()?) {
-            return Some(owner.epoch);
+        let key = self.shard()?;
+        let epochs = &self.local.region_states[key.entity_type.index()].epochs;
+        if let Some(epoch) = epochs.get(key.shard.index()) {
+            return Some(*epoch);
         }
         self.local
             .topology
-            .placement(self.shard()?)
+            .placement(key)
             .map(|placement| placement.epoch)
     }
 

@@ -219,7 +219,12 @@ impl Engine {
 impl Local {
     /// This core runs the entities of a shard from now on.
     pub(super) fn host(&mut self, key: ShardKey) {
-        self.region_states[key.entity_type.index()].hosted[key.shard.index()] = true;
+        let owner = self.topology.owner(key);
+        let region = &mut self.region_states[key.entity_type.index()];
+        region.hosted[key.shard.index()] = true;
+        if let (Some(owner), Some(epoch)) = (owner, region.epochs.get_mut(key.shard.index())) {
+            *epoch = owner.epoch;
+        }
     }
 
     /// The cluster has taken a shard from this node: whatever of it is here ends.

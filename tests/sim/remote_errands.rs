@@ -196,3 +196,41 @@ fn the_last_words_of_entities_whose_shard_is_taken_away_reach_its_owner() {
         cluster
     });
 }
+
+/// What it still writes elsewhere must be refused there, and not be taken for the next owner's.
+#[test]
+fn an_entity_that_ends_with_its_shard_knows_its_own_epoch() {
+    check_cluster_seeds(10, |mut cluster| {
+        let [here, there] = [A, B].map(|node| boys(&mut cluster, node, |it| it.cores(2), |it| it));
+        share(&mut cluster);
+        let boy = here.boys.entity_ref(boy_in(&here, 1));
+        let make = |to: ReplyTo<u64>| Errand::Take(to, Fruit(5));
+        assert_eq!(cluster.ask(A, boy, make), Ok(5));
+        cluster.take_away("boy", ShardId(1));
+        cluster.assign("boy", ShardId(1), A);
+        cluster.publish();
+        assert!(cluster.run_until_idle());
+        assert_eq!(*there.ended.lock().unwrap(), [Some(Epoch(1))]);
+        // And one that comes to run anew there.
+        cluster.take_away("boy", ShardId(1));
+        cluster.assign("boy", ShardId(1), B);
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(5));
+        assert_eq!(cluster.ask(A, boy, make), Ok(5));
+        let key = ShardKey {
+            entity_type: EntityTypeId(0),
+            shard: ShardId(1),
+        };
+        let from = cluster.node(B).owner_of(key).unwrap();
+        let moved = cluster.node(B).start_move(key, CoreId(1 - from.0));
+        assert_eq!(cluster.run_until(moved).unwrap(), Ok(()));
+        assert_eq!(cluster.ask(A, boy, make), Ok(5));
+        cluster.take_away("boy", ShardId(1));
+        cluster.publish();
+        assert!(cluster.run_until_idle());
+        let ended = there.ended.lock().unwrap();
+        assert_eq!(ended[1..], [Some(Epoch(3)), Some(Epoch(3))]);
+        drop(ended);
+        cluster
+    });
+}
