@@ -54,3 +54,47 @@ fn a_shard_that_comes_back_in_a_later_epoch_begins_anew() {
         cluster
     });
 }
+
+/// What of it is under way between two cores ends as well, and is not there when the shard comes back.
+#[test]
+fn a_shard_that_is_taken_away_while_it_moves_between_cores_ends() {
+    check_cluster_seeds(40, |mut cluster| {
+        let handled = Handled::default();
+        let ledgers = nodes(&mut cluster, &[A, B], &handled);
+        let key = ledgers[1].shard_of(&id_in(ledgers[1], 1));
+        let ids: Vec<u64> = (0..)
+            .filter(|id| ledgers[1].shard_of(id).shard == ShardId(1))
+            .take(1_200)
+            .collect();
+        let handle = cluster.node(B).handle();
+        for id in &ids {
+            handle.tell(ledgers[1].entity_ref(*id), put(0));
+        }
+        assert!(cluster.run_until_idle());
+        let from = cluster.node(B).owner_of(key).unwrap();
+        let moved = cluster.node(B).start_move(key, CoreId(1 - from.0));
+        let mut rng = corecast::base::rng::seeded(cluster.seed(), 8);
+        cluster.run_for(Duration::from_nanos(rng.random_range(0..200_000)));
+        let asks: Vec<_> = ids[..100]
+            .iter()
+            .map(|id| handle.ask(ledgers[1].entity_ref(*id), Entry::Sum))
+            .collect();
+        cluster.run_for(Duration::from_nanos(rng.random_range(0..100_000)));
+        cluster.take_away("ledger", ShardId(1));
+        cluster.publish_to(B);
+        let _ = cluster.run_until(moved);
+        cluster.run_for(Duration::from_millis(50));
+        assert_eq!(active(&mut cluster, B), 0);
+        cluster.assign("ledger", ShardId(1), B);
+        cluster.publish();
+        for id in [ids[0], ids[1_100]] {
+            assert_eq!(cluster.ask(B, ledgers[1].entity_ref(id), Entry::Sum), Ok(0));
+        }
+        for ask in asks {
+            let outcome = cluster.run_until(ask).unwrap();
+            let of_either = [Ok(1), Ok(0), Err(Rejection::Fenced.into())];
+            assert!(of_either.contains(&outcome), "{outcome:?}");
+        }
+        cluster
+    });
+}
