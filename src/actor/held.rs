@@ -10,7 +10,7 @@ use super::lost::on_the_way_of;
 use super::mutant::Mutant;
 use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
-use super::region::{AnyRegion, Sender};
+use super::region::Sender;
 use crate::base::ids::{EntityTypeId, NodeId, ShardId, ShardKey};
 use crate::sharding::topology::Route;
 use crate::wire::message::Message;
@@ -80,6 +80,14 @@ impl Local {
             }
         }
         (self.remote.as_ref()).is_some_and(|remote| remote.stats.frames_out > before)
+    }
+
+    /// Has what is held for a shard wait for room in the link to its owner; what comes meanwhile comes behind it.
+    pub(super) fn wait_for_room(&mut self, number: u16, shard: ShardId) {
+        self.regions[usize::from(number)].set_route(shard, Route::Hold);
+        if let Some(remote) = &mut self.remote {
+            remote.backlog.insert((number, shard));
+        }
     }
 
     /// Whether something can be sent to a node now, or be refused for good.
@@ -162,12 +170,9 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     if !held.is_empty()
         && let Some(region) = local.region_mut::<I, M>(number)
     {
-        // What comes meanwhile comes behind it.
-        region.held.insert(shard, held);
-        region.set_route(shard, Route::Hold);
-        if let Some(remote) = &mut local.remote {
-            remote.backlog.insert((number, shard));
-        }
+        // Behind what has to wait again.
+        region.held.entry(shard).or_default().append(&mut held);
+        local.wait_for_room(number, shard);
     }
 }
 

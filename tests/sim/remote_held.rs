@@ -55,6 +55,44 @@ fn a_shard_that_comes_back_in_a_later_epoch_begins_anew() {
     });
 }
 
+/// A frame that waits for its sender's knowledge, and messages that wait for room in a link, wait for the same shard.
+#[test]
+fn a_frame_that_goes_on_waiting_is_not_lost() {
+    check_cluster_seeds(10, |mut cluster| {
+        let handled = Handled::default();
+        cluster.set_bounds(LinkBounds {
+            buffer_bytes: 4 << 10,
+            ..Default::default()
+        });
+        let [ledgers, _] = [A, B].map(|node| start(&mut cluster, node, &handled, |it| it.cores(1)));
+        cluster.publish();
+        cluster.assign("ledger", ShardId(5), B);
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(5));
+        let ledger = ledgers.entity_ref(id_in(ledgers, 5));
+        cluster.overhear();
+        cluster.node(A).tell(ledger, put(0));
+        assert!(cluster.run_until_idle());
+        let frame = of_epoch(9, &cluster.take_overheard().concat());
+        cluster.take_away("ledger", ShardId(5));
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(5));
+        cluster.receive(A, CoreId(0), &frame);
+        cluster.run_for(Duration::from_millis(5));
+        for number in 1..500 {
+            cluster.node(A).tell(ledger, put(number));
+        }
+        cluster.run_for(Duration::from_millis(5));
+        cluster.assign("ledger", ShardId(5), B);
+        cluster.publish();
+        cluster.run_for(Duration::from_secs(20));
+        let numbers: Vec<u64> = handled.lock().unwrap().iter().map(|it| it.3).collect();
+        assert_eq!(numbers, (0..500).collect::<Vec<u64>>());
+        assert_eq!(dead(&mut cluster, A, Rejection::Misrouted), 1);
+        cluster
+    });
+}
+
 /// What of it is under way between two cores ends as well, and is not there when the shard comes back.
 #[test]
 fn a_shard_that_is_taken_away_while_it_moves_between_cores_ends() {
