@@ -5,8 +5,8 @@
 //! travel: whoever holds an address of an actor of another node has read it, and on the node of the actor it was archived.
 
 use super::delivery::refuse;
-use super::entrusting::{read_whole, reading};
-use super::frames::Away;
+use super::entrusting::{read_whole, reading, why_unread};
+use super::frames::{Away, Unsent};
 use super::guard::guarded;
 use super::local::{Extra, Local};
 use super::reference::{ActorRef, CellRef, Destination, Home};
@@ -182,6 +182,7 @@ impl Local {
             region: None,
         };
         self.write_away(away, &[], write, message, extra, Sender::Call)
+            .map_err(Unsent::refuse)
     }
 
     /// Takes a message for an actor of this node.

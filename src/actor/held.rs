@@ -65,6 +65,7 @@ impl Local {
             return false;
         };
         if remote.backlog.is_empty() {
+            remote.crowded.clear();
             return false;
         }
         let backlog = std::mem::take(&mut remote.backlog);
@@ -95,8 +96,11 @@ impl Local {
         let Some(remote) = &self.remote else {
             return true;
         };
+        let is_crowded = remote.crowded.contains(&node);
         let link = remote.links.get(&node);
-        link.is_none_or(|link| link.has_room(&remote.bounds))
+        link.is_none_or(|link| {
+            link.writer.pending().is_empty() || link.has_room(&remote.bounds) && !is_crowded
+        })
     }
 
     /// Lets the awaited sends to the entities of a shard in that has not left after all: what was held takes its room
@@ -128,13 +132,17 @@ pub(super) fn release_held<I: EntityId, M: Message>(
         local.let_shard_in::<M>(number, shard);
     }
     let mut held = held.unwrap_or_default();
-    let away = match local.regions[usize::from(number)].route_of(shard) {
-        Some(Route::Away(node)) => Some(node),
-        _ => None,
+    let route = local.regions[usize::from(number)].route_of(shard);
+    let may_go_on = |local: &Local| match route {
+        // Once something has found no room, all that comes after it waits.
+        Some(Route::Away(node)) => {
+            local.regions[usize::from(number)].route_of(shard) == route && local.may_send_to(node)
+        }
+        _ => true,
     };
     // As in a batch: a panic of an id takes one message down.
     while let Err(panic) = guarded(|| {
-        while away.is_none_or(|node| local.may_send_to(node))
+        while may_go_on(local)
             && let Some(held) = held.pop_front()
         {
             let (id, message, extra) = match held {

@@ -93,6 +93,41 @@ fn a_frame_that_goes_on_waiting_is_not_lost() {
     });
 }
 
+/// It waits until the link is empty, and what was sent after it waits behind it.
+#[test]
+fn a_large_message_that_has_waited_for_an_owner_is_not_refused() {
+    check_cluster_seeds(10, |mut cluster| {
+        let handled = Handled::default();
+        cluster.set_bounds(LinkBounds {
+            buffer_bytes: 4 << 10,
+            ..Default::default()
+        });
+        let [ledgers, _] = [A, B].map(|node| start(&mut cluster, node, &handled, |it| it.cores(1)));
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(10));
+        let ledger = ledgers.entity_ref(id_in(ledgers, 5));
+        let handle = cluster.node(A).handle();
+        let mut sums = Vec::new();
+        for number in 0..20 {
+            handle.tell(ledger, put(number));
+            handle.tell(ledger, Entry::Bulk(vec![7; 10_000]));
+            let sent = handle.send(ledger, Entry::Bulk(vec![7; 9_000]));
+            sums.push((number + 1, sent, handle.ask(ledger, Entry::Sum)));
+        }
+        cluster.run_for(Duration::from_millis(10));
+        cluster.assign("ledger", ShardId(5), B);
+        cluster.publish();
+        assert!(cluster.run_until_idle());
+        cluster.run_for(Duration::from_secs(1));
+        for (count, sent, sum) in sums {
+            assert_eq!(cluster.run_until(sent).unwrap(), Ok(()));
+            assert_eq!(cluster.run_until(sum).unwrap(), Ok(count * 19_001));
+        }
+        assert_eq!(dead_letters(&mut cluster, A), 0);
+        cluster
+    });
+}
+
 /// What of it is under way between two cores ends as well, and is not there when the shard comes back.
 #[test]
 fn a_shard_that_is_taken_away_while_it_moves_between_cores_ends() {
