@@ -174,6 +174,25 @@ fn address(cluster: &mut ClusterSimulation) -> (ReplyTo<u64>, Pending<Result<u64
     (address, ask)
 }
 
+/// Reading it ends there, and has nothing to do with what is dropped later.
+#[test]
+fn a_message_whose_reading_panics_leaves_nothing_behind() {
+    let begun = Cell::new(0);
+    check_cluster_seeds(20, |mut cluster| {
+        let [here, there] = [A, B].map(|node| boys(&mut cluster, node, |it| it.cores(1), |it| it));
+        share(&mut cluster);
+        let boy = here.boys.entity_ref(boy_in(&here, 1));
+        let make = |to: ReplyTo<u64>| Errand::Take(to, Fruit(ROTTEN));
+        assert!(cluster.ask(A, boy, make).is_err());
+        begun.set(begun.get() + *there.begun.lock().unwrap());
+        let dropped = Uncertainty::DroppedUnanswered;
+        let outcome = cluster.ask(A, boy, Errand::Drop);
+        assert_eq!(outcome, Err(dropped.into()));
+        cluster
+    });
+    assert!(begun.get() > 0);
+}
+
 /// What they still say to others of their shard goes to its owner, and starts none of them here.
 #[test]
 fn the_last_words_of_entities_whose_shard_is_taken_away_reach_its_owner() {
