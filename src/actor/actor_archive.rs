@@ -12,7 +12,7 @@ use super::local::{Extra, Local};
 use super::reference::{ActorRef, CellRef, Destination, Home};
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use super::reply::{Envelope, discard_message, dropping_as};
+use super::reply::{Envelope, discard_message};
 use super::wire_region::{WriteMessage, write_message};
 use crate::base::ids::{CoreId, Incarnation, NodeId};
 use crate::wire::address::{Life, Target};
@@ -234,8 +234,7 @@ fn read_for_actor<M: WireMessage>(
         return Ok(());
     };
     let (read, unread) = reading(context, || {
-        let unreadable = Rejection::Unreadable.into();
-        dropping_as(unreadable, || read_whole(|| from_archived::<M>(archived)))
+        read_whole(why_unread(), || from_archived::<M>(archived))
     });
     local.time_remote_asks();
     let message = read?;

@@ -232,6 +232,7 @@ impl Local {
             cores: self.port.cores(),
             target: self.in_present_epoch(target),
             until: remaining.map(|left| self.now + left + ASK_SLACK),
+            is_ask: own.is_some(),
             own,
             opened: Vec::new(),
         })

@@ -174,6 +174,45 @@ fn address(cluster: &mut ClusterSimulation) -> (ReplyTo<u64>, Pending<Result<u64
     (address, ask)
 }
 
+/// A handler has seen it, so nobody may say that none has.
+#[test]
+fn an_ask_that_was_passed_on_in_a_message_that_cannot_be_read_is_not_rejected() {
+    check_cluster_seeds(20, |mut cluster| {
+        let [here, _] = [A, B].map(|node| boys(&mut cluster, node, |it| it.cores(1), |it| it));
+        share(&mut cluster);
+        let (at_a, at_b) = (boy_in(&here, 0), boy_in(&here, 1));
+        for fruit in [10 * SOUR, 10 * ROTTEN] {
+            // Passed on by the one that was asked, to one of another node.
+            let make = move |to: ReplyTo<u64>| Errand::Pass(at_b, to, Fruit(fruit));
+            let outcome = cluster.ask(A, here.boys.entity_ref(at_a), make);
+            assert!(matches!(outcome, Err(AskError::Unknown(_))), "{outcome:?}");
+        }
+        cluster
+    });
+}
+
+/// The message did not get whole to it, but it has begun to act.
+#[test]
+fn an_ask_whose_handler_could_not_read_it_is_not_rejected() {
+    let (begun, waited) = (Cell::new(0), Cell::new(0));
+    check_cluster_seeds(20, |mut cluster| {
+        let [here, there] = [A, B].map(|node| boys(&mut cluster, node, |it| it.cores(1), |it| it));
+        share(&mut cluster);
+        let at_b = boy_in(&here, 1);
+        let make = |to: ReplyTo<u64>| Errand::Take(to, Fruit(SOUR));
+        let outcome = cluster.ask(A, here.boys.entity_ref(at_b), make);
+        if *there.begun.lock().unwrap() > 0 {
+            begun.set(begun.get() + 1);
+            assert!(matches!(outcome, Err(AskError::Unknown(_))), "{outcome:?}");
+        } else {
+            waited.set(waited.get() + 1);
+            assert_eq!(outcome, Err(Rejection::Unreadable.into()));
+        }
+        cluster
+    });
+    assert!(begun.get() > 0 && waited.get() > 0);
+}
+
 /// Reading it ends there, and has nothing to do with what is dropped later.
 #[test]
 fn a_message_whose_reading_panics_leaves_nothing_behind() {
