@@ -435,7 +435,7 @@ impl Local {
         };
         self.note_dead_letter(Receiver::Unknown, why, name);
         // A handler has seen the addresses that a message passes on, and the asks end so that nobody waits for them.
-        if frame.kind() == Kind::Tell
+        if frame.kind() != Kind::Ask
             && let Some(number) = number
             && let Some(drop_message) = self.region_states[usize::from(number)].ops.drop_message
             && let Some(context) = self.reading(frame.header().target, None, None)

@@ -255,6 +255,35 @@ fn the_last_words_of_entities_whose_shard_is_taken_away_reach_its_owner() {
     });
 }
 
+/// Whoever waits for what was passed on in it hears at once that nobody has it any more.
+#[test]
+fn what_is_passed_on_in_an_awaited_send_that_is_refused_ends() {
+    check_cluster_seeds(5, |mut cluster| {
+        let bounds = Bounds {
+            held_messages: 1,
+            ..Bounds::default()
+        };
+        let bounded = |it: SimulationBuilder| it.cores(1).bounds(bounds.clone());
+        let [here, _] = [A, B].map(|node| boys(&mut cluster, node, bounded, |it| it));
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(5));
+        // The other does not know that it is its own.
+        cluster.assign("boy", ShardId(1), B);
+        cluster.publish_to(A);
+        cluster.run_for(Duration::from_millis(5));
+        let boy = here.boys.entity_ref(boy_in(&here, 1));
+        cluster.node(A).tell(boy, Errand::Nap);
+        cluster.run_for(Duration::from_millis(5));
+        let (passed_on, ask) = address(&mut cluster);
+        let sent = cluster.node(A).handle().send(boy, Errand::Keep(passed_on));
+        let refused = cluster.run_until(sent).unwrap();
+        assert_eq!(refused, Err(Rejection::Unallocated.into()));
+        let dropped = Uncertainty::DroppedUnanswered;
+        assert_eq!(cluster.run_until(ask).unwrap(), Err(dropped.into()));
+        cluster
+    });
+}
+
 /// What it still writes elsewhere must be refused there, and not be taken for the next owner's.
 #[test]
 fn an_entity_that_ends_with_its_shard_knows_its_own_epoch() {
