@@ -284,6 +284,36 @@ fn what_is_passed_on_in_an_awaited_send_that_is_refused_ends() {
     });
 }
 
+/// The message in which it was passed on is taken back: nobody has it any more.
+#[test]
+fn what_is_passed_on_when_the_lease_lapses_ends() {
+    let discarded = Cell::new(0);
+    check_cluster_seeds(20, |mut cluster| {
+        let slow = Duration::from_millis(10);
+        let here = boys(&mut cluster, A, |it| it.cores(1), |it| it);
+        boys(
+            &mut cluster,
+            B,
+            |it| it.cores(1).message_cost(slow),
+            |it| it,
+        );
+        share(&mut cluster);
+        let until = cluster.now() + Duration::from_millis(10);
+        cluster.set_lease(B, Lease::Until(until));
+        let (at_a, at_b) = (boy_in(&here, 0), boy_in(&here, 1));
+        let make = move |to: ReplyTo<u64>| Errand::Pass(at_a, to, Fruit(70));
+        let outcome = cluster.ask(A, here.boys.entity_ref(at_b), make);
+        if dead(&mut cluster, B, Rejection::NoControlQuorum) > 0 {
+            discarded.set(discarded.get() + 1);
+            let dropped = Uncertainty::DroppedUnanswered;
+            assert_eq!(outcome, Err(dropped.into()));
+            assert_eq!(cluster.remote_stats(B).remote_asks, 0);
+        }
+        cluster
+    });
+    assert!(discarded.get() > 2, "{discarded:?}");
+}
+
 /// What it still writes elsewhere must be refused there, and not be taken for the next owner's.
 #[test]
 fn an_entity_that_ends_with_its_shard_knows_its_own_epoch() {
