@@ -314,6 +314,38 @@ fn what_is_passed_on_when_the_lease_lapses_ends() {
     assert!(discarded.get() > 2, "{discarded:?}");
 }
 
+/// Its hook would act for a node that may own nothing any more.
+#[test]
+fn an_idle_entity_does_not_end_while_its_node_has_no_lease() {
+    check_cluster_seeds(10, |mut cluster| {
+        let idle = Duration::from_millis(100);
+        let with = |it: EntityType<Boy, u64>| it.passivate_after(idle).max_active_per_core(1);
+        let here = boys(&mut cluster, A, |it| it.cores(1), with);
+        cluster.assign("boy", ShardId(0), A);
+        cluster.assign("boy", ShardId(1), A);
+        cluster.publish();
+        cluster.run_for(Duration::from_millis(5));
+        let boy = here.boys.entity_ref(boy_in(&here, 0));
+        let make = |to: ReplyTo<u64>| Errand::Take(to, Fruit(5));
+        assert_eq!(cluster.ask(A, boy, make), Ok(5));
+        cluster.set_lease(A, Lease::Lapsed);
+        cluster.run_for(Duration::from_millis(1));
+        // One more than there may be.
+        let waits = cluster
+            .node(A)
+            .handle()
+            .ask(here.boys.entity_ref(boy_in(&here, 1)), make);
+        cluster.run_for(Duration::from_secs(1));
+        assert_eq!(*here.ended.lock().unwrap(), []);
+        let until = cluster.now() + Duration::from_secs(60);
+        cluster.set_lease(A, Lease::Until(until));
+        assert_eq!(cluster.run_until(waits).unwrap(), Ok(5));
+        cluster.run_for(Duration::from_secs(1));
+        assert_eq!(here.ended.lock().unwrap().len(), 2);
+        cluster
+    });
+}
+
 /// What it still writes elsewhere must be refused there, and not be taken for the next owner's.
 #[test]
 fn an_entity_that_ends_with_its_shard_knows_its_own_epoch() {
