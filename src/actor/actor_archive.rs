@@ -215,7 +215,7 @@ impl Local {
             Ok(Err(_)) => self.senseless_request(&frame, "a payload that cannot be read"),
             Err(panic) => {
                 tracing::error!(core = %self.core, panic, "reading a message of another node panicked");
-                self.end_frame(&frame, Rejection::Unreadable.into());
+                self.refuse_frame(None, &frame, Rejection::Unreadable);
             }
         }
     }

@@ -313,7 +313,7 @@ impl Local {
         };
         if let Err(panic) = guarded(|| deliver(self, number, shard, frame)) {
             self.region_fault(number, &panic);
-            self.end_frame(&frame, Rejection::StartFailed.into());
+            self.refuse_frame(Some(number), &frame, Rejection::StartFailed);
         }
     }
 

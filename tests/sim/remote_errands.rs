@@ -232,6 +232,27 @@ fn a_message_whose_reading_panics_leaves_nothing_behind() {
     assert!(begun.get() > 0);
 }
 
+#[test]
+fn a_message_to_an_actor_whose_reading_panics_is_a_dead_letter() {
+    check_cluster_seeds(5, |mut cluster| {
+        let [here, _] = [A, B].map(|node| boys(&mut cluster, node, |it| it.cores(1), |it| it));
+        share(&mut cluster);
+        let boy = here.boys.entity_ref(boy_in(&here, 1));
+        let probe = cluster.node(A).probe::<Parcel>();
+        for fruit in [50, 10 * ROTTEN, 10 * SOUR, 60] {
+            cluster
+                .node(A)
+                .tell(boy, Errand::Bring(probe.address(), Fruit(fruit)));
+        }
+        assert!(cluster.run_until_idle());
+        let brought: Vec<u32> = probe.received().iter().map(|it| it.0.0).collect();
+        assert_eq!(brought, [5, 6]);
+        assert_eq!(dead(&mut cluster, A, Rejection::Unreadable), 2);
+        assert_eq!(cluster.remote_stats(A).refused, 2);
+        cluster
+    });
+}
+
 /// What they still say to others of their shard goes to its owner, and starts none of them here.
 #[test]
 fn the_last_words_of_entities_whose_shard_is_taken_away_reach_its_owner() {
