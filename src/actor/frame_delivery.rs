@@ -88,6 +88,7 @@ fn handle_in_place<A: Actor<Msg: WireMessage>, I: EntityId>(
     local.time_remote_asks();
     let handled = local.counters.handled - before;
     local.arrivals = local.arrivals.saturating_sub(handled.max(1));
+    local.see_how_long_arrivals_take();
     if progress == Progress::Untouched {
         return false;
     }

@@ -171,3 +171,30 @@ fn a_shard_that_is_taken_away_while_it_moves_between_cores_ends() {
         cluster
     });
 }
+
+/// What comes from other nodes has a turn's time as everything has, or a core would look neither at its lease nor at anybody
+/// else for as long as messages come.
+#[test]
+fn messages_of_other_nodes_take_no_more_than_a_turn() {
+    check_cluster_seeds(5, |mut cluster| {
+        let handled = Handled::default();
+        let ledgers = start(&mut cluster, A, &handled, |it| it.cores(1));
+        let cost = Duration::from_millis(1);
+        start(&mut cluster, B, &handled, |it| {
+            it.cores(1).message_cost(cost)
+        });
+        spread(&mut cluster, &[A, B]);
+        // An entity that has something to do gets more only when it has had its turn.
+        let ids = (0..).filter(|id| ledgers.shard_of(id).shard.0 % 2 == 1);
+        for id in ids.take(3_000) {
+            cluster.node(A).tell(ledgers.entity_ref(id), put(0));
+        }
+        assert!(cluster.run_until_idle());
+        let stats = cluster.node(B).stats();
+        assert!(stats.cores[0].remote.unwrap().read_in_place > 500);
+        let longest = stats.cores[0].turns.longest;
+        assert!(longest < 60 * cost, "{longest:?}");
+        assert_eq!(handled.lock().unwrap().len(), 3_000);
+        cluster
+    });
+}
