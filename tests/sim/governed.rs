@@ -228,7 +228,8 @@ fn the_entities_of_a_node_that_dies_answer_elsewhere() {
         };
         let mine: Vec<u64> = (0..IDS).filter(|id| test.home(*id) == victim).collect();
         assert!(!mine.is_empty());
-        test.cluster.crash(victim, test.cluster.seed() % 3 == 0);
+        test.cluster
+            .crash(victim, test.cluster.seed().is_multiple_of(3));
         let from = *test.nodes.iter().find(|node| **node != victim).unwrap();
         for (index, id) in mine.into_iter().enumerate() {
             let (count, took) = test.add_until_answered(from, id, ms(3_000));
