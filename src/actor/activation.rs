@@ -411,6 +411,12 @@ impl Local {
         });
         let handled = self.counters.handled - before;
         self.arrivals = self.arrivals.saturating_sub(handled);
+        self.see_how_long_arrivals_take();
+    }
+
+    /// Has no more arrivals handled in this turn once those that were have taken its time.
+    #[inline(always)]
+    pub(super) fn see_how_long_arrivals_take(&mut self) {
         if self
             .counters
             .activations

@@ -5,14 +5,14 @@
 //! travel: whoever holds an address of an actor of another node has read it, and on the node of the actor it was archived.
 
 use super::delivery::refuse;
-use super::entrusting::{read_whole, reading};
-use super::frames::Away;
+use super::entrusting::{read_whole, reading, why_unread};
+use super::frames::{Away, Unsent};
 use super::guard::guarded;
 use super::local::{Extra, Local};
 use super::reference::{ActorRef, CellRef, Destination, Home, Receiver};
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use super::reply::{Envelope, discard_message, dropping_as};
+use super::reply::{Envelope, discard_message};
 use super::wire_region::{WriteMessage, write_message};
 use crate::base::ids::{CoreId, Incarnation, NodeId};
 use crate::wire::address::{Life, Target};
@@ -185,6 +185,7 @@ impl Local {
             region: None,
         };
         self.write_away(away, &[], write, message, extra, Sender::Call)
+            .map_err(Unsent::refuse)
     }
 
     /// Takes a message for an actor of this node.
@@ -217,7 +218,7 @@ impl Local {
             Ok(Err(_)) => self.senseless_request(&frame, "a payload that cannot be read"),
             Err(panic) => {
                 tracing::error!(core = %self.core, panic, "reading a message of another node panicked");
-                self.end_frame(&frame, Rejection::Unreadable.into());
+                self.refuse_frame(None, &frame, Rejection::Unreadable);
             }
         }
     }
@@ -236,8 +237,7 @@ fn read_for_actor<M: WireMessage>(
         return Ok(());
     };
     let (read, unread) = reading(context, || {
-        let unreadable = Rejection::Unreadable.into();
-        dropping_as(unreadable, || read_whole(|| from_archived::<M>(archived)))
+        read_whole(why_unread(), || from_archived::<M>(archived))
     });
     local.time_remote_asks();
     let message = read?;

@@ -1,6 +1,6 @@
 //! Answers between nodes: replies, receipts, and asks that end without either.
 
-use super::entrusting::{archiving, drop_handed_over, read_whole, reading};
+use super::entrusting::{archiving, drop_handed_over, read_whole, reading, why_unread};
 use super::guard::guarded;
 use super::link::Waiting;
 use super::local::Local;
@@ -8,7 +8,7 @@ use super::mailbox::Stored;
 use super::reason_codes::{ask_error_of, reason_of};
 use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsk};
-use super::reply::{ReplyAddress, ReplyTo, discard, dropping_as};
+use super::reply::{ReplyAddress, ReplyTo, discard};
 use super::reply_archive::reader_of;
 use crate::base::ids::NodeId;
 use crate::wire::address::{Address, Target};
@@ -184,8 +184,7 @@ impl Local {
             return Ok(());
         };
         let (reply, _) = reading(context, || {
-            let unreadable = Rejection::Unreadable.into();
-            dropping_as(unreadable, || read_whole(|| from_archived::<R>(archived)))
+            read_whole(why_unread(), || from_archived::<R>(archived))
         });
         self.time_remote_asks();
         self.reply(ReplyTo::<R>::new(address), reply?);

@@ -162,7 +162,7 @@ impl<M: Message> Batch for ActorBatch<M> {
     }
 
     fn reject(&mut self, local: &mut Local, to: CoreId, why: Rejection) {
-        fail_notes(&mut self.notes, local, why);
+        fail_notes(&mut self.notes, local, None, why);
         for (address, message) in self.items.drain() {
             let (cell, envelope) = address.off();
             let receiver = Receiver::Actor(local.home, to, cell);
@@ -305,7 +305,7 @@ impl<I: EntityId, M: Message> Batch for EntityBatch<I, M> {
     }
 
     fn reject(&mut self, local: &mut Local, _to: CoreId, why: Rejection) {
-        fail_notes(&mut self.notes, local, why);
+        fail_notes(&mut self.notes, local, Some(self.region), why);
         for (address, id, message) in self.items.drain() {
             let receiver = Receiver::Entity(EntityTypeId(self.region), &id);
             local.dead_letter(receiver, why, address.off().1, message);
@@ -349,7 +349,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
     }
 }
 
-fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
+fn fail_notes(notes: &mut Notes, local: &mut Local, region: Option<u16>, why: Rejection) {
     for (_, note) in notes.drain(..) {
         match note {
             Note::Acknowledge(stored) => local.fail_ask(stored.disarm(), why.into()),
@@ -357,7 +357,7 @@ fn fail_notes(notes: &mut Notes, local: &mut Local, why: Rejection) {
                 local.signal_lost(signal);
                 drop_guarded(arrive);
             }
-            Note::Frame(carried) => local.refuse_frame(None, &carried.frame(), why),
+            Note::Frame(carried) => local.refuse_frame(region, &carried.frame(), why),
             Note::Stop(_) | Note::Last(_) => {}
         }
     }

@@ -1,7 +1,7 @@
 //! What a handler can do.
 
 use super::cell::EntityPlace;
-use super::entrusting::read_whole;
+use super::entrusting::{read_whole, why_unread};
 use super::guard::{drop_guarded, guarded};
 use super::handle::Handle;
 use super::local::{Local, Room};
@@ -224,15 +224,18 @@ impl<'a, A: Actor> Context<'a, A> {
     }
 
     /// The epoch under which this core runs the entity's shard, to fence writes elsewhere; `None` for an actor that is
-    /// no entity. For an entity of a cluster it is that of the cluster's log.
+    /// no entity. For an entity of a cluster it is that of the cluster's log, and stays what it was when the shard has been
+    /// taken from this node and the entity ends.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
-        if let Some(owner) = self.local.topology.owner(self.shard()?) {
-            return Some(owner.epoch);
+        let key = self.shard()?;
+        let epochs = &self.local.region_states[key.entity_type.index()].epochs;
+        if let Some(epoch) = epochs.get(key.shard.index()) {
+            return Some(*epoch);
         }
         self.local
             .topology
-            .placement(self.shard()?)
+            .placement(key)
             .map(|placement| placement.epoch)
     }
 
@@ -281,11 +284,27 @@ impl<'a, A: Actor> Context<'a, A> {
     /// reply address that is read can be answered, as any other, and ends its ask when it is dropped; so read it once.
     ///
     /// # Errors
-    /// If code of the type refuses what it finds, or if as many asks of other nodes are open on this core as may.
+    /// If code of the type refuses what it finds, or if as many asks of other nodes are open on this core as may. Asks whose
+    /// addresses were read before that showed end as dropped.
     pub fn read<T: Archivable>(&mut self, archived: &T::Archived) -> Result<T, ReadError> {
-        let unreadable = Rejection::Unreadable.into();
-        reply::dropping_as(unreadable, || read_whole(|| deserialize::<T>(archived)))
-            .map_err(|why| ReadError(why.to_string()))
+        // The handler has seen the message, whether it can be read or not.
+        self.read_or(Uncertainty::DroppedUnanswered.into(), archived)
+    }
+
+    /// Reads the message for a handler that has not begun.
+    pub(super) fn read_first<T: Archivable>(
+        &mut self,
+        archived: &T::Archived,
+    ) -> Result<T, ReadError> {
+        self.read_or(why_unread(), archived)
+    }
+
+    fn read_or<T: Archivable>(
+        &mut self,
+        why: AskError,
+        archived: &T::Archived,
+    ) -> Result<T, ReadError> {
+        read_whole(why, || deserialize::<T>(archived)).map_err(|why| ReadError(why.to_string()))
     }
 
     /// Counts and logs that the message at hand cannot be read: it is a dead letter.

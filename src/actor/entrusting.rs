@@ -8,6 +8,7 @@
 //! Likewise whoever reads a message says for which core, and the addresses in it become addresses of asks of other nodes
 //! there ([`remote_asks`](super::remote_asks)).
 
+use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsk, RemoteAsks, WriteReply};
 use super::reply::{self, ReplyAddress, RuntimeId};
 use crate::base::ids::CoreId;
@@ -53,6 +54,8 @@ pub(crate) struct Reading {
     pub(crate) target: Target,
     /// When whoever asks has given up for certain.
     pub(crate) until: Option<Time>,
+    /// The message is that of an ask, whose address no handler has seen; others that are read have been passed on by one.
+    pub(crate) is_ask: bool,
     /// The reply address that the header names, until it has been read.
     pub(crate) own: Option<Address>,
     /// The asks that have been opened for what was read.
@@ -160,9 +163,18 @@ pub(super) fn open_read(origin: Address, write: WriteReply) -> Result<ReplyAddre
     })
 }
 
-/// Reads a value with `read`, inside [`reading`]. If that fails half-way, the reply addresses that were read are let go: what
-/// lies in a half-made value is not always dropped.
-pub(super) fn read_whole<T, E>(read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+/// How the asks end whose addresses are in a message that cannot be read, and that no handler gets.
+pub(super) fn why_unread() -> AskError {
+    if READING.with_borrow(|it| it.as_ref().is_some_and(|it| it.is_ask)) {
+        Rejection::Unreadable.into()
+    } else {
+        Uncertainty::DroppedUnanswered.into()
+    }
+}
+
+/// Reads a value with `read`, inside [`reading`]. If that fails half-way, the reply addresses that were read are let go, and
+/// their asks end with `why`: what lies in a half-made value is not always dropped.
+pub(super) fn read_whole<T, E>(why: AskError, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     struct LetsGo(Option<usize>);
     impl Drop for LetsGo {
         fn drop(&mut self) {
@@ -175,10 +187,12 @@ pub(super) fn read_whole<T, E>(read: impl FnOnce() -> Result<T, E>) -> Result<T,
         }
     }
     let before = READING.with_borrow(|it| it.as_ref().map_or(0, |it| it.opened.len()));
-    let mut lets_go = LetsGo(Some(before));
-    let result = read();
-    if result.is_ok() {
-        lets_go.0 = None;
-    }
-    result
+    reply::dropping_as(why, || {
+        let mut lets_go = LetsGo(Some(before));
+        let result = read();
+        if result.is_ok() {
+            lets_go.0 = None;
+        }
+        result
+    })
 }

@@ -1,7 +1,7 @@
 //! Out of frames into entities: read where they lie, or as values into their mailboxes.
 
 use super::entity_id::EntityId;
-use super::entrusting::{read_whole, reading};
+use super::entrusting::{read_whole, reading, why_unread};
 use super::guard::{beginning, guarded};
 use super::local::{Extra, Local, Room};
 use super::model::Actor;
@@ -88,6 +88,7 @@ fn handle_in_place<A: Actor<Msg: WireMessage>, I: EntityId>(
     local.time_remote_asks();
     let handled = local.counters.handled - before;
     local.arrivals = local.arrivals.saturating_sub(handled.max(1));
+    local.see_how_long_arrivals_take();
     if progress == Progress::Untouched {
         return false;
     }
@@ -130,9 +131,7 @@ fn store<A: Actor<Msg: WireMessage>>(
         return;
     };
     let (read, unread) = reading(context, || {
-        dropping_as(Rejection::Unreadable.into(), || {
-            guarded(|| read_whole(|| from_archived::<A::Msg>(archived)))
-        })
+        guarded(|| read_whole(why_unread(), || from_archived::<A::Msg>(archived)))
     });
     local.time_remote_asks();
     let Ok(Ok(message)) = read else {
@@ -172,7 +171,9 @@ fn store<A: Actor<Msg: WireMessage>>(
 pub(super) fn drop_message<M: WireMessage>(frame: FrameRef<'_>) {
     let unanswered = AskError::Unknown(Uncertainty::DroppedUnanswered);
     dropping_as(unanswered, || {
-        drop(read_whole(|| frame.payload().deserialize::<M>()));
+        drop(read_whole(unanswered, || {
+            frame.payload().deserialize::<M>()
+        }));
     });
 }
 

@@ -44,6 +44,29 @@ pub(super) struct Away {
     pub(super) region: Option<u16>,
 }
 
+/// A message that was not written into a frame.
+pub(super) struct Unsent<M> {
+    why: Rejection,
+    message: M,
+    extra: Option<Extra>,
+}
+
+impl<M> Unsent<M> {
+    /// Gives it up.
+    pub(super) fn refuse(self) -> Refused<M> {
+        refuse(self.why, self.message, self.extra)
+    }
+}
+
+#[cold]
+fn unsent<M>(why: Rejection, message: M, extra: Option<Extra>) -> Result<(), Unsent<M>> {
+    Err(Unsent {
+        why,
+        message,
+        extra,
+    })
+}
+
 /// A frame that was taken out of its receive buffer, to wait or to go to another core.
 pub(crate) struct Carried {
     frame: OwnedFrame,
@@ -89,7 +112,18 @@ impl Local {
         if let Some(remote) = &mut self.remote {
             remote.id = id;
         }
-        sent
+        match sent {
+            Err(unsent) if unsent.why == Rejection::LinkFull && sender == Sender::Accepted => {
+                // It is larger than what is left, and waits for more.
+                self.wait_for_room(number, shard);
+                if let Some(remote) = &mut self.remote {
+                    remote.crowded.insert(node);
+                }
+                let Unsent { message, extra, .. } = unsent;
+                self.hold::<I, M>(number, shard, key, message, extra, sender)
+            }
+            sent => sent.map_err(Unsent::refuse),
+        }
     }
 
     /// Has a message wait for a node in a frame.
@@ -101,7 +135,7 @@ impl Local {
         message: M,
         extra: Option<Extra>,
         sender: Sender,
-    ) -> Result<(), Refused<M>> {
+    ) -> Result<(), Unsent<M>> {
         let Away {
             node,
             life: wanted,
@@ -110,7 +144,7 @@ impl Local {
         } = away;
         let header = self.header(Kind::Tell, target);
         let Some((runtime, life)) = self.identity() else {
-            return Err(refuse(Rejection::NotAcrossNodes, message, extra));
+            return unsent(Rejection::NotAcrossNodes, message, extra);
         };
         let receipt = match &extra {
             Some(Extra::Acknowledge(stored)) => Some(stored.address()),
@@ -122,7 +156,7 @@ impl Local {
             self.end_ask_by(receipt, self.now + patience);
         }
         let Some(remote) = &mut self.remote else {
-            return Err(refuse(Rejection::NotAcrossNodes, message, extra));
+            return unsent(Rejection::NotAcrossNodes, message, extra);
         };
         let bounds = remote.bounds;
         let refused = match remote.links.get(&node) {
@@ -130,7 +164,10 @@ impl Local {
             Some(link) if wanted.is_some_and(|wanted| wanted != link.life) => {
                 Some(Rejection::OldIncarnation)
             }
-            Some(link) if sender == Sender::Call && !link.has_room(&bounds) => {
+            Some(link)
+                if sender == Sender::Call
+                    && (!link.has_room(&bounds) || remote.crowded.contains(&node)) =>
+            {
                 Some(Rejection::LinkFull)
             }
             Some(_) if id.len() > MAX_ID_BYTES => Some(Rejection::TooLarge),
@@ -138,7 +175,7 @@ impl Local {
         };
         let (Some(link), None) = (remote.links.get_mut(&node), refused) else {
             let why = refused.unwrap_or(Rejection::LinkLost);
-            return Err(refuse(why, message, extra));
+            return unsent(why, message, extra);
         };
         let is_ask = matches!(extra, Some(Extra::Ask));
         let mut own = receipt;
@@ -186,7 +223,7 @@ impl Local {
                 Rejection::NotArchived
             }
         };
-        Err(refuse(why, message, extra))
+        unsent(why, message, extra)
     }
 
     /// How frames name a shard of this node's type.
@@ -281,7 +318,7 @@ impl Local {
         };
         if let Err(panic) = guarded(|| deliver(self, number, shard, frame)) {
             self.region_fault(number, &panic);
-            self.end_frame(&frame, Rejection::StartFailed.into());
+            self.refuse_frame(Some(number), &frame, Rejection::StartFailed);
         }
     }
 
@@ -403,7 +440,7 @@ impl Local {
         };
         self.note_dead_letter(Receiver::Unknown, why, name);
         // A handler has seen the addresses that a message passes on, and the asks end so that nobody waits for them.
-        if frame.kind() == Kind::Tell
+        if frame.kind() != Kind::Ask
             && let Some(number) = number
             && let Some(drop_message) = self.region_states[usize::from(number)].ops.drop_message
             && let Some(context) = self.reading(frame.header().target, None, None)

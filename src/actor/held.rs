@@ -10,7 +10,7 @@ use super::lost::on_the_way_of;
 use super::mutant::Mutant;
 use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
-use super::region::{AnyRegion, Sender};
+use super::region::Sender;
 use crate::base::ids::{EntityTypeId, NodeId, ShardId, ShardKey};
 use crate::sharding::topology::Route;
 use crate::wire::message::Message;
@@ -65,6 +65,7 @@ impl Local {
             return false;
         };
         if remote.backlog.is_empty() {
+            remote.crowded.clear();
             return false;
         }
         let backlog = std::mem::take(&mut remote.backlog);
@@ -82,13 +83,24 @@ impl Local {
         (self.remote.as_ref()).is_some_and(|remote| remote.stats.frames_out > before)
     }
 
+    /// Has what is held for a shard wait for room in the link to its owner; what comes meanwhile comes behind it.
+    pub(super) fn wait_for_room(&mut self, number: u16, shard: ShardId) {
+        self.regions[usize::from(number)].set_route(shard, Route::Hold);
+        if let Some(remote) = &mut self.remote {
+            remote.backlog.insert((number, shard));
+        }
+    }
+
     /// Whether something can be sent to a node now, or be refused for good.
     fn may_send_to(&self, node: NodeId) -> bool {
         let Some(remote) = &self.remote else {
             return true;
         };
+        let is_crowded = remote.crowded.contains(&node);
         let link = remote.links.get(&node);
-        link.is_none_or(|link| link.has_room(&remote.bounds))
+        link.is_none_or(|link| {
+            link.writer.pending().is_empty() || link.has_room(&remote.bounds) && !is_crowded
+        })
     }
 
     /// Lets the awaited sends to the entities of a shard in that has not left after all: what was held takes its room
@@ -120,13 +132,17 @@ pub(super) fn release_held<I: EntityId, M: Message>(
         local.let_shard_in::<M>(number, shard);
     }
     let mut held = held.unwrap_or_default();
-    let away = match local.regions[usize::from(number)].route_of(shard) {
-        Some(Route::Away(node)) => Some(node),
-        _ => None,
+    let route = local.regions[usize::from(number)].route_of(shard);
+    let may_go_on = |local: &Local| match route {
+        // Once something has found no room, all that comes after it waits.
+        Some(Route::Away(node)) => {
+            local.regions[usize::from(number)].route_of(shard) == route && local.may_send_to(node)
+        }
+        _ => true,
     };
     // As in a batch: a panic of an id takes one message down.
     while let Err(panic) = guarded(|| {
-        while away.is_none_or(|node| local.may_send_to(node))
+        while may_go_on(local)
             && let Some(held) = held.pop_front()
         {
             let (id, message, extra) = match held {
@@ -162,12 +178,9 @@ pub(super) fn release_held<I: EntityId, M: Message>(
     if !held.is_empty()
         && let Some(region) = local.region_mut::<I, M>(number)
     {
-        // What comes meanwhile comes behind it.
-        region.held.insert(shard, held);
-        region.set_route(shard, Route::Hold);
-        if let Some(remote) = &mut local.remote {
-            remote.backlog.insert((number, shard));
-        }
+        // Behind what has to wait again.
+        region.held.entry(shard).or_default().append(&mut held);
+        local.wait_for_room(number, shard);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::local::Local;
 use super::reference::CellRef;
-use super::refusal::Rejection;
+use super::refusal::{Rejection, Uncertainty};
 use super::remote::Lease;
 use crate::base::ids::{EntityTypeId, ShardId, ShardKey};
 use std::any::Any;
@@ -118,11 +118,17 @@ impl Local {
         let Some(remote) = &mut self.remote else {
             return;
         };
-        let mut gone = Vec::new();
+        let (mut gone, mut nobodys) = (Vec::new(), Vec::new());
         for link in remote.links.values_mut() {
-            gone.extend(link.take_back_unflushed());
+            let (frames, entrusted) = link.take_back_unflushed();
+            gone.extend(frames);
+            nobodys.extend(entrusted);
         }
         self.not_sent(gone, Rejection::NoControlQuorum);
+        // What is left of them was passed on: a handler has seen it.
+        for address in nobodys {
+            self.fail_ask(address, Uncertainty::DroppedUnanswered.into());
+        }
     }
 
     /// Why a message is refused for which there is no room: with entities that wait for the lease it is for want of that.

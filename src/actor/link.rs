@@ -80,6 +80,8 @@ pub(crate) struct Link {
     lent: (usize, usize),
     /// Asks that have gone out in frames, in order. Some have ended since.
     entrusted: VecDeque<ReplyAddress>,
+    /// How many of the last of them went into frames of this turn.
+    unflushed: usize,
     /// At this length those that have ended are sought out.
     prune_at: usize,
 }
@@ -96,6 +98,7 @@ impl Link {
             flushed: (0, 0),
             lent: (0, 0),
             entrusted: VecDeque::new(),
+            unflushed: 0,
             prune_at: LEAST_PRUNED,
         }
     }
@@ -113,6 +116,7 @@ impl Link {
     /// What has been written so far may leave. Returns whether there is more of it than before.
     pub(crate) fn flush(&mut self) -> bool {
         let all = (self.waiting.len(), self.writer.pending().len());
+        self.unflushed = 0;
         std::mem::replace(&mut self.flushed, all).0 < all.0
     }
 
@@ -149,15 +153,21 @@ impl Link {
     /// An ask has gone out in a frame. Returns whether it is time to seek out those that have ended.
     pub(crate) fn entrust(&mut self, asks: &[ReplyAddress]) -> bool {
         self.entrusted.extend(asks);
+        self.unflushed += asks.len();
         self.entrusted.len() >= self.prune_at
     }
 
     /// Forgets asks that have ended. Of those of other cores nobody here knows; they end by their deadlines at the latest,
     /// and the oldest make room.
-    pub(crate) fn prune(&mut self, most: usize, is_open: impl FnMut(&ReplyAddress) -> bool) {
-        self.entrusted.retain(is_open);
+    pub(crate) fn prune(&mut self, most: usize, mut is_open: impl FnMut(&ReplyAddress) -> bool) {
+        let mut of_turn = self.take_unflushed();
+        self.entrusted.retain(&mut is_open);
+        of_turn.retain(is_open);
+        self.unflushed = of_turn.len();
+        self.entrusted.extend(of_turn);
         let surplus = self.entrusted.len().saturating_sub(most);
         self.entrusted.drain(..surplus);
+        self.unflushed = self.unflushed.min(self.entrusted.len());
         self.prune_at = (self.entrusted.len() * 2).max(LEAST_PRUNED);
     }
 
@@ -168,10 +178,17 @@ impl Link {
         (waiting.collect(), lost.entrusted.into())
     }
 
-    /// What was written since the last flush does not leave: the writer goes back to where it was then.
-    pub(crate) fn take_back_unflushed(&mut self) -> Vec<Waiting> {
+    fn take_unflushed(&mut self) -> VecDeque<ReplyAddress> {
+        let before = self.entrusted.len() - std::mem::take(&mut self.unflushed);
+        self.entrusted.split_off(before)
+    }
+
+    /// What was written since the last flush does not leave: the writer goes back to where it was then. What that was, and
+    /// the asks that were to leave with it.
+    pub(crate) fn take_back_unflushed(&mut self) -> (Vec<Waiting>, VecDeque<ReplyAddress>) {
         self.writer.truncate(self.flushed.1);
         let gone = self.waiting.drain(self.flushed.0..);
-        gone.map(|(_, what)| what).collect()
+        let gone = gone.map(|(_, what)| what).collect();
+        (gone, self.take_unflushed())
     }
 }

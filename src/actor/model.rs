@@ -164,7 +164,7 @@ pub trait Actor: Sized + 'static {
     where
         Self::Msg: WireMessage,
     {
-        match ctx.read::<Self::Msg>(message) {
+        match ctx.read_first::<Self::Msg>(message) {
             Ok(message) => self.receive(message, ctx),
             // Whoever sent it is to blame.
             Err(error) => {

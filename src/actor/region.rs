@@ -20,7 +20,7 @@ use super::region_state::{RegionOps, RegionState};
 use super::reply::Envelope;
 use super::typed::{AsAny, TypedBox};
 use super::wire_region::WireOps;
-use crate::base::ids::{CoreId, EntityTypeId, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::Route;
 use crate::wire::message::Message;
 use ahash::RandomState;
@@ -260,6 +260,10 @@ impl Local {
             message: std::any::type_name::<A::Msg>(),
             is_leased: clustered.is_some_and(|it| !it.keep_running),
             is_lapsed: false,
+            epochs: match clustered {
+                Some(_) if self.remote.is_some() => vec![Epoch::default(); shards as usize],
+                _ => Vec::new(),
+            },
             handled: vec![0; shards as usize],
             kind,
             hosted: placements

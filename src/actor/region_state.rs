@@ -25,6 +25,8 @@ pub(crate) struct RegionState {
     /// Messages handled by each shard since the start.
     pub(crate) handled: Vec<u64>,
     pub(crate) kind: u16,
+    /// Of a type of the cluster: the epoch in which each shard runs here, or has run last.
+    pub(crate) epochs: Vec<Epoch>,
     /// Shards whose entities run on this core.
     pub(crate) hosted: Vec<bool>,
     /// Shards that are being shipped: none of their entities may run.

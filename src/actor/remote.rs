@@ -121,6 +121,8 @@ pub(crate) struct Remote {
     pub(crate) held_bytes: Arc<AtomicUsize>,
     /// Shards whose messages wait here because the link to their owner has no room for all of them.
     pub(crate) backlog: BTreeSet<(u16, ShardId)>,
+    /// Nodes whose links had no room for a large message of the backlog: nothing else begins to wait there before it.
+    pub(crate) crowded: BTreeSet<NodeId>,
     /// Shards without an owner for which something waits here, to be reported, and those that have been.
     pub(crate) wanted: Vec<ShardKey>,
     pub(crate) reported: BTreeSet<ShardKey>,
@@ -148,6 +150,7 @@ impl Remote {
             bounds,
             held_bytes: Arc::default(),
             backlog: BTreeSet::new(),
+            crowded: BTreeSet::new(),
             wanted: Vec::new(),
             reported: BTreeSet::new(),
             last_moved: None,
@@ -229,6 +232,7 @@ impl Local {
             cores: self.port.cores(),
             target: self.in_present_epoch(target),
             until: remaining.map(|left| self.now + left + ASK_SLACK),
+            is_ask: own.is_some(),
             own,
             opened: Vec::new(),
         })
@@ -277,8 +281,13 @@ impl Local {
         message: M,
     ) {
         self.count_written(length);
-        if let Some(link) = self.remote.as_mut().and_then(|it| it.links.get_mut(&node)) {
+        if let Some(remote) = &mut self.remote
+            && let Some(link) = remote.links.get_mut(&node)
+        {
             link.wrote(length, what);
+            if !matches!(what, Waiting::Reply) {
+                remote.crowded.remove(&node);
+            }
         }
         if noted.is_empty() {
             return super::guard::drop_guarded(message);
@@ -327,6 +336,7 @@ impl Local {
             return;
         };
         let (waiting, entrusted) = link.lose(&remote.bounds);
+        remote.crowded.remove(&node);
         self.not_sent(waiting, Rejection::LinkLost);
         for address in entrusted {
             self.fail_ask(address, Uncertainty::LinkLost.into());

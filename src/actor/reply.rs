@@ -257,13 +257,18 @@ pub(crate) fn take_orphans(failed: bool) -> Vec<Orphan> {
         .collect()
 }
 
-/// Runs code that catches its own panics; asks whose addresses are dropped in it end with `why`, whoever runs it.
+/// Asks whose addresses are dropped while this code runs end with `why`, whoever runs it.
 #[inline]
 pub(crate) fn dropping_as<T>(why: AskError, work: impl FnOnce() -> T) -> T {
-    let before = WHY.replace(Some(why));
-    let result = work();
-    WHY.set(before);
-    result
+    struct Ends(Option<AskError>);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            WHY.set(self.0);
+        }
+    }
+    // Also by a panic: what is dropped later has nothing to do with it.
+    let _ends = Ends(WHY.replace(Some(why)));
+    work()
 }
 
 /// Drops a message of which another node has a copy by now, and with that these addresses, which are in order.

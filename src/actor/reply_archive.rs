@@ -113,7 +113,11 @@ fn write_reply<R: WireMessage>(
 ) -> Result<usize, WriteError> {
     match reply.downcast_ref::<R>() {
         Some(reply) => writer.write_adapted(header, &[], reply, adapt),
-        None => unreachable!("an ask is answered with replies of its own type"),
+        // A node that was entrusted with the address has answered with something else.
+        None => Err(WriteError::NotArchived(format!(
+            "it is no `{}`, which was asked for",
+            R::NAME
+        ))),
     }
 }
 
@@ -160,4 +164,32 @@ fn know_reply<R: WireMessage>() {
     readers
         .entry(fingerprint)
         .or_insert((own, Local::take_reply::<R>));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::address::{Sender, Target};
+    use crate::wire::kind::Kind;
+    use crate::wire::limits::FrameLimits;
+
+    /// Another node may say anything.
+    #[test]
+    fn an_answer_of_another_type_is_refused() {
+        let mut writer = FrameWriter::new(FrameLimits::default());
+        let header = Header {
+            address: Some(Address {
+                life: Life::new(NodeId(1), Incarnation(1)),
+                core: CoreId(0),
+                table: 0,
+                place: 0,
+            }),
+            ..Header::new(Kind::Reply, Target::Node, Sender::default())
+        };
+        let refused = write_reply::<u64>(&mut writer, &header, &7_u32, &mut |_| {});
+        assert!(matches!(refused, Err(WriteError::NotArchived(_))));
+        assert!(writer.pending().is_empty());
+        let written = write_reply::<u64>(&mut writer, &header, &7_u64, &mut |_| {});
+        assert!(written.is_ok(), "{written:?}");
+    }
 }

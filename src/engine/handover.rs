@@ -85,7 +85,10 @@ impl Engine {
                     };
                     local.regions[shard.entity_type.index()].set_route(shard.shard, route);
                     if to == me && !mine {
-                        local.lose_shard(shard);
+                        // Also what has come here and has never run.
+                        local.region_states[shard.entity_type.index()].hosted
+                            [shard.shard.index()] = false;
+                        local.end_shard(shard, Rejection::Fenced);
                     } else if to == me {
                         local.host(shard);
                         local.unseal(shard);

@@ -10,6 +10,11 @@ const PASSIVATIONS_PER_TURN: usize = 256;
 /// Stops the entities of a region that have been idle for too long, and sets the timer for the next.
 pub(super) fn passivate_idle(local: &mut Local, region: u16) {
     let now = local.now;
+    let state = &local.region_states[usize::from(region)];
+    if let Some(idle) = state.idle.filter(|_| state.is_lapsed) {
+        // Nothing of them may run before their node has a lease again.
+        return local.set_passivation_timer(region, now + idle);
+    }
     // Until the end the timer counts as set, or an entity that a hook starts would set a second one.
     for _ in 0..PASSIVATIONS_PER_TURN {
         let state = &mut local.region_states[usize::from(region)];
@@ -34,7 +39,7 @@ pub(super) fn passivate_surplus(local: &mut Local) -> bool {
     for region in 0..local.region_states.len() {
         for _ in 0..PASSIVATIONS_PER_TURN {
             let state = &local.region_states[region];
-            if !state.is_over() {
+            if !state.is_over() || state.is_lapsed {
                 break;
             }
             let Some((slot, _)) = state.recency.as_ref().and_then(|recency| recency.oldest())

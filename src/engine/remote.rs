@@ -209,18 +209,23 @@ impl Engine {
                 remote.reported.remove(&key);
             }
             let (was_mine, is_mine) = (older.is_mine(key), topology.is_mine(key));
-            if was_mine && !is_mine {
+            let epoch_of = |topology: &Topology| topology.owner(key).map(|owner| owner.epoch);
+            // In another epoch it comes from another node, even if that has gone unnoticed here.
+            let stays = is_mine && epoch_of(older) == epoch_of(&topology);
+            let is_moving = moving.contains(&key);
+            // First, for what its entities say at their end.
+            if !is_moving && local.regions[number].route_of(key.shard) != Some(route) {
+                local.regions[number].set_route(key.shard, route);
+            }
+            if was_mine && !stays {
                 local.lose_shard(key);
             }
-            if moving.contains(&key) {
+            if is_moving {
                 // The end of its move sees to the rest.
                 continue;
             }
             if is_mine && placement.owner == me {
                 local.host(key);
-            }
-            if local.regions[number].route_of(key.shard) != Some(route) {
-                local.regions[number].set_route(key.shard, route);
             }
             if route == Route::Unallocated {
                 if local.regions[number].held_of(key.shard) > 0 {
@@ -237,7 +242,12 @@ impl Engine {
 impl Local {
     /// This core runs the entities of a shard from now on.
     pub(super) fn host(&mut self, key: ShardKey) {
-        self.region_states[key.entity_type.index()].hosted[key.shard.index()] = true;
+        let owner = self.topology.owner(key);
+        let region = &mut self.region_states[key.entity_type.index()];
+        region.hosted[key.shard.index()] = true;
+        if let (Some(owner), Some(epoch)) = (owner, region.epochs.get_mut(key.shard.index())) {
+            *epoch = owner.epoch;
+        }
     }
 
     /// The cluster has taken a shard from this node: whatever of it is here ends.

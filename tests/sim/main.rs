@@ -36,6 +36,8 @@ mod paths;
 mod planted;
 mod remote_archived;
 mod remote_asks;
+mod remote_errands;
+mod remote_held;
 mod remote_hostile;
 mod remote_kit;
 mod remote_links;

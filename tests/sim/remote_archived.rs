@@ -1,7 +1,6 @@
 //! Messages of other nodes that are read where they lie.
 
-use crate::remote_kit::{A, B};
-use corecast::base::ids::NodeId;
+use crate::remote_kit::{A, B, dead};
 use corecast::sim::{Bounds, ClusterSimulation, check_cluster_seeds};
 use corecast::{
     Actor, ActorRef, AskError, Context, EntityType, Fault, Next, Region, Rejection, ReplyTo,
@@ -178,15 +177,6 @@ fn a_message_with_too_many_reply_addresses_is_refused() {
         }
         cluster
     });
-}
-
-fn dead(cluster: &mut ClusterSimulation, node: NodeId, why: Rejection) -> u64 {
-    let stats = cluster.node(node).stats();
-    let letters = stats.cores.iter().flat_map(|core| &core.dead_letters);
-    letters
-        .filter(|it| it.0 == why)
-        .map(|(_, count)| count)
-        .sum()
 }
 
 /// In order with all else, and never to another life of its node.

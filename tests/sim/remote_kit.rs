@@ -2,7 +2,9 @@
 
 use corecast::base::ids::{NodeId, ShardId};
 use corecast::sim::{ClusterSimulation, SimulationBuilder};
-use corecast::{Actor, Context, EntityType, Fault, Mailbox, Next, Region, ReplyTo, WireMessage};
+use corecast::{
+    Actor, Context, EntityType, Fault, Mailbox, Next, Region, Rejection, ReplyTo, WireMessage,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -164,4 +166,21 @@ pub fn dead_letters(cluster: &mut ClusterSimulation, node: NodeId) -> u64 {
             .iter()
             .map(|core| core.dead_letters_total())
             .sum::<u64>()
+}
+
+/// The dead letters of a node for one reason.
+pub fn dead(cluster: &mut ClusterSimulation, node: NodeId, why: Rejection) -> u64 {
+    let stats = cluster.node(node).stats();
+    let letters = stats.cores.iter().flat_map(|core| &core.dead_letters);
+    letters
+        .filter(|it| it.0 == why)
+        .map(|(_, count)| count)
+        .sum()
+}
+
+/// The entities that a node has.
+pub fn active(cluster: &mut ClusterSimulation, node: NodeId) -> usize {
+    let stats = cluster.node(node).stats();
+    let regions = stats.cores.iter().flat_map(|core| &core.regions);
+    regions.map(|region| region.active).sum()
 }
