@@ -48,6 +48,8 @@
 //!     }
 //!     cluster.publish();
 //!     cluster.node(here).tell(meters[0].entity(&7), Use::Add(3));
+//!     // Who asks is another sender, whose messages have no order with those of the first.
+//!     assert!(cluster.run_until_idle());
 //!     assert_eq!(cluster.ask(here, meters[0].entity_ref(7), Use::Get), Ok(3));
 //!     cluster
 //! });
