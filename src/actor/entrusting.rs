@@ -6,7 +6,7 @@
 //! nothing any more. If the frame does not come about the message is as it was.
 //!
 //! Likewise whoever reads a message says for which core, and the addresses in it become addresses of asks of other nodes
-//! there ([`remote_asks`](super::remote_asks)).
+//! there (`remote_asks`).
 
 use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsk, RemoteAsks, WriteReply};

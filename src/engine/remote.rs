@@ -1,12 +1,12 @@
 //! A core and the rest of the cluster, as its driver sees it: frames in, frames out, and what the cluster has decided.
 //!
-//! The connections are those of [`DataLinks`](super::data_links::DataLinks). In each round it gives the core what has come
-//! ([`Engine::take_frames`]), the core turns, and what may leave goes into connections ([`Engine::outgoing`],
-//! [`Engine::lend`], [`Engine::left`]); when a connection breaks the core hears so ([`Engine::link_lost`]). Everything of a
+//! The connections are those of `DataLinks`. In each round it gives the core what has come
+//! (`Engine::take_frames`), the core turns, and what may leave goes into connections (`Engine::outgoing`,
+//! `Engine::lend`, `Engine::left`); when a connection breaks the core hears so (`Engine::link_lost`). Everything of a
 //! core for one node goes over connections that keep its order: one at a time.
 //!
-//! The coordination core's driver also brings what the log of the cluster says ([`Engine::set_owners`]) and the lease
-//! ([`Engine::set_lease`]), and hears for which shards messages wait that have no owner ([`Engine::wanted`]).
+//! The coordination core's driver also brings what the log of the cluster says (`Engine::set_owners`) and the lease
+//! (`Engine::set_lease`), and hears for which shards messages wait that have no owner (`Engine::wanted`).
 
 use super::core::Engine;
 use crate::actor::control::Control;
