@@ -5,7 +5,9 @@
 
 use corecast::io::start_error::IoStartError;
 use corecast::node::settings::{CoreSelection, Settings, SettingsError};
-use corecast::{Actor, Context, EntityType, Fault, Next, Runtime, RuntimeBuilder, StartError};
+use corecast::{
+    Actor, ClusterSettings, Context, EntityType, Fault, Next, Runtime, RuntimeBuilder, StartError,
+};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -42,6 +44,34 @@ fn says(error: &StartError, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in: {text}");
     }
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Visit;
+
+impl corecast::WireMessage for Visit {
+    const NAME: &'static str = "start.Visit";
+    const VERSION: u16 = 1;
+}
+
+struct Visited;
+
+impl Actor for Visited {
+    type Msg = Visit;
+
+    fn receive(&mut self, _: Visit, _: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        Ok(Next::Continue)
+    }
+}
+
+/// It would have entities of its own, and messages to those of others would go nowhere.
+#[test]
+fn an_entity_type_of_the_whole_cluster() {
+    let cluster = ClusterSettings::new(1, "127.0.0.1:0", "unused");
+    let mut builder = Runtime::builder().cluster(cluster);
+    builder.entities(EntityType::send("place", |_: &u64| Visited).clustered());
+    let error = refused(builder);
+    says(&error, &["\"place\"", "`clustered`", "the simulator only"]);
 }
 
 #[test]

@@ -147,16 +147,20 @@ impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
     /// Entities of the whole cluster, on a node that is part of one: each shard belongs to one node, and every node sends to
     /// all of them. On a node that is alone it changes nothing.
     ///
-    /// Other nodes know the type by its name, and it has to have as many shards everywhere.
+    /// Other nodes know the type by its name, and it has to have as many shards everywhere. So far it is for clusters in the
+    /// simulator (`sim::ClusterSimulation`); a `Runtime` that is a node of a
+    /// cluster refuses to start with it.
     pub fn clustered(mut self) -> Self {
-        self.clustered = Some(Clustered::of::<A, I>());
+        self.clustered.get_or_insert_with(Clustered::of::<A, I>);
         self
     }
 
-    /// Has its entities go on when their node has lost its lease (default: they are sealed until it is renewed). Then
-    /// another node may run the same entities at the same time.
+    /// The same, and its entities go on when their node has lost its lease (without it they are sealed until it is renewed).
+    /// Then another node may run the same entities at the same time.
     pub fn keep_running(mut self) -> Self {
-        self.clustered = Some(Clustered::of::<A, I>().keep_running());
+        let clustered = self.clustered.take();
+        let clustered = clustered.unwrap_or_else(Clustered::of::<A, I>);
+        self.clustered = Some(clustered.keep_running());
         self
     }
 }

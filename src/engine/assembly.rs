@@ -71,6 +71,12 @@ pub enum RegionError {
     /// More than there are numbers for.
     #[error("there are more than {} entity types", u16::MAX)]
     TooMany,
+    /// A type of the whole cluster on a node whose messages to others have no sockets.
+    #[error(
+        "the entity type {0:?} is one of the whole cluster (`clustered`), and so far messages between nodes go over the \
+         network of the simulator only; without it each node has entities of its own"
+    )]
+    Clustered(&'static str),
 }
 
 impl Default for Regions {
@@ -140,6 +146,14 @@ impl Regions {
             keep_running: region.keep_running,
         };
         self.clustered.iter().map(spec).collect()
+    }
+
+    /// Refuses types of the whole cluster: for a node that is part of one and cannot send their messages.
+    pub(crate) fn check_local(&self) -> Result<(), RegionError> {
+        match self.clustered().next() {
+            Some((_, name)) => Err(RegionError::Clustered(name)),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), RegionError> {

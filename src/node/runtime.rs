@@ -133,6 +133,9 @@ impl RuntimeBuilder {
             return Err(StartError::PanicAborts);
         }
         self.regions.check()?;
+        if self.cluster.is_some() {
+            self.regions.check_local()?;
+        }
         self.coordinator.check()?;
         let machine = machine::read_machine()?;
         let plan = self.settings.plan(&machine)?;
