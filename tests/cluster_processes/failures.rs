@@ -83,6 +83,7 @@ fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself(
 }
 
 #[test]
+#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
 fn a_node_that_has_lost_its_directory_is_let_in_as_another_disk() {
     if !can_run() {
         return;

@@ -125,6 +125,7 @@ fn what_keeps_a_node_from_starting_is_told() {
 }
 
 #[test]
+#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
 fn a_second_holder_of_a_live_id_is_refused() {
     if !can_run() {
         return;
@@ -163,6 +164,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
 }
 
 #[test]
+#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
 fn a_runtime_that_ends_without_leaving_is_missed_or_comes_back_in_time() {
     if !can_run() {
         return;
