@@ -149,6 +149,7 @@ impl Regions {
     }
 
     /// Refuses types of the whole cluster: for a node that is part of one and cannot send their messages.
+    #[cfg(target_os = "linux")]
     pub(crate) fn check_local(&self) -> Result<(), RegionError> {
         match self.clustered().next() {
             Some((_, name)) => Err(RegionError::Clustered(name)),
