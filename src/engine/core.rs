@@ -170,6 +170,7 @@ impl Engine {
 
     /// One turn. Whoever read the clock a moment ago, as the end of an idle turn does, says so, for it takes a tenth of
     /// the time in which an ask is answered.
+    #[inline(never)] // so that it can be counted
     pub(crate) fn turn(&mut self, just_read: Option<Time>) -> Turn {
         if let Some(idle) = self.idle_turn() {
             return idle;
