@@ -13,6 +13,8 @@ pub struct LinkCounters {
     /// Connections that came from others and were turned away at once, because of a bound or because they are for another
     /// purpose.
     pub turned_away: u64,
+    /// Connections of others that had to make room for one that came later or matters more.
+    pub pushed_out: u64,
     /// Connections that came up.
     pub ups: u64,
     /// Connections that were up and are no more.

@@ -71,6 +71,7 @@ impl Links {
                 if let Some(reader) = &mut open.reader {
                     reader.filled(count);
                 }
+                self.weigh(id);
             }
         }
     }
