@@ -107,6 +107,7 @@ impl Links {
             links,
             reader,
             done,
+            made_room,
             ..
         } = &mut reading;
         let Some(reader) = reader else {
@@ -130,6 +131,7 @@ impl Links {
                     break;
                 }
             };
+            *made_room = true;
             let outputs = links.outputs.len();
             if is_own(frame.kind()) || !is_up {
                 if let Err(why) = links.own_frame(id, &frame, is_up) {
@@ -297,6 +299,8 @@ struct Reading<'a> {
     reader: Option<FrameReader>,
     /// What the core has done with.
     done: Credit,
+    /// Frames were taken out of the reader.
+    made_room: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -312,6 +316,7 @@ impl<'a> Reading<'a> {
             id,
             reader,
             done: Credit::default(),
+            made_room: false,
         })
     }
 }
@@ -325,6 +330,8 @@ impl Drop for Reading<'_> {
             .and_then(Connection::open_mut)
         {
             open.reader = self.reader.take();
+            // From now on it counts if nothing comes, whether the driver tries at once or not.
+            open.is_not_listening &= !self.made_room;
         }
         if self.done.frames > 0 {
             self.links.take_back(self.id, self.done);
