@@ -510,7 +510,11 @@ fn a_peer_that_died_while_there_was_no_room_is_found_out_when_there_is() {
     two.forget_dialler(0);
     two.hosts[1].is_frozen = true;
     two.pass(ms(20_000));
-    assert_eq!(two.hosts[0].downs().len(), 0, "it could have said something");
+    assert_eq!(
+        two.hosts[0].downs().len(),
+        0,
+        "it could have said something"
+    );
     let now = two.now;
     let links = &mut two.hosts[0].links;
     while links.receive(connection, 100, now, |_, _| Took::Done).more {}

@@ -70,6 +70,9 @@ impl Links {
                 open.heard(now);
                 if let Some(reader) = &mut open.reader {
                     reader.filled(count);
+                    let moved = reader.counts().moved_bytes;
+                    self.counters.moved_in += moved - open.moved_in;
+                    open.moved_in = moved;
                 }
                 self.weigh(id);
             }

@@ -57,7 +57,7 @@ pub struct FrameReader {
     block: Arc<ArchivedBytes>,
     start: usize,
     end: usize,
-    /// Fills since a frame last needed a larger block.
+    /// Fills since a frame last needed a larger block, or was taken out of one.
     calm: u32,
     failed: Option<WireError>,
     counts: ReadCounts,
@@ -180,6 +180,9 @@ impl FrameReader {
         match FrameRef::checked(bytes, prefix, Some((&self.block, at))) {
             Ok(frame) => {
                 self.start += prefix.length;
+                if prefix.length > self.limits.read_buffer_bytes {
+                    self.calm = 0;
+                }
                 self.counts.frames += 1;
                 self.counts.bytes += prefix.length as u64;
                 Ok(Some(frame))

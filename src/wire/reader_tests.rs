@@ -170,6 +170,25 @@ fn a_header_alone_gets_no_room() {
     assert!(reader.counts().blocks <= 9, "{:?}", reader.counts());
 }
 
+/// Even if each fills the block exactly, so that none is ever seen to have begun.
+#[test]
+fn a_block_stays_as_large_as_frames_that_keep_coming() {
+    let mut reader = reader();
+    let large = big(60_000);
+    let blocks = |reader: &mut FrameReader, frames: usize| {
+        for _ in 0..frames {
+            let mut rest = &large[..];
+            while !rest.is_empty() {
+                rest = &rest[reader.take_in(rest)..];
+            }
+            assert_eq!(reader.next().unwrap().unwrap().bytes(), large);
+        }
+        reader.counts().blocks
+    };
+    let first = blocks(&mut reader, 1);
+    assert_eq!(blocks(&mut reader, 200), first);
+}
+
 #[test]
 fn a_large_block_is_kept_while_more_lies_in_it_than_a_small_one_holds() {
     let mut reader = reader();
