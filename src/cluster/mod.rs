@@ -19,6 +19,8 @@ pub mod admission;
 pub mod command;
 pub mod join_request;
 pub mod ledger;
+#[doc(hidden)]
+pub mod ledger_any;
 pub mod ledger_error;
 mod ledger_fold;
 pub mod ledger_opening;

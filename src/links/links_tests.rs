@@ -521,3 +521,16 @@ fn a_peer_that_died_while_there_was_no_room_is_found_out_when_there_is() {
     two.pass(ms(7_100));
     assert!(matches!(why(&two.hosts[0]), Why::Silent(_)));
 }
+
+/// A core that always has a little too much to do finds out all the same who is not there any more.
+#[test]
+fn turns_that_are_all_a_little_late_hide_nobody() {
+    let mut two = Two::connected(CONTROL, &settings());
+    two.forget_dialler(0);
+    two.hosts[0].is_frozen = true;
+    for _ in 0..800 {
+        two.hosts[1].links.stalled(ms(10));
+        two.pass(ms(10));
+    }
+    assert!(matches!(why(&two.hosts[1]), Why::Silent(_)));
+}

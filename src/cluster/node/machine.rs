@@ -325,6 +325,8 @@ impl ClusterNode {
             if let crate::membership::datagram::DatagramError::FromOurselves { node, .. } = error {
                 self.refused(Some(node), error.into(), now);
             }
+            // Nothing has changed, and whoever sends garbage should not have everything looked over for each.
+            return;
         }
         self.settle(now);
     }
