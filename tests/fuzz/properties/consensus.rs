@@ -1,4 +1,5 @@
 //! Messages of the log: read or refused, and what is read does no harm to a peer, whatever it says.
+#![allow(dead_code, reason = "a fuzzer makes samples of its own")]
 
 use corecast::Time;
 use corecast::base::ids::{Incarnation, NodeId};

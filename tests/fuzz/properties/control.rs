@@ -1,4 +1,5 @@
 //! Control messages: bytes are refused with what is wrong and where, or are a message that is written as it was read.
+#![allow(dead_code, reason = "a fuzzer makes samples of its own")]
 
 use corecast::base::ids::{EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
 use corecast::cluster::admission::StartId;

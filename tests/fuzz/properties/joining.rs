@@ -1,4 +1,5 @@
 //! Requests to join: read or refused as any control message, and what is read is answered by a leader, without harm to it.
+#![allow(dead_code, reason = "a fuzzer makes samples of its own")]
 
 use super::control;
 use corecast::Time;

@@ -1,4 +1,5 @@
 //! Records of a ledger: refused with what is wrong and where, or written as they were read.
+#![allow(dead_code, reason = "a fuzzer makes samples of its own")]
 
 use corecast::cluster::ledger_any::{reread, samples as samples_of_records};
 
