@@ -192,7 +192,7 @@ fn damaged_messages_of_the_log_do_no_harm() {
             whole[8..16].copy_from_slice(&(behind as u64).to_le_bytes());
         }
         consensus::check(&whole);
-        assert_bounded(&whole, |bytes| Message::decode(bytes));
+        assert_bounded(&whole, Message::decode);
     });
 }
 
