@@ -2,10 +2,15 @@
 //!
 //! `cargo bench --bench wire`; `-- --quick` briefly. Each row is the median of several runs, with minimum and maximum,
 //! in nanoseconds for one message; the last column says how many bytes were copied in all.
+//!
+//! The second table reads the same messages in both ways that an actor may: where they lie in the receive buffer
+//! (`receive_archived`), and as values made of them (`receive`). What is copied is counted by where the bytes of each message
+//! are when the handler has it: in the buffer into which the network wrote them, or elsewhere.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use corecast::wire::address::{Life, Sender, Target};
+use corecast::wire::frame::Payload;
 use corecast::wire::header::Header;
 use corecast::wire::kind::{Kind, Plane};
 use corecast::wire::limits::FrameLimits;
@@ -115,6 +120,29 @@ impl Bench {
     }
 }
 
+/// As many texts as it takes for a payload of a size.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Lines {
+    lines: Vec<String>,
+}
+
+impl WireMessage for Lines {
+    const NAME: &'static str = "bench.Lines";
+    const VERSION: u16 = 1;
+}
+
+impl Lines {
+    fn of(payload: usize) -> Lines {
+        // A text takes its bytes and eight for where they are; one of up to eight bytes lies in these.
+        let line = "a line of text, as long as this one, of ninety-two bytes, so that each takes one hundred all told";
+        let lines = match payload {
+            64 => vec![line[..52].to_owned()],
+            _ => vec![line[..92].to_owned(); payload / 100],
+        };
+        Lines { lines }
+    }
+}
+
 fn main() {
     let quick = std::env::args().any(|word| word == "--quick" || word == "--test");
     let (runs, messages) = if quick { (1, 20_000) } else { (7, 2_000_000) };
@@ -134,6 +162,113 @@ fn main() {
     measure("1 KiB, nine texts", runs, messages / 8, &texts, |texts| {
         black_box(texts.texts[8].len() + texts.number.to_native() as usize);
     });
+    println!();
+    for (name, payload) in [("64 B", 64), ("1 KiB", 1 << 10), ("64 KiB", 64 << 10)] {
+        let messages = (messages / (payload / 64)).max(64);
+        compare(name, runs, messages, &Lines::of(payload));
+    }
+}
+
+/// Reads a message in place, and as a value; the handler does the same with either.
+fn compare(name: &str, runs: usize, messages: usize, message: &Lines) {
+    let (mut in_place, mut as_value) = (Vec::new(), Vec::new());
+    let (mut copied_in_place, mut copied_as_value, mut of) = (0, 0, 0);
+    let (mut moved, mut blocks) = (0, 0);
+    // One run before those that count, in turns, so that both find the machine alike.
+    for run in 0..=runs {
+        for is_in_place in [true, false] {
+            let mut bench = Bench::new();
+            let (mut copied, mut bytes) = (0, 0);
+            let nanos = bench.read_payloads(messages, message, |payload| {
+                bytes += payload.bytes().len();
+                let buffer = payload.bytes().as_ptr_range();
+                if is_in_place {
+                    let lines = payload.access::<Lines>().expect("a valid message");
+                    let sum: usize = lines.lines.iter().map(|line| line.len()).sum();
+                    let last = lines
+                        .lines
+                        .last()
+                        .map_or(buffer.start, |line| line.as_ptr());
+                    copied += usize::from(!buffer.contains(&last)) * payload.bytes().len();
+                    black_box(sum);
+                } else {
+                    let lines: Lines = payload.deserialize().expect("a valid message");
+                    let sum: usize = lines.lines.iter().map(String::len).sum();
+                    let last = lines
+                        .lines
+                        .last()
+                        .map_or(buffer.start, |line| line.as_ptr());
+                    copied += usize::from(!buffer.contains(&last)) * payload.bytes().len();
+                    black_box(sum);
+                }
+            });
+            if run == 0 {
+                continue;
+            }
+            of += bytes / 2;
+            let counts = bench.reader.counts();
+            (moved, blocks) = (moved + counts.moved_bytes, counts.blocks);
+            match is_in_place {
+                true => {
+                    in_place.push(nanos);
+                    copied_in_place += copied;
+                }
+                false => {
+                    as_value.push(nanos);
+                    copied_as_value += copied;
+                }
+            }
+        }
+    }
+    assert_eq!(
+        copied_in_place, 0,
+        "what is read in place lies in the buffer"
+    );
+    row(
+        &format!("received in place, {name}"),
+        in_place,
+        &format!(
+            "{copied_in_place} B of {of} B; unfinished frames in both: {} B moved, {blocks} block(s)",
+            moved / 2
+        ),
+    );
+    row(
+        &format!("received as a value, {name}"),
+        as_value,
+        &format!("{copied_as_value} B of {of} B"),
+    );
+}
+
+impl Bench {
+    /// Nanoseconds for one message, of whatever is done with its payload.
+    fn read_payloads<M: WireMessage>(
+        &mut self,
+        messages: usize,
+        message: &M,
+        mut seen: impl FnMut(Payload<'_>),
+    ) -> f64 {
+        let (mut took, mut read, mut written) = (0, 0, 0);
+        while read < messages {
+            while written - read < BATCH
+                && self
+                    .writer
+                    .write_ref(&self.header, b"cart-4711", black_box(message))
+                    .is_ok()
+            {
+                written += 1;
+            }
+            while !self.writer.pending().is_empty() {
+                self.deliver();
+                let start = Instant::now();
+                while let Some(frame) = self.reader.next().expect("sound frames") {
+                    seen(frame.payload());
+                    read += 1;
+                }
+                took += start.elapsed().as_nanos();
+            }
+        }
+        took as f64 / read as f64
+    }
 }
 
 fn measure<M: WireMessage>(

@@ -238,7 +238,11 @@ impl JoinRequest {
     pub(super) fn read(fields: &mut FieldReader<'_>) -> Result<JoinRequest, FieldError> {
         let admission = Admission::read(fields)?;
         let belongs = fields.flag()?;
-        let cluster = Some(ClusterId(fields.u128()?)).filter(|_| belongs);
+        let cluster = fields.u128()?;
+        if !belongs && cluster != 0 {
+            return Err(fields.error("it belongs to no cluster, and names one"));
+        }
+        let cluster = belongs.then_some(ClusterId(cluster));
         let settings = SharedSettings {
             placement_hash: fields.u32()?,
             heartbeat: read_time(fields)?,

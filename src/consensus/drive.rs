@@ -64,6 +64,8 @@ impl Consensus {
         if self.stopped.is_some() {
             return Ok(());
         }
+        let term = self.raft.raft.term;
+        self.jumps.check(from, term, body.term(), self.now)?;
         if self.configuration.contains(from) {
             self.heard.insert(from, self.now);
         }
@@ -82,8 +84,9 @@ impl Consensus {
             Body::Chunk(chunk) => self.take_chunk(from, chunk)?,
             Body::ChunkReceived(received) => self.chunk_received(from, received),
             Body::LeaseRequest(request) => self.lease_asked(from, request)?,
-            Body::LeaseGrant(grant) => self.lease_granted(grant),
+            Body::LeaseGrant(grant) => self.lease_granted_by(from, grant)?,
         }
+        self.jumps.note(term, self.raft.raft.term, self.now);
         self.pump();
         Ok(())
     }

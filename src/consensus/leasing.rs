@@ -85,7 +85,31 @@ impl Consensus {
         }
     }
 
-    pub(super) fn lease_granted(&mut self, grant: LeaseGrant) {
+    /// A grant has come. It counts if whoever sends it leads in the term in which it grants, as this node knows it: nobody
+    /// else has had a majority confirm anything, nor promised whom it condemns.
+    pub(super) fn lease_granted_by(
+        &mut self,
+        from: PeerId,
+        grant: LeaseGrant,
+    ) -> Result<(), StepError> {
+        match self.led.leader {
+            Some(leader) if grant.term == self.led.term => {
+                if leader != from {
+                    return Err(StepError::NotTheLeader {
+                        peer: from,
+                        term: grant.term,
+                        leader,
+                    });
+                }
+                self.lease_granted(grant);
+                Ok(())
+            }
+            // It is late, or comes before the news of its term. It is asked for again with the next heartbeat.
+            _ => Ok(()),
+        }
+    }
+
+    fn lease_granted(&mut self, grant: LeaseGrant) {
         let asked_at = Time::from_nanos(grant.asked_at);
         let ours = grant.incarnation == self.identity.life.incarnation.0;
         if ours && asked_at <= self.now && grant.length == nanos(self.settings.lease) {

@@ -19,6 +19,7 @@ use super::output::{
     Leadership, Output, ProposalId, ProposeError, Rejection, RestoredState, StartError, StopCause,
 };
 use super::peer::{ClusterId, NodeLife, PeerId};
+use super::plausible::Jumps;
 use super::proposals::Proposals;
 use super::sessions::Sessions;
 use super::settings::{ConsensusSettings, HEARTBEAT_TICKS};
@@ -125,6 +126,7 @@ pub struct Consensus {
     pub(super) downs: BTreeMap<u64, NodeLife>,
     pub(super) wanted: BTreeMap<PeerId, bool>,
     pub(super) heard: BTreeMap<PeerId, Time>,
+    pub(super) jumps: Jumps,
     /// The configuration that has just been applied is without this peer.
     pub(super) is_removed: bool,
     pub(super) stopped: Option<StopCause>,
@@ -236,6 +238,7 @@ impl Consensus {
             downs: BTreeMap::new(),
             wanted: BTreeMap::new(),
             heard: BTreeMap::new(),
+            jumps: Jumps::default(),
             is_removed: false,
             stopped: None,
             settings,

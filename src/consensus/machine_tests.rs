@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::configuration::{Configuration, ConfigurationChange, PeerChange};
 use super::entry::{EntryBody, LogEntry, LogWrite, Recovered, Ticket};
 use super::machine::{Consensus, Identity};
-use super::message::{Body, LeaseRequest, Message, RaftKind, RaftMessage};
+use super::message::{Body, LeaseGrant, LeaseRequest, Message, RaftKind, RaftMessage};
 use super::output::{Outcome, Output, ProposeError, Rejection, StepError, StopCause};
 use super::peer::{ClusterId, DiskId, NodeLife, PeerId};
 use super::settings::ConsensusSettings;
@@ -379,6 +379,65 @@ fn a_request_for_a_lease_of_another_length_is_refused_with_the_reason() {
         refused.contains("400.000001ms") && refused.contains("`lease`"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_lease_counts_only_from_the_leader_of_the_term() {
+    let mut consensus = start(3);
+    let now = Time::from_nanos(10_000_000);
+    // The second peer leads in term 3.
+    consensus.step(now, append(3)).unwrap();
+    sync(&mut consensus, now);
+    assert_eq!(consensus.leadership().leader, Some(peer(2)));
+    let grant = |from, term| Message {
+        cluster: ClusterId(1),
+        from: peer(from),
+        to: peer(1),
+        body: Body::LeaseGrant(LeaseGrant {
+            incarnation: 1,
+            term,
+            asked_at: now.as_nanos(),
+            length: ConsensusSettings::fast().lease.as_nanos() as u64,
+        }),
+    };
+    let forged = consensus.step(now, grant(3, 3)).unwrap_err();
+    assert!(matches!(forged, StepError::NotTheLeader { .. }));
+    let said = forged.to_string();
+    assert!(said.contains("in term 3, in which node-2"), "{said}");
+    for (from, term) in [(3, 2), (3, 4), (2, 2), (2, 4)] {
+        // Late, or of a term of which nothing is known: it is asked for again.
+        consensus.step(now, grant(from, term)).unwrap();
+    }
+    assert_eq!(consensus.lease().until(), None);
+    consensus.step(now, grant(2, 3)).unwrap();
+    assert!(consensus.lease().valid_at(now));
+}
+
+/// No peer can use up all terms with a few messages, and who comes from far behind comes in all the same.
+#[test]
+fn terms_jump_as_far_as_elections_can_have_been() {
+    let mut consensus = start(3);
+    let mut now = Time::from_nanos(10_000_000);
+    let step = |consensus: &mut Consensus, now: Time, term: u64| {
+        let stepped = consensus.step(now, append(term));
+        sync(consensus, now);
+        stepped
+    };
+    let far = (1 << 60) - 1;
+    let refused = step(&mut consensus, now, far).unwrap_err();
+    assert!(matches!(refused, StepError::TermJump { .. }), "{refused}");
+    assert_eq!(consensus.leadership().term, 1, "nothing has changed");
+    let ours = 1 << 31;
+    step(&mut consensus, now, ours).unwrap();
+    assert_eq!(consensus.leadership().term, ours);
+    // The next that is as large has to wait; what elections do has not.
+    let refused = step(&mut consensus, now, 2 * ours).unwrap_err();
+    assert!(refused.to_string().contains("within a minute"), "{refused}");
+    step(&mut consensus, now, ours + 1).unwrap();
+    step(&mut consensus, now, ours + 1_000).unwrap();
+    now = now + super::plausible::JUMP_PAUSE;
+    step(&mut consensus, now, 2 * ours).unwrap();
+    assert_eq!(consensus.leadership().term, 2 * ours);
 }
 
 #[test]

@@ -84,6 +84,19 @@ impl Body {
             | Body::LeaseGrant(_) => false,
         }
     }
+
+    /// The term that whoever takes it may come to be in by it; 0 if by none.
+    pub(super) fn term(&self) -> u64 {
+        match self {
+            Body::Raft(message) => message.term,
+            Body::Chunk(chunk) => chunk.term,
+            Body::Propose(_)
+            | Body::Refused(_)
+            | Body::ChunkReceived(_)
+            | Body::LeaseRequest(_)
+            | Body::LeaseGrant(_) => 0,
+        }
+    }
 }
 
 /// A proposal on its way to the leader.

@@ -245,6 +245,29 @@ pub enum StepError {
         /// The entry.
         index: u64,
     },
+    /// A term that is too far away for there having been so many elections.
+    #[error(
+        "{peer} speaks of term {term}, and this peer is in term {ours}: there cannot have been so many elections, or not \
+         so soon after another such jump; if {peer} is sound, it is believed within a minute"
+    )]
+    TermJump {
+        /// Who says it.
+        peer: PeerId,
+        /// The term.
+        term: u64,
+        /// That of this peer.
+        ours: u64,
+    },
+    /// A lease that somebody grants who does not lead.
+    #[error("{peer} grants a lease in term {term}, in which {leader} leads")]
+    NotTheLeader {
+        /// Who grants it.
+        peer: PeerId,
+        /// In which term.
+        term: u64,
+        /// Who leads.
+        leader: PeerId,
+    },
     /// A lease of another length than this node grants.
     #[error(
         "{peer} asks for a lease of {theirs:?}, and this node grants {ours:?}: `lease` must be the same on every node"

@@ -13,6 +13,8 @@ pub struct LinkCounters {
     /// Connections that came from others and were turned away at once, because of a bound or because they are for another
     /// purpose.
     pub turned_away: u64,
+    /// Connections of others that had to make room for one that came later or matters more.
+    pub pushed_out: u64,
     /// Connections that came up.
     pub ups: u64,
     /// Connections that were up and are no more.
@@ -35,6 +37,12 @@ pub struct LinkCounters {
     pub bytes_out: u64,
     /// Bytes that came.
     pub bytes_in: u64,
+    /// Bytes of frames that were copied on their way to a socket, because the core had written them elsewhere
+    /// ([`append`](super::links::Links::append)). What is written straight into a connection is not copied again.
+    pub copied_out: u64,
+    /// Bytes of unfinished frames that were moved on their way from a socket to the core, as
+    /// [`ReadCounts::moved_bytes`](crate::wire::reader::ReadCounts::moved_bytes). Whole frames are read where they came.
+    pub moved_in: u64,
     /// Writes of sockets.
     pub writes: u64,
     /// Reads of sockets.

@@ -34,7 +34,7 @@ fn preamble(node: u32) -> Preamble {
 }
 
 /// The first bytes of a well-meaning node: preamble and hello.
-fn knock(node: u32, purpose: Purpose) -> Vec<u8> {
+pub(super) fn knock(node: u32, purpose: Purpose) -> Vec<u8> {
     knock_in_life(node, 1, purpose)
 }
 
@@ -63,7 +63,7 @@ fn knock_in_life(node: u32, life: u32, purpose: Purpose) -> Vec<u8> {
     bytes
 }
 
-fn frame(kind: Kind, content: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: Kind, content: &[u8]) -> Vec<u8> {
     let mut writer = FrameWriter::new(FrameLimits::default());
     let header = Header::new(kind, Target::Node, Sender::default());
     writer.write_bytes(&header, &[], content).unwrap();
@@ -219,35 +219,6 @@ fn one_name_has_few_greetings() {
     );
     assert_eq!(two.hosts[0].links.counters().ended_by("given up"), 6);
     assert_eq!(two.hosts[0].notes().len(), 0);
-}
-
-#[test]
-fn there_is_a_bound_on_all_connections() {
-    let few = LinkSettings {
-        most_connections: 5,
-        most_greetings: 4,
-        ..settings()
-    };
-    let mut two = Two::new(CONTROL, &few);
-    for node in 11..20 {
-        let pipe = two.stranger(0, &knock(node, CONTROL));
-        two.run();
-        two.pipes[pipe].bytes[1].extend(frame(Kind::Ping, &[]));
-        two.run();
-    }
-    assert_eq!(two.hosts[0].links.len(), 5);
-    assert_eq!(two.hosts[0].links.counters().turned_away, 4);
-    let notes = two.hosts[0].notes();
-    assert!(notes[0].contains("`most_connections`"), "{notes:?}");
-    // Nor is anybody dialled, and that is told.
-    two.want(0);
-    two.pass(ms(4_000));
-    assert_eq!(two.hosts[0].links.counters().dials, 0);
-    let notes = two.hosts[0].notes();
-    assert!(
-        notes.iter().any(|note| note.contains("cannot be dialled")),
-        "{notes:?}"
-    );
 }
 
 #[test]

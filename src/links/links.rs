@@ -7,6 +7,7 @@ use super::ending::{Farewell, Why};
 use super::notes::{Notes, Source};
 use super::open::OwnFrames;
 use super::output::{Output, Up};
+use super::ranks::{Rank, Ranks};
 use super::remote::{ConnectionId, Remote};
 use super::settings::{LinkSettings, LinkSettingsError};
 use crate::base::ids::CoreId;
@@ -70,6 +71,8 @@ pub struct Links {
     pub(super) peers: BTreeMap<Remote, Peer>,
     /// Those that were accepted and are not up, the oldest first.
     pub(super) greetings: BTreeSet<ConnectionId>,
+    /// Those that came in, by whom they make room for.
+    pub(super) ranks: Ranks,
     pub(super) timers: BTreeSet<(Time, Timed)>,
     pub(super) to_write: VecDeque<ConnectionId>,
     pub(super) outputs: VecDeque<Output>,
@@ -110,6 +113,7 @@ impl Links {
             next_connection: 0,
             peers: BTreeMap::new(),
             greetings: BTreeSet::new(),
+            ranks: Ranks::default(),
             timers: BTreeSet::new(),
             to_write: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -134,7 +138,9 @@ impl Links {
         peer.wanted = Some(address.to_owned());
         peer.backoff.reset();
         peer.next_dial = None;
-        if let Some(dial) = peer.dial {
+        let dial = peer.dial;
+        self.rank_anew(remote, true);
+        if let Some(dial) = dial {
             self.remove(dial, Why::GivenUp("the address has changed"), true);
         }
         self.maybe_dial(remote);
@@ -150,6 +156,7 @@ impl Links {
         peer.wanted = None;
         peer.next_dial = None;
         let (dial, current) = (peer.dial, peer.current);
+        self.rank_anew(remote, false);
         if let Some(dial) = dial {
             self.remove(dial, Why::GivenUp("it is not wanted any more"), true);
         }
@@ -377,7 +384,10 @@ impl Links {
             self.timers.insert((at, Timed::Remote(remote)));
             return;
         }
-        if self.connections.len() >= self.settings.most_connections {
+        if !self.has_room_for(Rank::Wanted) {
+            let Some(peer) = self.peers.get_mut(&remote) else {
+                return;
+            };
             let wait = peer.backoff.next(&self.settings, &mut self.rng);
             peer.next_dial = Some(now + wait);
             self.timers.insert((now + wait, Timed::Remote(remote)));

@@ -2,7 +2,7 @@
 
 use super::ending::{Farewell, Why};
 use super::kit::{Host, Two, identity, ms, why};
-use super::output::Output;
+use super::output::{Output, Took};
 use super::refusal::NotSent;
 use super::remote::Remote;
 use super::settings::LinkSettings;
@@ -491,4 +491,46 @@ fn what_was_parked_for_a_dial_goes_on_when_that_fails() {
         assert_eq!((host.ups().len(), host.links.len()), (1, 1));
     }
     assert!(two.hosts[1].ups()[0].dialled);
+}
+
+/// Who had no room to read waits for nobody, but only as long as there is none: then silence counts, whether the driver tries
+/// to read at once or not.
+#[test]
+fn a_peer_that_died_while_there_was_no_room_is_found_out_when_there_is() {
+    let mut two = Two::new(CONTROL, &settings());
+    two.want(1);
+    two.run();
+    two.hosts[0].takes = false;
+    while two.send(1, &[7; 500]).is_ok() {
+        two.run();
+    }
+    let remote = two.remote(0);
+    let connection = two.hosts[0].links.connection(remote).unwrap();
+    assert!(two.hosts[0].links.spare(connection).is_empty());
+    two.forget_dialler(0);
+    two.hosts[1].is_frozen = true;
+    two.pass(ms(20_000));
+    assert_eq!(
+        two.hosts[0].downs().len(),
+        0,
+        "it could have said something"
+    );
+    let now = two.now;
+    let links = &mut two.hosts[0].links;
+    while links.receive(connection, 100, now, |_, _| Took::Done).more {}
+    two.pass(ms(7_100));
+    assert!(matches!(why(&two.hosts[0]), Why::Silent(_)));
+}
+
+/// A core that always has a little too much to do finds out all the same who is not there any more.
+#[test]
+fn turns_that_are_all_a_little_late_hide_nobody() {
+    let mut two = Two::connected(CONTROL, &settings());
+    two.forget_dialler(0);
+    two.hosts[0].is_frozen = true;
+    for _ in 0..800 {
+        two.hosts[1].links.stalled(ms(10));
+        two.pass(ms(10));
+    }
+    assert!(matches!(why(&two.hosts[1]), Why::Silent(_)));
 }

@@ -92,9 +92,8 @@ impl Links {
             let here = self.core;
             return Err((remote, Turned::Core { here, there }));
         }
-        if self.connections.len() >= self.settings.most_connections {
-            let most = self.settings.most_connections;
-            return Err((remote, Turned::Full { most }));
+        if let Err(full) = self.make_room_for(remote) {
+            return Err((remote, full));
         }
         let of_remote = self.peers.get(&remote).map(|peer| peer.accepted.clone());
         if let Some(of_remote) = of_remote
@@ -112,18 +111,26 @@ impl Links {
             .insert(id, Connection::new(remote, false, meeting));
         self.peers.entry(remote).or_default().accepted.push(id);
         self.greetings.insert(id);
+        self.rank(id, remote);
         self.counters.accepted += 1;
         self.arm(id);
         Ok(id)
     }
 
-    /// Gives up the oldest of these connections that has not said its hello; if all have, the oldest.
+    /// Gives up the oldest of these connections that has not said its hello; if all have, the oldest. Strangers go first.
     fn make_room(&mut self, among: Vec<ConnectionId>) {
         let is_silent = |id: &&ConnectionId| {
             let connection = self.connections.get(id);
             connection.is_some_and(|connection| {
                 matches!(&connection.phase, Phase::Greeting(meeting) if !meeting.welcomed)
             })
+        };
+        let is_stranger = |id: &&ConnectionId| self.ranks.is_stranger(**id);
+        let strangers: Vec<ConnectionId> = among.iter().filter(is_stranger).copied().collect();
+        let among = if strangers.is_empty() {
+            among
+        } else {
+            strangers
         };
         let silent = among.iter().find(is_silent);
         if let Some(oldest) = silent.or(among.first()).copied() {
@@ -265,6 +272,7 @@ impl Links {
         }
         self.counters.count_end(&why);
         self.greetings.remove(&id);
+        self.ranks.leave(id);
         let remote = connection.remote;
         // A peer that gives up an attempt because ours came up first does nothing that anybody should read of.
         let crossed = matches!(

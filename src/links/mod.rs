@@ -6,6 +6,7 @@
 //! | [`links`] | all connections of one core for one purpose: control on the coordination core, data on a data core |
 //! | [`settling`] | which connection two nodes use when they have more than one |
 //! | [`sending`], [`receiving`] | frames of the core to sockets, and bytes of sockets to the core |
+//! | [`ranks`] | whose connections make room for whose when there are too many |
 //! | [`ending`], [`refusal`] | why connections end, and why frames are refused |
 //! | [`notes`] | what is told to the log, once |
 //!
@@ -40,6 +41,9 @@ pub mod notes;
 mod open;
 pub mod output;
 pub mod porch;
+pub mod ranks;
+#[cfg(test)]
+mod ranks_tests;
 pub mod receiving;
 pub mod refusal;
 pub mod remote;

@@ -66,6 +66,8 @@ pub(super) struct Open {
     pub(super) is_held: bool,
     /// Since when it is up.
     pub(super) since: Option<Time>,
+    /// What its reader had moved when that was counted last.
+    pub(super) moved_in: u64,
     /// It is out while its frames are being taken.
     pub(super) reader: Option<FrameReader>,
     writer: FrameWriter,
@@ -133,6 +135,7 @@ impl Open {
             confirm_by: now + settings.patience.whole,
             is_held: false,
             since: None,
+            moved_in: 0,
             reader: Some(FrameReader::new(plane, limits)),
             writer: FrameWriter::new(limits),
             writer_bytes: limits.write_buffer_bytes,

@@ -70,7 +70,11 @@ impl Links {
                 open.heard(now);
                 if let Some(reader) = &mut open.reader {
                     reader.filled(count);
+                    let moved = reader.counts().moved_bytes;
+                    self.counters.moved_in += moved - open.moved_in;
+                    open.moved_in = moved;
                 }
+                self.weigh(id);
             }
         }
     }
@@ -106,6 +110,7 @@ impl Links {
             links,
             reader,
             done,
+            made_room,
             ..
         } = &mut reading;
         let Some(reader) = reader else {
@@ -129,6 +134,7 @@ impl Links {
                     break;
                 }
             };
+            *made_room = true;
             let outputs = links.outputs.len();
             if is_own(frame.kind()) || !is_up {
                 if let Err(why) = links.own_frame(id, &frame, is_up) {
@@ -296,6 +302,8 @@ struct Reading<'a> {
     reader: Option<FrameReader>,
     /// What the core has done with.
     done: Credit,
+    /// Frames were taken out of the reader.
+    made_room: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -311,6 +319,7 @@ impl<'a> Reading<'a> {
             id,
             reader,
             done: Credit::default(),
+            made_room: false,
         })
     }
 }
@@ -324,6 +333,8 @@ impl Drop for Reading<'_> {
             .and_then(Connection::open_mut)
         {
             open.reader = self.reader.take();
+            // From now on it counts if nothing comes, whether the driver tries at once or not.
+            open.is_not_listening &= !self.made_room;
         }
         if self.done.frames > 0 {
             self.links.take_back(self.id, self.done);

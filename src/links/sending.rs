@@ -84,6 +84,7 @@ impl Links {
             self.counters.refused_no_credit += 1;
         }
         self.counters.frames_out += appended.frames;
+        self.counters.copied_out += appended.bytes as u64;
         self.queue(connection);
         Ok(appended)
     }

@@ -8,9 +8,10 @@ use thiserror::Error;
 /// How connections are made, watched and bounded. How large frames and buffers may be says
 /// [`FrameLimits`](crate::wire::limits::FrameLimits) of the node's identity.
 ///
-/// Worst case in memory, for one core: `most_connections` times what `FrameLimits` says of a connection, plus
-/// `most_greetings` times 12 KiB, or 4 MiB for peers that know the cluster's name and whose types differ. On top of that a
-/// core may be sent `credit_bytes` and one frame that it has not taken, for each data connection.
+/// Worst case in memory, for one core: for each remote that is wanted what `FrameLimits` says of a connection, plus
+/// `most_strangers` times `read_buffer_bytes` and `most_stranger_bytes`, plus `most_greetings` times 12 KiB, or 4 MiB for
+/// peers that know the cluster's name and whose types differ. On top of that a core may be sent `credit_bytes` and one frame
+/// that it has not taken, for each data connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkSettings {
     /// The wait after the first failure. Start with 0.1 s. Too short, and a node that is restarting is knocked at in vain;
@@ -47,8 +48,17 @@ pub struct LinkSettings {
     /// How many of these may name the same node. Start with 4: two, if its attempts cross ours, and some that were given up.
     /// Room is made for further ones likewise, so that nobody keeps a node out by its name.
     pub most_greetings_per_remote: usize,
-    /// The most connections, of all sorts. Start with 4,096. Further ones are refused, and not dialled.
+    /// The most connections, of all sorts. Start with 4,096. When there are as many, strangers make room for others; where
+    /// there are none, further ones are refused, and not dialled. See [`ranks`](super::ranks).
     pub most_connections: usize,
+    /// The most connections that strangers may have, which are all with whom this node wants none: nodes that are no members,
+    /// or are not known to be yet. Start with 1,024. When there are as many, the oldest makes room. Too low, and of many
+    /// nodes that want to be let in at once some have to come again; too high costs memory.
+    pub most_strangers: usize,
+    /// The most that their connections may hold together, beyond `read_buffer_bytes` for each: in frames that are not
+    /// whole, and in answers that they do not take. Start with 64 MiB. Beyond that the one that holds most is closed. Too
+    /// low, and the log of the cluster does not get to nodes that do not know yet who sends it.
+    pub most_stranger_bytes: usize,
     /// The most connections of a port that have not named their core yet. Start with 256; each costs about 1 KiB. When there
     /// are as many, the oldest makes room: whoever means well says its name within a round trip.
     pub most_on_porch: usize,
@@ -82,6 +92,8 @@ impl Default for LinkSettings {
             most_greetings: 64,
             most_greetings_per_remote: 4,
             most_connections: 4_096,
+            most_strangers: 1_024,
+            most_stranger_bytes: 64 << 20,
             most_on_porch: 256,
             credit_frames: 8_192,
             credit_bytes: 4 << 20,
@@ -162,6 +174,13 @@ impl LinkSettings {
                 self.most_connections.to_string(),
                 "above `most_greetings`",
             ),
+            at_least_1("most_strangers", self.most_strangers as u64),
+            (
+                "most_stranger_bytes",
+                self.most_stranger_bytes >= 64 << 10,
+                self.most_stranger_bytes.to_string(),
+                "at least 65536",
+            ),
             at_least_1("most_on_porch", self.most_on_porch as u64),
             // Half of it has to be something, for that is what is given back at a time.
             (
@@ -211,7 +230,7 @@ mod tests {
     #[test]
     fn settings_that_contradict_are_named() {
         assert_eq!(LinkSettings::default().check(), Ok(()));
-        let cases: [(&str, Spoil); 21] = [
+        let cases: [(&str, Spoil); 23] = [
             ("backoff_initial", |s| s.backoff_initial = Duration::ZERO),
             ("backoff_max", |s| s.backoff_max = s.backoff_initial / 2),
             ("backoff_factor", |s| s.backoff_factor = 0.5),
@@ -232,6 +251,8 @@ mod tests {
             ("most_connections", |s| {
                 s.most_connections = s.most_greetings
             }),
+            ("most_strangers", |s| s.most_strangers = 0),
+            ("most_stranger_bytes", |s| s.most_stranger_bytes = 1_000),
             ("most_on_porch", |s| s.most_on_porch = 0),
             ("credit_frames", |s| s.credit_frames = 1),
             ("credit_bytes", |s| s.credit_bytes = 1),

@@ -38,7 +38,14 @@ impl Links {
 
     /// This turn is late by so much more than usual: that time is counted against no peer. What peers said meanwhile waits in
     /// the sockets.
+    ///
+    /// Less than a quarter of `ping_period` is forgiven nobody: what comes is handed in before time is looked at, so that it
+    /// makes nobody look silent; and a core whose turns are all a little late, because it has much to do, or because somebody
+    /// sees to it that it has, would never find anybody silent.
     pub fn stalled(&mut self, late: Duration) {
+        if late < self.settings.ping_period / 4 {
+            return;
+        }
         self.counters.stalls += 1;
         for connection in self.connections.values_mut() {
             match &mut connection.phase {

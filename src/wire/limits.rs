@@ -1,12 +1,13 @@
 //! How large frames and their buffers may be.
 
-/// The bounds of one connection. Worst case in memory: `read_buffer_bytes + frame_bytes` for reading, and twice the larger
-/// of `write_buffer_bytes` and `frame_bytes` for writing.
+/// The bounds of one connection. Worst case in memory: `read_buffer_bytes + frame_bytes` for reading, but no more than
+/// `read_buffer_bytes` and three times what the peer has really sent of a frame; and twice the larger of
+/// `write_buffer_bytes` and `frame_bytes` for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
     /// The largest frame, in bytes with its header; 16 MiB. It must be the same on all nodes of a cluster, which the
-    /// handshake sees to. Too low, and large messages are refused at their sender; too high, and a peer can make each
-    /// connection hold that much.
+    /// handshake sees to. Too low, and large messages are refused at their sender; too high, and a peer that sends that
+    /// much can make each connection hold that much.
     pub frame_bytes: usize,
     /// How many bytes may wait to be sent on a connection; 1 MiB. Beyond that frames are refused, so too low costs
     /// throughput over long distances; too high, and a peer that does not read holds that much memory, and the messages in

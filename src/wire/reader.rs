@@ -8,9 +8,12 @@
 //! ```
 //!
 //! Frames begin at multiples of 16 from the start of the connection, and only whole ones are ever taken, so every frame in
-//! the block is aligned. When spare room gets short, what is left, usually part of one frame, moves to the front. A larger
-//! frame gets a larger block, once its length was checked against the limit, and the block shrinks again when no large
-//! frame has come for a while.
+//! the block is aligned. When spare room gets short, what is left, usually part of one frame, moves to the front.
+//!
+//! A frame that is larger than the block gets a larger one, once its length was checked against the limit, and not on the
+//! word of its header alone: the block doubles whenever three quarters of it are full of what has really come of the
+//! frame, until the frame fits. So a block holds less than three bytes for each that came, or is as small as any; and to
+//! hold much here a peer has to send much. It shrinks again when no large frame has come for a while.
 
 use super::archive::ArchivedBytes;
 use super::error::WireError;
@@ -54,7 +57,7 @@ pub struct FrameReader {
     block: Arc<ArchivedBytes>,
     start: usize,
     end: usize,
-    /// Fills since a frame last needed a larger block.
+    /// Fills since a frame last needed a larger block, or was taken out of one.
     calm: u32,
     failed: Option<WireError>,
     counts: ReadCounts,
@@ -67,10 +70,10 @@ pub struct ReadCounts {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes of unfinished frames that were moved, to the front of the block or to another. Payloads of whole frames are
-    /// never copied.
+    /// Bytes of unfinished frames that were moved, to the front of the block or to another, or that a block held when it
+    /// was made larger, which most allocators do without moving what is large. Payloads of whole frames are never copied.
     pub moved_bytes: u64,
-    /// Blocks that were allocated.
+    /// Blocks that were allocated, or made larger.
     pub blocks: u64,
 }
 
@@ -115,10 +118,12 @@ impl FrameReader {
             false => self.calm.saturating_add(1),
         };
         let unread = self.end - self.start;
-        let wanted = usual.max(first).max(unread);
+        let wanted = usual.max(unread).max(earned(first, unread, usual));
         let oversized = self.block.len() > usual && self.calm > CALM_FILLS && wanted == usual;
-        if self.block.len() < wanted || oversized || Arc::get_mut(&mut self.block).is_none() {
+        if oversized || Arc::get_mut(&mut self.block).is_none() {
             self.move_to_block_of(wanted);
+        } else if self.block.len() < wanted {
+            self.grow_to(wanted);
         } else if self.start > 0 && self.is_short_of_room(first) {
             self.move_to_front();
         }
@@ -175,6 +180,9 @@ impl FrameReader {
         match FrameRef::checked(bytes, prefix, Some((&self.block, at))) {
             Ok(frame) => {
                 self.start += prefix.length;
+                if prefix.length > self.limits.read_buffer_bytes {
+                    self.calm = 0;
+                }
                 self.counts.frames += 1;
                 self.counts.bytes += prefix.length as u64;
                 Ok(Some(frame))
@@ -224,14 +232,28 @@ impl FrameReader {
 
     fn move_to_front(&mut self) {
         let (start, end) = (self.start, self.end);
-        if let Some(block) = Arc::get_mut(&mut self.block) {
+        if start > 0
+            && let Some(block) = Arc::get_mut(&mut self.block)
+        {
             block.copy_within(start..end, 0);
             self.counts.moved_bytes += (end - start) as u64;
             (self.start, self.end) = (0, end - start);
         }
     }
 
-    /// Goes on in a new block, because the old one is too small or too large, or belongs to a frame that was taken out.
+    /// Makes the block larger, which is its own. The allocator may do that without moving anything.
+    #[cold]
+    fn grow_to(&mut self, length: usize) {
+        self.move_to_front();
+        if let Some(block) = Arc::get_mut(&mut self.block) {
+            block.reserve_exact(length - block.len());
+            block.resize(length, 0);
+            self.counts.moved_bytes += (self.end - self.start) as u64;
+            self.counts.blocks += 1;
+        }
+    }
+
+    /// Goes on in a new block, because the old one is too large, or belongs to a frame that was taken out.
     #[cold]
     fn move_to_block_of(&mut self, length: usize) {
         let unread = self.end - self.start;
@@ -243,4 +265,14 @@ impl FrameReader {
         self.counts.moved_bytes += unread as u64;
         self.counts.blocks += 1;
     }
+}
+
+/// The room that the first frame, which claims to have `first` bytes, has earned with the `unread` bytes that are there.
+#[inline]
+fn earned(first: usize, unread: usize, usual: usize) -> usize {
+    let mut room = usual;
+    while room < first && unread > room - room / 4 {
+        room *= 2;
+    }
+    room.min(first)
 }

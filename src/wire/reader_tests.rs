@@ -135,6 +135,60 @@ fn the_block_grows_for_a_large_frame_and_shrinks_again() {
     assert_eq!(reader.block_bytes(), 4 << 10);
 }
 
+/// What is allocated grows with what has come, not with what a header says will come.
+#[test]
+fn a_header_alone_gets_no_room() {
+    let limits = FrameLimits::default();
+    let frame = big(limits.frame_bytes - 1_024);
+    let mut readers: Vec<FrameReader> = (0..1_000)
+        .map(|_| FrameReader::new(Plane::Data, limits))
+        .collect();
+    let mut held = 0;
+    for reader in &mut readers {
+        reader.take_in(&frame[..HEADER_BYTES]);
+        assert!(!reader.spare().is_empty() && reader.next().unwrap().is_none());
+        held += reader.block_bytes();
+    }
+    assert_eq!(held, readers.len() * limits.read_buffer_bytes);
+
+    let reader = &mut readers[0];
+    let mut came = HEADER_BYTES;
+    while came < frame.len() {
+        // As a socket has it: sometimes little, sometimes all that finds room.
+        let most = [1_000, 60_000, frame.len()][came / 16 % 3].min(frame.len() - came);
+        let count = reader.take_in(&frame[came..came + most]);
+        assert!(count > 0, "it stands still");
+        came += count;
+        let most = limits.read_buffer_bytes.max(3 * came);
+        assert!(reader.block_bytes() <= most, "{came} have come");
+        assert!(reader.block_bytes() <= frame.len());
+    }
+    let bytes = reader.next().unwrap().unwrap().bytes();
+    assert!(bytes == frame && bytes.as_ptr().addr().is_multiple_of(16));
+    // However often the block grew, that took no more than moving each byte twice.
+    assert!(reader.counts().moved_bytes < 2 * frame.len() as u64);
+    assert!(reader.counts().blocks <= 9, "{:?}", reader.counts());
+}
+
+/// Even if each fills the block exactly, so that none is ever seen to have begun.
+#[test]
+fn a_block_stays_as_large_as_frames_that_keep_coming() {
+    let mut reader = reader();
+    let large = big(60_000);
+    let blocks = |reader: &mut FrameReader, frames: usize| {
+        for _ in 0..frames {
+            let mut rest = &large[..];
+            while !rest.is_empty() {
+                rest = &rest[reader.take_in(rest)..];
+            }
+            assert_eq!(reader.next().unwrap().unwrap().bytes(), large);
+        }
+        reader.counts().blocks
+    };
+    let first = blocks(&mut reader, 1);
+    assert_eq!(blocks(&mut reader, 200), first);
+}
+
 #[test]
 fn a_large_block_is_kept_while_more_lies_in_it_than_a_small_one_holds() {
     let mut reader = reader();

@@ -1,6 +1,7 @@
 //! The driver of simulated nodes that are nothing but their connections: sockets of the virtual network to porch and cores,
 //! in the order that they ask for, and the judge's record of every frame.
 
+use corecast::Time;
 use corecast::base::ids::NodeId;
 use corecast::base::stable_hash::stable_hash;
 use corecast::links::ending::Gone;
@@ -8,10 +9,10 @@ use corecast::links::output::{Output, Took};
 use corecast::links::porch::PorchOutput;
 use corecast::links::remote::ConnectionId;
 use corecast::rand::RngExt;
-use corecast::sim::network::{Arrival, ClosedWhy, LinkId};
+use corecast::sim::network::{Arrival, ClosedWhy, LinkId, Network};
 use corecast::wire::credit::Credit;
 
-use crate::links_world::{Socket, World, connection_of, ip, ms};
+use crate::links_world::{Node, Socket, World, connection_of, ip, ms};
 
 impl World {
     pub fn arrive(&mut self, at: NodeId, arrival: Arrival<Vec<u8>>) {
@@ -40,7 +41,7 @@ impl World {
                 }
             }
             Arrival::Received { link, payload, .. } => {
-                if let Some(socket) = node.sockets.get_mut(&link) {
+                if let Some(socket) = node.sockets.get_mut(&link).filter(|it| !it.is_deaf) {
                     socket.inbox.extend(payload);
                 }
             }
@@ -50,7 +51,7 @@ impl World {
                 }
             }
             Arrival::Closed { link, why, .. } => {
-                if let Some(socket) = node.sockets.get_mut(&link) {
+                if let Some(socket) = node.sockets.get_mut(&link).filter(|it| !it.is_deaf) {
                     socket.gone = Some(match why {
                         ClosedWhy::ByPeer => Gone::Ended,
                         why => Gone::Broken(format!("{why:?}")),
@@ -231,10 +232,7 @@ impl World {
                             node.sockets.get_mut(&link).unwrap().place = (Some(core), taken);
                             node.by_connection.insert((core, taken), link);
                         }
-                        Err(_) => {
-                            node.sockets.remove(&link);
-                            self.network.close(now, link, id);
-                        }
+                        Err(_) => close(node, &mut self.network, (now, id), link),
                     }
                 }
                 PorchOutput::Close {
@@ -242,12 +240,11 @@ impl World {
                     last_words,
                 } => {
                     let link = node.on_porch.remove(&connection).unwrap();
-                    node.sockets.remove(&link);
                     let length = last_words.len();
-                    if length > 0 {
+                    if length > 0 && !node.sockets[&link].is_mute {
                         let _ = self.network.send(now, link, id, last_words, length);
                     }
-                    self.network.close(now, link, id);
+                    close(node, &mut self.network, (now, id), link);
                 }
                 PorchOutput::Note(_) => {}
             }
@@ -281,8 +278,7 @@ impl World {
                     }
                     Output::Close { connection } => {
                         let link = node.by_connection.remove(&(core, connection)).unwrap();
-                        node.sockets.remove(&link);
-                        self.network.close(now, link, id);
+                        close(node, &mut self.network, (now, id), link);
                     }
                     Output::Up(up) => {
                         self.last_change = now;
@@ -351,6 +347,11 @@ impl World {
                 pending.len()
             };
             let bytes = pending[..portion].to_vec();
+            if node.sockets[&link].is_mute {
+                node.cores[core].sent(connection, portion, now);
+                moved = true;
+                continue;
+            }
             match self.network.send(now, link, id, bytes, portion) {
                 Ok(()) => {
                     node.cores[core].sent(connection, portion, now);
@@ -364,5 +365,13 @@ impl World {
             }
         }
         moved
+    }
+}
+
+/// A node lets go of a socket.
+fn close(node: &mut Node, network: &mut Network<Vec<u8>>, at: (Time, NodeId), link: LinkId) {
+    let socket = node.sockets.remove(&link);
+    if !socket.is_some_and(|socket| socket.is_mute) {
+        network.close(at.0, link, at.1);
     }
 }

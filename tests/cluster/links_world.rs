@@ -19,6 +19,7 @@ use corecast::links::porch::Porch;
 use corecast::links::refusal::NotSent;
 use corecast::links::remote::{ConnectionId, Remote};
 use corecast::links::settings::LinkSettings;
+use corecast::rand::RngExt;
 use corecast::sim::network::{Arrival, LinkId, Network, NetworkSettings};
 use corecast::wire::address::{Life, Sender, Target};
 use corecast::wire::credit::Credit;
@@ -51,6 +52,10 @@ pub struct Socket {
     pub inbox: VecDeque<u8>,
     pub is_blocked: bool,
     pub gone: Option<Gone>,
+    /// Nothing comes any more, and the end of the other side is not heard of.
+    pub is_deaf: bool,
+    /// Nothing leaves any more, and the other side does not hear of the end.
+    pub is_mute: bool,
 }
 
 pub struct Node {
@@ -227,6 +232,57 @@ impl World {
                 }
             }
         }
+    }
+
+    /// No core of a node wants those of another any more.
+    pub fn unwant(&mut self, from: NodeId, to: NodeId) {
+        let (now, data_cores) = (self.now, self.data_cores);
+        if let Some(node) = self.nodes.get_mut(&from) {
+            node.cores[0].unwant(Remote::control(to), now);
+            for core in &mut node.cores[1..] {
+                for there in 1..=data_cores {
+                    core.unwant(Remote::data(to, CoreId(there)), now);
+                }
+            }
+        }
+        self.turn(from);
+    }
+
+    /// What is between the ends of one connection of a node forgets it, in one direction or both: a firewall, say. Nobody is
+    /// told, now or later.
+    pub fn forget_link(&mut self, node: NodeId, is_deaf: bool, is_mute: bool) -> bool {
+        let Some(state) = self.nodes.get_mut(&node) else {
+            return false;
+        };
+        let count = state.sockets.len();
+        if count == 0 {
+            return false;
+        }
+        let which = self.rng.random_range(0..count);
+        let socket = state.sockets.values_mut().nth(which).unwrap();
+        socket.is_deaf |= is_deaf;
+        socket.is_mute |= is_mute;
+        true
+    }
+
+    /// The ends that are up while the other end of the same connection is not.
+    pub fn half_open(&self) -> Vec<End> {
+        let mut half = Vec::new();
+        for (&(id, core, remote), &connection) in &self.ups {
+            let node = &self.nodes[&id];
+            let link = node.by_connection[&(core, connection)];
+            let other = self.nodes.get(&remote.node);
+            let ends = other.into_iter().flat_map(|other| &other.by_connection);
+            let mut ends = ends.filter(|(_, of)| **of == link).map(|(end, _)| *end);
+            let is_up = |(there, end): (usize, ConnectionId)| {
+                let mut ups = self.ups.iter();
+                ups.any(|((at, of, _), up)| (*at, *of, *up) == (remote.node, there, end))
+            };
+            if !ends.any(is_up) {
+                half.push((id, node.run, core, connection));
+            }
+        }
+        half
     }
 
     /// A process, or a whole machine, dies.
@@ -524,6 +580,8 @@ impl Socket {
             inbox: VecDeque::new(),
             is_blocked: false,
             gone: None,
+            is_deaf: false,
+            is_mute: false,
         }
     }
 }

@@ -25,6 +25,7 @@ mod ledger_model;
 mod ledger_node;
 mod ledger_rules;
 mod links;
+mod links_agree;
 mod links_driver;
 mod links_world;
 mod members;

@@ -19,7 +19,8 @@ use crate::membership::change::{Change, ChangeError};
 use crate::sharding::ownership::TypeSpec;
 use crate::wire::difference::Differences;
 
-/// The most nodes that are being let in at once. Further ones are told to ask again.
+/// The most nodes that are being let in at once. When there are as many, the one that this node knows nothing of and that
+/// has asked for longest makes room, and is told to ask again; nobody else makes room.
 const MAX_APPLICANTS: usize = 256;
 /// An applicant is forgotten, and the accusation of its previous life with it, when it has not asked again for so many
 /// times the interval in which it asks. Twice its longest pause.
@@ -28,6 +29,8 @@ const FORGOTTEN_AFTER: u32 = 20;
 /// A node that asks to be let in.
 pub(super) struct Applicant {
     request: JoinRequest,
+    /// When it has begun to ask.
+    since: Time,
     /// When it is forgotten, unless it asks again.
     until: Time,
     /// What was proposed for it, and when to propose that again.
@@ -68,7 +71,7 @@ impl ClusterNode {
             }
             _ => {
                 let until = now + self.settings.ask_every * FORGOTTEN_AFTER;
-                match self.take_applicant(request, until) {
+                match self.take_applicant(request, until, now) {
                     true => return self.admit_soon(node, now),
                     false => JoinSays::Busy,
                 }
@@ -77,26 +80,53 @@ impl ClusterNode {
         self.answer(node, JoinAnswer { start, says }, now);
     }
 
-    /// Takes a request in place of an earlier one of the same node, if there is room.
-    fn take_applicant(&mut self, request: JoinRequest, until: Time) -> bool {
+    /// Takes a request in place of an earlier one of the same node, if there is room, or somebody who makes room.
+    fn take_applicant(&mut self, request: JoinRequest, until: Time, now: Time) -> bool {
+        let node = request.admission.join.node;
+        if !self.has_room_for_applicant(node, now) {
+            return false;
+        }
         let Some(leading) = &mut self.leading else {
             return false;
         };
-        let node = request.admission.join.node;
         let applicants = &mut leading.applicants;
-        if applicants.len() >= MAX_APPLICANTS && !applicants.contains_key(&node) {
-            return false;
-        }
-        let same = applicants
-            .remove(&node)
-            .filter(|applicant| applicant.request == request);
+        let before = applicants.remove(&node);
+        let since = before.as_ref().map_or(now, |before| before.since);
+        let same = before.filter(|applicant| applicant.request == request);
         let applicant = Applicant {
             request,
+            since,
             until,
             proposed: same.and_then(|applicant| applicant.proposed),
             asked: true,
         };
         applicants.insert(node, applicant);
+        true
+    }
+
+    /// Whether there is room for an applicant, after another was told to ask again where that has to be. So whoever takes ever
+    /// new names keeps nobody out who is known here, and newcomers no longer than it goes on.
+    fn has_room_for_applicant(&mut self, node: NodeId, now: Time) -> bool {
+        let Some(leading) = &self.leading else {
+            return false;
+        };
+        let applicants = &leading.applicants;
+        if applicants.len() < MAX_APPLICANTS || applicants.contains_key(&node) {
+            return true;
+        }
+        let contacts = self.contacts();
+        let is_stranger = |node: NodeId| !self.knows(node) && !contacts.contains_key(&node);
+        let strangers = applicants.iter().filter(|(node, _)| is_stranger(**node));
+        let oldest = strangers.min_by_key(|(node, applicant)| (applicant.since, **node));
+        let Some((&oldest, _)) = oldest else {
+            return false;
+        };
+        let leading = self.leading.as_mut();
+        if let Some(applicant) = leading.and_then(|leading| leading.applicants.remove(&oldest)) {
+            let start = applicant.request.admission.start;
+            let says = JoinSays::Busy;
+            self.answer(oldest, JoinAnswer { start, says }, now);
+        }
         true
     }
 

@@ -79,8 +79,8 @@ const MAX_REFUSERS: usize = 256;
 /// # Bounds
 ///
 /// Those of [`Consensus`], [`Swim`](crate::membership::swim::Swim) and [`Detector`](crate::membership::detector::Detector);
-/// [`MAX_WANTED`] shards that are wanted ([`WantError::Full`]); 256 nodes that are being let in (further ones are told to
-/// ask again); what moves here; outputs as many as the inputs lead to.
+/// [`MAX_WANTED`] shards that are wanted ([`WantError::Full`]); 256 nodes that are being let in (the oldest of those that
+/// are not known here makes room for further ones, and is told to ask again); what moves here; outputs as many as the inputs lead to.
 pub struct ClusterNode {
     pub(super) settings: NodeSettings,
     pub(super) rng: Rng,
@@ -325,6 +325,8 @@ impl ClusterNode {
             if let crate::membership::datagram::DatagramError::FromOurselves { node, .. } = error {
                 self.refused(Some(node), error.into(), now);
             }
+            // Nothing has changed, and whoever sends garbage should not have everything looked over for each.
+            return;
         }
         self.settle(now);
     }

@@ -298,7 +298,7 @@ fn request(node: u32, address_of: u32, start: u64, shards: u32, lease: u64) -> J
     }
 }
 
-/// Many that ask at once are let in one after the other, and those for whom there is no room are told to ask again.
+/// Many that ask at once are let in one after the other, and those who make room for others are told to ask again.
 #[test]
 fn a_leader_takes_so_many_applicants_and_no_more() {
     let mut alone = Alone::up();
@@ -310,14 +310,53 @@ fn a_leader_takes_so_many_applicants_and_no_more() {
         alone.node.handle_message(NodeId(node), request, alone.now);
         alone.take();
     }
-    let is_busy = |output: &&Output| {
-        matches!(output, Output::Send { message: ControlMessage::JoinAnswer(answer), .. }
+    let busy = |outputs: &[Output]| {
+        let busy = outputs.iter().filter_map(|output| match output {
+            Output::Send {
+                to,
+                message: ControlMessage::JoinAnswer(answer),
+            } if answer.says == JoinSays::Busy => Some(to.0),
+            _ => None,
+        });
+        busy.collect::<Vec<u32>>()
+    };
+    assert_eq!(
+        busy(&alone.outputs),
+        (2..2 + 398 - 256).collect::<Vec<u32>>(),
+        "the oldest made room"
+    );
+    alone.run(50);
+    let is_in = |node| alone.node.members().member(NodeId(node)).is_some();
+    assert!((144..400).all(is_in), "all others came in");
+}
+
+/// Strangers do not keep a node out that is known.
+#[test]
+fn a_member_that_starts_again_finds_room_among_applicants() {
+    let mut alone = Alone::up();
+    let ask = |alone: &mut Alone, node: u32, start: u64, address: u32| {
+        alone.node.connected(NodeId(node), alone.now);
+        let request = ControlMessage::JoinRequest(Box::new(request(node, address, start, 4, 0)));
+        alone.node.handle_message(NodeId(node), request, alone.now);
+        alone.take();
+    };
+    ask(&mut alone, 2, 5, 2);
+    alone.run(50);
+    assert!(alone.node.members().member(NodeId(2)).is_some());
+    // It starts again, and its previous life has to end first.
+    ask(&mut alone, 2, 6, 2);
+    alone.outputs.clear();
+    for node in 1_000..1_600 {
+        ask(&mut alone, node, 5, node);
+    }
+    let is_told = |output: &Output| {
+        matches!(output, Output::Send { to: NodeId(2), message: ControlMessage::JoinAnswer(answer) }
             if answer.says == JoinSays::Busy)
     };
-    assert_eq!(alone.outputs.iter().filter(is_busy).count(), 398 - 256);
-    alone.run(50);
-    let members = alone.node.members().members().count();
-    assert_eq!(members, 257, "all of them came in");
+    assert!(!alone.outputs.iter().any(is_told), "it keeps its place");
+    // And one that comes later finds one.
+    ask(&mut alone, 2, 7, 2);
+    assert!(!alone.outputs.iter().any(is_told));
 }
 
 /// Applicants may be many, and have many types: whoever says something else does not have all of them looked at.
@@ -350,26 +389,51 @@ fn applicants_cost_nothing_while_nothing_changes_for_them() {
 #[test]
 fn a_shard_that_is_wanted_already_has_not_all_of_them_looked_over() {
     let mut alone = Alone::up();
-    alone.node.connected(NodeId(2), alone.now);
-    // Only members are heard.
-    let request = ControlMessage::JoinRequest(Box::new(request(2, 2, 5, 4, 0)));
-    alone.node.handle_message(NodeId(2), request, alone.now);
-    alone.run(50);
-    let by = alone.node.members().member(NodeId(2)).unwrap().incarnation;
-    let want = |shard| ControlMessage::Want {
-        by,
-        shards: vec![ShardKey {
-            entity_type: EntityTypeId(0),
-            shard: ShardId(shard),
-        }],
+    let shard = |shard| ShardKey {
+        entity_type: EntityTypeId(0),
+        shard: ShardId(shard),
     };
     let before = alone.node.counters().looked_over_shards;
     for n in 0..100 {
-        alone.node.handle_message(NodeId(2), want(n % 2), alone.now);
+        // What a member says comes to this; here there is one member, so that the log goes on and they get an owner.
+        alone.node.wanted_elsewhere(&[shard(n % 2)]);
+        alone.node.settle(alone.now);
         alone.take();
     }
     let looks = alone.node.counters().looked_over_shards - before;
     assert_eq!(looks, 2, "once for each of them");
+    alone.run(100);
+    let owners: Vec<Option<NodeId>> = (0..4)
+        .map(|n| alone.node.shard(shard(n)).unwrap().owner)
+        .collect();
+    assert_eq!(owners, [Some(ME), Some(ME), None, None]);
+    // One that has an owner is looked at no more, however often it is wanted.
+    let before = alone.node.counters().looked_over_shards;
+    for n in 0..100 {
+        alone.node.wanted_elsewhere(&[shard(n % 2)]);
+        alone.node.settle(alone.now);
+        alone.take();
+    }
+    assert_eq!(alone.node.counters().looked_over_shards, before);
+}
+
+/// Only members are heard.
+#[test]
+fn what_a_stranger_wants_is_nothing() {
+    let mut alone = Alone::up();
+    alone.node.connected(NodeId(2), alone.now);
+    let shard = ShardKey {
+        entity_type: EntityTypeId(0),
+        shard: ShardId(1),
+    };
+    let want = ControlMessage::Want {
+        by: Incarnation(1),
+        shards: vec![shard],
+    };
+    alone.node.handle_message(NodeId(2), want, alone.now);
+    alone.take();
+    alone.run(100);
+    assert_eq!(alone.node.shard(shard).unwrap().owner, None);
 }
 
 fn founding() -> impl Strategy<Value = Founding> {
