@@ -153,8 +153,7 @@ impl DataCore {
     /// Sleeps until the bell rings, a socket is ready, or `limit` has passed.
     fn park(&mut self, engine: &Engine, doorbell: &Doorbell, limit: Option<Duration>) {
         doorbell.announce_sleep(self.seed.readiness.waker());
-        let has_news =
-            self.seed.news.version() != self.heard || !self.seed.guests.is_empty();
+        let has_news = self.seed.news.version() != self.heard || !self.seed.guests.is_empty();
         if !engine.has_work() && !has_news {
             self.seed.readiness.sleep(limit);
         }

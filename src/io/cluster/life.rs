@@ -184,7 +184,8 @@ impl Life {
         net.readiness.take(&mut net.ready);
         for Ready {
             token, read, write, ..
-        } in net.ready.drain(..) {
+        } in net.ready.drain(..)
+        {
             match token {
                 Token::Listener => net.porch.listener_ready(),
                 Token::Datagrams => net.datagrams.ready(),

@@ -39,7 +39,9 @@ pub enum ClusterStartError {
     #[error(transparent)]
     Types(#[from] TableError),
     /// The system gives it no descriptors for its sockets.
-    #[error("the sockets of a core cannot be watched over: {0}; allow this process more descriptors (`ulimit -n`)")]
+    #[error(
+        "the sockets of a core cannot be watched over: {0}; allow this process more descriptors (`ulimit -n`)"
+    )]
     Sockets(String),
     /// The settings of the node make no sense for the machine.
     #[error(transparent)]
