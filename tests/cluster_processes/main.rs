@@ -3,6 +3,8 @@
 //! `cargo test --test cluster_processes -- --ignored --nocapture` measures how long forming and fail-over take.
 #![cfg(target_os = "linux")]
 
+mod cells;
+mod entities;
 mod failures;
 mod formation;
 mod hostile;
@@ -10,3 +12,4 @@ mod in_process;
 mod measured;
 mod node;
 mod process;
+mod traffic;
