@@ -59,10 +59,11 @@ use super::builder::SimulationBuilder;
 use super::check::{self, say_seed};
 use super::cluster_links::Given;
 use super::cluster_owners::Owners;
-use super::control::address_of;
+use super::control::{Times, address_of};
 use super::data_sockets::{DataSockets, Overheard};
-use super::governed::{Governed, GovernedNodes};
+use super::governed::{Governed, GovernedNodes, Heard};
 use super::network::{Network, NetworkSettings};
+use super::node_clock::NodeClock;
 use super::port::Port;
 use super::simulation::{Simulation, StillPending};
 use super::strangers::Strangers;
@@ -127,6 +128,10 @@ pub struct ClusterSimulation {
     pub(super) ended: Vec<Trace>,
     /// Nodes that have control planes of their own.
     pub(super) governed: GovernedNodes,
+    /// Clocks that are not that of the network.
+    clocks: BTreeMap<NodeId, NodeClock>,
+    /// What control planes have told, while somebody wants to know.
+    pub(super) heard: Option<Heard>,
 }
 
 impl ClusterSimulation {
@@ -149,6 +154,8 @@ impl ClusterSimulation {
             overheard: None,
             ended: Vec::new(),
             governed: GovernedNodes::default(),
+            clocks: BTreeMap::new(),
+            heard: None,
         }
     }
 
@@ -172,6 +179,34 @@ impl ClusterSimulation {
     /// The settings of the connections of nodes that are started from now on.
     pub fn set_links(&mut self, settings: LinkSettings) {
         self.link_settings = settings;
+    }
+
+    /// Gives a node a clock of its own, which its processes have from the next on. Without one it has that of the network.
+    ///
+    /// # Panics
+    /// If its cores run.
+    pub fn set_clock(&mut self, node: NodeId, clock: NodeClock) {
+        assert!(!self.nodes.contains_key(&node), "{node} runs already");
+        self.clocks.insert(node, clock);
+    }
+
+    /// The clock of a node.
+    #[must_use]
+    pub fn clock_of(&self, node: NodeId) -> NodeClock {
+        self.clocks.get(&node).copied().unwrap_or_default()
+    }
+
+    /// What the clock of a node shows now.
+    #[must_use]
+    pub fn time_at(&self, node: NodeId) -> Time {
+        self.clock_of(node).local(self.now())
+    }
+
+    pub(super) fn times_at(&self, node: NodeId) -> Times {
+        Times {
+            real: self.now(),
+            local: self.time_at(node),
+        }
     }
 
     /// The network, to cut, slow and mend it.
@@ -237,7 +272,7 @@ impl ClusterSimulation {
             let rng = seeded(self.rng.random(), 0);
             core.data = Some(Box::new(DataSockets::new(life.node, links, rng)));
         }
-        sim.pass_until(self.now);
+        sim.pass_until(self.time_at(life.node).as_nanos());
         self.nodes.insert(life.node, sim);
     }
 
@@ -430,8 +465,10 @@ impl ClusterSimulation {
 
     fn reach(&mut self, nanos: u64) {
         self.now = self.now.max(nanos);
-        for node in self.nodes.values_mut() {
-            node.pass_until(self.now);
+        let now = self.now();
+        for (node, sim) in &mut self.nodes {
+            let clock = self.clocks.get(node).copied().unwrap_or_default();
+            sim.pass_until(clock.local(now).as_nanos());
         }
     }
 
@@ -449,7 +486,9 @@ impl ClusterSimulation {
         let mut next = None;
         for (node, sim) in &mut self.nodes {
             let resumes = (self.governed.get(node)).and_then(Governed::paused_until);
-            let due = sim.world.next_due();
+            let due = sim.world.next_due().map(Time::from_nanos);
+            let clock = self.clocks.get(node).copied().unwrap_or_default();
+            let due = due.map(|due| clock.real(due).as_nanos());
             if let Some(due) = due.map(|due| due.max(resumes.unwrap_or(0)))
                 && next.is_none_or(|(at, _)| due < at)
             {
@@ -463,7 +502,9 @@ impl ClusterSimulation {
             next = Some((due, Next::Control(node)));
         }
         for (node, given) in &self.given {
-            if let Some(due) = given.port.deadline().map(Time::as_nanos)
+            let clock = self.clocks.get(node).copied().unwrap_or_default();
+            if let Some(due) = given.port.deadline()
+                && let due = clock.real(due).as_nanos()
                 && next.is_none_or(|(at, _)| due < at)
             {
                 next = Some((due, Next::Port(*node)));
@@ -484,7 +525,7 @@ impl ClusterSimulation {
         self.reach(at);
         match what {
             Next::Cores(node) => {
-                let now = self.now;
+                let now = self.time_at(node).as_nanos();
                 self.node(node).step_until(now);
                 self.see_to(node);
                 self.report_wanted(node);
