@@ -176,6 +176,15 @@ impl ClusterSimulation {
         }
     }
 
+    /// A node that stands still goes on now.
+    pub fn resume(&mut self, node: NodeId) {
+        let now = self.now;
+        let paused = self.governed.get_mut(&node).map(|it| &mut it.paused);
+        if let Some(Some((_, until))) = paused {
+            *until = now.min(*until);
+        }
+    }
+
     /// A node that does not run loses its disk: its next process begins with an empty one.
     ///
     /// # Panics
@@ -242,6 +251,12 @@ impl ClusterSimulation {
             .and_then(|plane| plane.node().self_node())
             .is_some_and(|member| member.state == MemberState::Up);
         up && self.nodes.contains_key(&node)
+    }
+
+    /// Whether the cores of a node run.
+    #[must_use]
+    pub fn has_cores(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
     /// Why a node takes part no more, if it does not.

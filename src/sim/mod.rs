@@ -192,7 +192,7 @@ mod world;
 
 pub use bounds::Bounds;
 pub use builder::SimulationBuilder;
-pub use check::{SeedFailure, check_cluster_seeds, check_seed, check_seeds};
+pub use check::{SeedFailure, check_cluster_seeds, check_cluster_swarm, check_seed, check_seeds};
 pub use cluster::ClusterSimulation;
 pub use disk::{MountedDisk, SimDisk};
 pub use elsewhere::Elsewhere;

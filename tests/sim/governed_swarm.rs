@@ -1,0 +1,415 @@
+//! Whole clusters in trouble: nodes with control planes, logs, leases and data cores, of which any may stand still, die,
+//! lose its disk or be cut off, while many send to entities; and then peace, in which everything heals.
+//!
+//! A long run: `CORECAST_SEEDS=10000 cargo test --release --test sim swarm`, on all CPUs.
+
+use crate::governed_counts::Counts;
+use crate::governed_faults::{Fault, MOVES, Plan};
+use crate::governed_history::{Fencing, Outcome};
+use crate::governed_judge;
+use crate::governed_senders::{Order, Senders, What, register};
+use corecast::actor::mutant::Mutant;
+use corecast::base::ids::NodeId;
+use corecast::base::rng::{Rng, seeded};
+use corecast::cluster::node::mutant::NodeMutant;
+use corecast::cluster::node::output::StopCause;
+use corecast::cluster::node::settings::NodeSettings;
+use corecast::cluster::plane::Event;
+use corecast::cluster::steward::StewardSettings;
+use corecast::consensus::mutant::Mutant as LogMutant;
+use corecast::rand::RngExt;
+use corecast::rand::seq::IndexedRandom;
+use corecast::sim::{ClusterSimulation, NodeClock, SimulationBuilder};
+use std::time::Duration;
+
+const SHARDS: u32 = 8;
+const IDS: u64 = 16;
+/// The length of the troubled time, and what happens in it at least.
+pub const LENGTH: Duration = Duration::from_secs(60);
+const OPERATIONS: usize = 2_000;
+const FAULTS: u64 = 5;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A bug to be planted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    pub core: Option<Mutant>,
+    pub node: Option<NodeMutant>,
+    pub log: Option<LogMutant>,
+}
+
+/// One cluster in trouble.
+pub struct Swarm {
+    pub cluster: ClusterSimulation,
+    pub nodes: Vec<NodeId>,
+    pub rng: Rng,
+    pub plan: Plan,
+    pub counts: Counts,
+    /// Faults that have happened.
+    pub struck: u64,
+    founders: Vec<NodeId>,
+    senders: Senders,
+    planted: Planted,
+    fast: bool,
+    loss: f64,
+}
+
+impl Swarm {
+    fn new(cluster: ClusterSimulation, planted: Planted) -> Swarm {
+        let mut rng = seeded(cluster.seed(), 0x0073_7761_726d);
+        let plan = Plan::draw(&mut rng);
+        let nodes = rng.random_range(3..=7);
+        let founders = rng.random_range(3..=nodes);
+        let fast = rng.random_ratio(1, 8);
+        let mut swarm = Swarm {
+            cluster,
+            nodes: Vec::new(),
+            rng,
+            plan,
+            counts: Counts::default(),
+            struck: 0,
+            founders: (1..=founders).map(NodeId).collect(),
+            senders: Senders::default(),
+            planted,
+            fast,
+            loss: 0.0,
+        };
+        swarm.cluster.hear_planes();
+        for kind in [Fault::Drift, Fault::Stalls] {
+            if swarm.plan.has(kind) {
+                swarm.counts.faults.insert(kind, 1);
+            }
+        }
+        for node in (1..=nodes).map(NodeId) {
+            swarm.add(node);
+            swarm.start(node);
+        }
+        swarm
+    }
+
+    fn add(&mut self, node: NodeId) {
+        let clock = match self.plan.has(Fault::Drift) {
+            // Of the slack of a tenth that leases have, two clocks use up a half at most.
+            true => NodeClock::new(
+                ms(self.rng.random_range(0..10_000_000)),
+                self.rng.random_range(975_000..=1_025_000),
+            ),
+            false => NodeClock::default(),
+        };
+        self.cluster.set_clock(node, clock);
+        let history = self.senders.history.clone();
+        history.lock().set_clock(node, clock);
+        let cores = self.rng.random_range(1..=3);
+        let cost = Duration::from_micros(*[1, 10, 100].choose(&mut self.rng).unwrap());
+        let stalls = self.plan.has(Fault::Stalls);
+        let one_in = self.rng.random_range(20..400);
+        let tallies = self.senders.tallies.clone();
+        let (planted, fast) = (self.planted, self.fast);
+        let make = move |mut builder: SimulationBuilder| {
+            let region = register(&mut builder, node, SHARDS, &history);
+            tallies.borrow_mut().insert(node, region);
+            builder = builder.cores(cores).message_cost(cost);
+            if stalls {
+                builder = builder.stalls(one_in, ms(20));
+            }
+            match planted.core {
+                Some(mutant) => builder.mutant(mutant),
+                None => builder,
+            }
+        };
+        let adapt = |fast_settings: NodeSettings| {
+            let mut settings = match fast {
+                true => fast_settings,
+                false => {
+                    let plain = NodeSettings::new(node, fast_settings.address);
+                    NodeSettings {
+                        seeds: fast_settings.seeds,
+                        start: fast_settings.start,
+                        ..plain
+                    }
+                }
+            };
+            settings.mutant = planted.node;
+            settings.consensus.mutant = planted.log;
+            settings.steward = StewardSettings {
+                retry: settings.steward.retry.min(ms(400)),
+                rebalance: MOVES,
+                ..settings.steward
+            };
+            settings
+        };
+        let founders = self.founders.clone();
+        self.cluster.govern(node, &founders, adapt, make);
+        self.nodes.push(node);
+    }
+
+    /// Starts the process of a node.
+    pub fn start(&mut self, node: NodeId) {
+        self.cluster.start_process(node);
+    }
+
+    /// The process of a node dies, or its machine.
+    pub fn stop(&mut self, node: NodeId, machine: bool) {
+        self.cluster.crash(node, machine);
+        self.senders.end_life(node);
+    }
+
+    /// Whether a node has a process that takes part, or will.
+    pub fn runs(&self, node: NodeId) -> bool {
+        self.cluster.has_process(node) && self.cluster.stop_cause(node).is_none()
+    }
+
+    /// A node comes that was not there before; whether there is room for one.
+    pub fn join(&mut self) -> bool {
+        let node = NodeId(self.nodes.len() as u32 + 1);
+        if node.0 > 7 {
+            return false;
+        }
+        self.add(node);
+        self.start(node);
+        true
+    }
+
+    /// The network as it is without faults.
+    pub fn calm_network(&mut self) {
+        let settings = self.cluster.network().settings_mut();
+        (settings.loss, settings.duplication) = (self.loss, 0.0);
+        settings.max_latency = Duration::from_micros(500);
+    }
+
+    /// Lets some time pass, and takes in what has come.
+    fn run(&mut self, time: Duration) -> usize {
+        self.cluster.run_for(time);
+        for (at, node, event) in self.cluster.take_heard() {
+            self.counts.heard(node, &event);
+            match &event {
+                Event::Joined { .. } if self.cluster.has_cores(node) => {
+                    self.senders.begin_life(&mut self.cluster, node);
+                }
+                Event::Stopped(cause) => {
+                    self.senders.end_life(node);
+                    let fine = matches!(
+                        cause,
+                        StopCause::LifeEnded { .. } | StopCause::Left | StopCause::Removed
+                    );
+                    assert!(fine, "{node} has stopped: {cause}");
+                }
+                Event::Shards(changed) => {
+                    let mut history = self.senders.history.lock();
+                    for change in &changed.changes {
+                        if change.now.fence > change.before.fence {
+                            history.fencings.push(Fencing {
+                                at,
+                                node,
+                                shard: change.shard,
+                                fence: change.now.fence,
+                            });
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.senders.look(self.cluster.now())
+    }
+
+    /// A node that is up, as it believes.
+    fn somebody_up(&mut self) -> Option<NodeId> {
+        let node = *self.nodes.choose(&mut self.rng)?;
+        (self.cluster.is_up(node) && self.senders.count(node) > 0).then_some(node)
+    }
+
+    /// Somebody sends a few messages, often to one entity.
+    fn burst(&mut self) {
+        let Some(node) = self.somebody_up() else {
+            return;
+        };
+        let favourite = self.rng.random_range(0..IDS);
+        let orders = (0..self.rng.random_range(1..=6)).map(|_| {
+            let to = match self.rng.random_bool(0.6) {
+                true => favourite,
+                false => self.rng.random_range(0..IDS),
+            };
+            let what = match self.rng.random_range(0..20) {
+                0..6 => What::Tell,
+                6..9 => What::Send,
+                9 => What::Slow(self.rng.random_range(1..400)),
+                10..12 => What::Relay(self.rng.random_range(0..IDS)),
+                12 => What::Keep,
+                _ => What::Count,
+            };
+            let within = ms([50, 300, 1_000, 5_000][self.rng.random_range(0..4)]);
+            Order { what, to, within }
+        });
+        let orders = orders.collect();
+        let which = self.rng.random_range(0..self.senders.count(node));
+        self.senders.send(node, which, orders);
+    }
+
+    fn operations(&self) -> usize {
+        self.senders.history.lock().operations.len()
+    }
+
+    /// Trouble, for so long at least and until enough has happened.
+    fn trouble(&mut self, length: Duration) {
+        let begun = self.cluster.now();
+        self.plan.schedule(begun, length, &mut self.rng);
+        let share = length.as_secs_f64() / LENGTH.as_secs_f64();
+        let enough = (OPERATIONS as f64 * share) as usize;
+        let faults = (FAULTS as f64 * share) as u64;
+        let mut end = begun + length;
+        loop {
+            let now = self.cluster.now();
+            if now >= end && self.operations() >= enough && self.struck >= faults {
+                return;
+            }
+            if now >= end && self.struck < faults {
+                // Some of those that were to be could not.
+                end = now + ms(3_000);
+                self.plan.schedule(now, ms(3_000), &mut self.rng);
+            }
+            self.see_to_faults();
+            self.burst();
+            let pause = ms(self.rng.random_range(1..140));
+            self.run(pause);
+            let took = self.cluster.now() - begun;
+            assert!(took < length * 4, "nobody sends: {}", self.operations());
+        }
+    }
+
+    /// No faults any more: all nodes are up before long, every shard is owned, and every ask answered.
+    fn peace(&mut self) {
+        self.end_faults();
+        self.calm_network();
+        let begun = self.cluster.now();
+        while !self.all_up() {
+            self.run(ms(50));
+            self.see_to_faults();
+            let took = self.cluster.now() - begun;
+            assert!(took < ms(60_000), "no peace: {}", self.what_is_wrong());
+        }
+        for id in 0..IDS {
+            self.answers(id);
+        }
+        // What is sent now takes effect, and everything that was sent before has ended.
+        let first = self.operations();
+        for node in self.nodes.clone() {
+            for which in 0..self.senders.count(node) {
+                let order = |what, to| Order {
+                    what,
+                    to,
+                    within: ms(5_000),
+                };
+                let to = self.rng.random_range(0..IDS);
+                let orders = vec![
+                    order(What::Tell, to),
+                    order(What::Send, to),
+                    order(What::Count, to),
+                ];
+                self.senders.send(node, which, orders);
+            }
+        }
+        let mut waiting = self.run(ms(11_000));
+        for _ in 0..10 {
+            if waiting > 0 {
+                waiting = self.run(ms(1_000));
+            }
+        }
+        let history = self.senders.history.lock();
+        assert_eq!(waiting, 0, "asks from outside have not ended");
+        let open = governed_judge::open(&history, &self.senders.living());
+        assert!(open.is_empty(), "operations {open:?} have not ended");
+        for (number, it) in history.operations.iter().enumerate().skip(first) {
+            let fine = matches!(
+                it.ended,
+                Some((_, Outcome::Accepted | Outcome::Stored | Outcome::Replied(_)))
+            );
+            let handled = |run: &&crate::governed_history::Run| {
+                run.effect.is_some_and(|it| it.operation == number as u64)
+            };
+            let was_handled = history.runs.iter().rev().find(handled).is_some();
+            assert!(fine && was_handled, "in peace, operation {number} failed: {it:?}");
+        }
+    }
+
+    /// Asks an entity until it answers.
+    fn answers(&mut self, id: u64) {
+        let begun = self.cluster.now();
+        loop {
+            let node = *self.nodes.choose(&mut self.rng).unwrap();
+            if self.senders.count(node) > 0 {
+                let order = Order {
+                    what: What::Count,
+                    to: id,
+                    within: ms(1_000),
+                };
+                let asked = self.operations();
+                self.senders.send(node, 0, vec![order]);
+                for _ in 0..110 {
+                    self.run(ms(10));
+                    match self.senders.history.lock().operations[asked].ended {
+                        Some((_, Outcome::Replied(_))) => return,
+                        Some(_) => break,
+                        None => {}
+                    }
+                }
+            }
+            self.run(ms(50));
+            let took = self.cluster.now() - begun;
+            assert!(took < ms(15_000), "entity {id} has not answered for {took:?}");
+        }
+    }
+
+    fn all_up(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            let plane = self.cluster.plane(*node);
+            let up = plane.map(|plane| plane.node().members().up().count());
+            self.cluster.is_up(*node) && up == Some(self.nodes.len()) && self.senders.count(*node) > 4
+        })
+    }
+
+    fn what_is_wrong(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| {
+            let plane = self.cluster.plane(*node).map(|plane| plane.node());
+            let members = plane.map(|node| {
+                let members = node.members().members();
+                let members = members.map(|it| (it.node.0, it.incarnation.0, it.state));
+                (node.leader(), node.lease(), members.collect::<Vec<_>>())
+            });
+            format!("{node}: {:?} {members:?}", self.cluster.stop_cause(*node))
+        });
+        nodes.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What a run leaves.
+pub struct Ran {
+    pub cluster: ClusterSimulation,
+    pub counts: Counts,
+}
+
+/// Trouble for so long, then peace, and then the judge.
+pub fn scenario(cluster: ClusterSimulation, length: Duration, planted: Planted) -> Ran {
+    let mut swarm = Swarm::new(cluster, planted);
+    // Some faults hit a cluster that is just being founded.
+    let calm = ms(swarm.rng.random_range(0..6_000));
+    swarm.run(calm);
+    swarm.trouble(length);
+    swarm.peace();
+    let Swarm {
+        cluster,
+        mut counts,
+        senders,
+        ..
+    } = swarm;
+    let history = senders.history.lock();
+    governed_judge::judge(&history);
+    for operation in &history.operations {
+        counts.operation(operation.kind, operation.ended.map(|it| it.1));
+    }
+    drop(history);
+    Ran { cluster, counts }
+}
