@@ -55,13 +55,14 @@
 //! });
 //! ```
 
+use super::agenda::Agenda;
 use super::builder::SimulationBuilder;
 use super::check::{self, say_seed};
 use super::cluster_links::Given;
 use super::cluster_owners::Owners;
 use super::control::{Times, address_of};
 use super::data_sockets::{DataSockets, Overheard};
-use super::governed::{Governed, GovernedNodes, Heard};
+use super::governed::{GovernedNodes, Heard};
 use super::network::{Network, NetworkSettings};
 use super::node_clock::NodeClock;
 use super::port::Port;
@@ -98,15 +99,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The stream of the seed from which pieces of bytes and the seeds of nodes come.
 const PIECES: u64 = 0x636c_7573;
 
-/// What is done next.
-#[derive(Clone, Copy)]
-enum Next {
-    Cores(NodeId),
-    Control(NodeId),
-    Port(NodeId),
-    Network,
-}
-
 /// Several nodes and the network between them; see the [module](self).
 pub struct ClusterSimulation {
     pub(super) seed: u64,
@@ -129,7 +121,9 @@ pub struct ClusterSimulation {
     /// Nodes that have control planes of their own.
     pub(super) governed: GovernedNodes,
     /// Clocks that are not that of the network.
-    clocks: BTreeMap<NodeId, NodeClock>,
+    pub(super) clocks: BTreeMap<NodeId, NodeClock>,
+    /// When there is something to do on which node.
+    pub(super) agenda: Agenda,
     /// What control planes have told, while somebody wants to know.
     pub(super) heard: Option<Heard>,
 }
@@ -155,6 +149,7 @@ impl ClusterSimulation {
             ended: Vec::new(),
             governed: GovernedNodes::default(),
             clocks: BTreeMap::new(),
+            agenda: Agenda::default(),
             heard: None,
         }
     }
@@ -389,9 +384,13 @@ impl ClusterSimulation {
     pub fn run_until<T>(&mut self, pending: Pending<T>) -> Result<T, StillPending<T>> {
         let limit = self.after(PATIENCE);
         let mut pending = pending;
+        self.review_all();
         loop {
             pending = match pending.try_take() {
-                Ok(result) => return Ok(result),
+                Ok(result) => {
+                    self.reach(self.now);
+                    return Ok(result);
+                }
                 Err(pending) => pending,
             };
             if self.step(limit) != Step::Done {
@@ -408,6 +407,7 @@ impl ClusterSimulation {
     /// Lets so much virtual time pass.
     pub fn run_for(&mut self, duration: Duration) {
         let limit = self.after(duration);
+        self.review_all();
         while self.step(limit) == Step::Done {}
         self.reach(limit);
     }
@@ -416,11 +416,13 @@ impl ClusterSimulation {
     /// way. Returns `false` if it has not come to that within 10 virtual minutes.
     pub fn run_until_idle(&mut self) -> bool {
         let limit = self.after(PATIENCE);
+        self.review_all();
         while !self.is_idle() {
             if self.step(limit) != Step::Done {
                 return self.is_idle();
             }
         }
+        self.reach(self.now);
         true
     }
 
@@ -463,15 +465,6 @@ impl ClusterSimulation {
         (self.now() + duration).as_nanos()
     }
 
-    fn reach(&mut self, nanos: u64) {
-        self.now = self.now.max(nanos);
-        let now = self.now();
-        for (node, sim) in &mut self.nodes {
-            let clock = self.clocks.get(node).copied().unwrap_or_default();
-            sim.pass_until(clock.local(now).as_nanos());
-        }
-    }
-
     fn is_idle(&mut self) -> bool {
         !self.network.has_pieces()
             && self.strangers.are_quiet()
@@ -479,66 +472,6 @@ impl ClusterSimulation {
                 let sent = |core: &super::world::Core| core.engine.has_sent_all();
                 node.world.is_idle() && node.world.cores.iter().all(sent)
             })
-    }
-
-    /// Does the next thing, unless it is due after `limit`.
-    fn step(&mut self, limit: u64) -> Step {
-        let mut next = None;
-        for (node, sim) in &mut self.nodes {
-            let resumes = (self.governed.get(node)).and_then(Governed::paused_until);
-            let due = sim.world.next_due().map(Time::from_nanos);
-            let clock = self.clocks.get(node).copied().unwrap_or_default();
-            let due = due.map(|due| clock.real(due).as_nanos());
-            if let Some(due) = due.map(|due| due.max(resumes.unwrap_or(0)))
-                && next.is_none_or(|(at, _)| due < at)
-            {
-                next = Some((due, Next::Cores(*node)));
-            }
-        }
-        // A node that stood still hears of the time from its control plane first.
-        if let Some((due, node)) = self.next_governed()
-            && next.is_none_or(|(at, _)| due <= at)
-        {
-            next = Some((due, Next::Control(node)));
-        }
-        for (node, given) in &self.given {
-            let clock = self.clocks.get(node).copied().unwrap_or_default();
-            if let Some(due) = given.port.deadline()
-                && let due = clock.real(due).as_nanos()
-                && next.is_none_or(|(at, _)| due < at)
-            {
-                next = Some((due, Next::Port(*node)));
-            }
-        }
-        if let Some(at) = self.network.next_arrival()
-            && next.is_none_or(|(due, _)| at.as_nanos() <= due)
-        {
-            next = Some((at.as_nanos(), Next::Network));
-        }
-        let Some((at, what)) = next else {
-            return Step::Never;
-        };
-        if at > limit {
-            self.reach(limit);
-            return Step::Later;
-        }
-        self.reach(at);
-        match what {
-            Next::Cores(node) => {
-                let now = self.time_at(node).as_nanos();
-                self.node(node).step_until(now);
-                self.see_to(node);
-                self.report_wanted(node);
-            }
-            Next::Control(node) => self.turn_control(node),
-            Next::Port(node) => self.turn_port(node),
-            Next::Network => {
-                if let Some(arrival) = self.network.pop(self.now()) {
-                    self.arrive(arrival);
-                }
-            }
-        }
-        Step::Done
     }
 }
 

@@ -56,7 +56,7 @@ struct Process {
 
 impl Governed {
     /// When there is something to do for it, apart from its cores.
-    fn due(&self, now: u64, clock: NodeClock) -> Option<u64> {
+    pub(super) fn due(&self, now: u64, clock: NodeClock) -> Option<u64> {
         let Some(process) = &self.process else {
             return self.restart_at;
         };
@@ -281,15 +281,6 @@ impl ClusterSimulation {
             }
             self.run_for(Duration::from_millis(10));
         }
-    }
-
-    /// When the first of the control planes has something to do, and of which node it is.
-    pub(super) fn next_governed(&self) -> Option<(u64, NodeId)> {
-        let due = self.governed.iter();
-        let due = due.filter_map(|(node, governed)| {
-            Some((governed.due(self.now, self.clock_of(*node))?, *node))
-        });
-        due.min()
     }
 
     /// Something has come to a control plane.

@@ -159,6 +159,7 @@
 //! - a clock of the machine, randomness of its own or the order of a map: nothing catches them at the call, but
 //!   [`check_seeds`] runs each seed twice, and says where the two runs differ first.
 
+mod agenda;
 pub mod bounds;
 pub mod builder;
 pub mod check;

@@ -73,6 +73,8 @@ pub struct Operation {
     pub ended: Option<(Time, Outcome)>,
     /// Whether the time of its end is exact, and not that at which somebody looked.
     pub is_exact: bool,
+    /// It was sent in peace: it has to succeed.
+    pub must_succeed: bool,
     /// The operation whose handler sent it, and passed its reply address on with it.
     pub parent: Option<u64>,
 }

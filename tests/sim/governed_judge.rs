@@ -108,10 +108,19 @@ fn outcome_is_true(
     history: &History,
     effects: &BTreeMap<u64, &Run>,
 ) {
+    let effect = effects.get(&number);
+    let ended = operation.ended.map(|it| it.1);
+    let succeeded = matches!(
+        ended,
+        Some(Outcome::Accepted | Outcome::Stored | Outcome::Replied(_))
+    );
+    assert!(
+        !operation.must_succeed || effect.is_some() && succeeded,
+        "in peace, operation {number} failed: {operation:?}"
+    );
     let Some((at, outcome)) = operation.ended else {
         return;
     };
-    let effect = effects.get(&number);
     match (operation.kind, outcome) {
         (_, Outcome::Rejected(why)) => assert!(
             effect.is_none(),

@@ -104,6 +104,7 @@ impl Actor for Tally {
                     began: self.history.lock().real(self.node, ctx.clock()),
                     ended: None,
                     is_exact: false,
+                    must_succeed: false,
                     parent: Some(operation),
                 };
                 let sent = self.history.lock().begin(sent);
@@ -146,6 +147,8 @@ pub struct Order {
     pub to: u64,
     /// How long an ask waits.
     pub within: Duration,
+    /// It is sent in peace.
+    pub must_succeed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +201,7 @@ impl Identity {
             began,
             ended: None,
             is_exact,
+            must_succeed: order.must_succeed,
             parent: None,
         })
     }

@@ -63,7 +63,7 @@ impl Swarm {
         let plan = Plan::draw(&mut rng);
         let nodes = rng.random_range(3..=7);
         let founders = rng.random_range(3..=nodes);
-        let fast = rng.random_ratio(1, 8);
+        let fast = rng.random_ratio(1, 24);
         let mut swarm = Swarm {
             cluster,
             nodes: Vec::new(),
@@ -242,7 +242,12 @@ impl Swarm {
                 _ => What::Count,
             };
             let within = ms([50, 300, 1_000, 5_000][self.rng.random_range(0..4)]);
-            Order { what, to, within }
+            Order {
+                what,
+                to,
+                within,
+                must_succeed: false,
+            }
         });
         let orders = orders.collect();
         let which = self.rng.random_range(0..self.senders.count(node));
@@ -295,13 +300,13 @@ impl Swarm {
             self.answers(id);
         }
         // What is sent now takes effect, and everything that was sent before has ended.
-        let first = self.operations();
         for node in self.nodes.clone() {
             for which in 0..self.senders.count(node) {
                 let order = |what, to| Order {
                     what,
                     to,
                     within: ms(5_000),
+                    must_succeed: true,
                 };
                 let to = self.rng.random_range(0..IDS);
                 let orders = vec![
@@ -322,17 +327,6 @@ impl Swarm {
         assert_eq!(waiting, 0, "asks from outside have not ended");
         let open = governed_judge::open(&history, &self.senders.living());
         assert!(open.is_empty(), "operations {open:?} have not ended");
-        for (number, it) in history.operations.iter().enumerate().skip(first) {
-            let fine = matches!(
-                it.ended,
-                Some((_, Outcome::Accepted | Outcome::Stored | Outcome::Replied(_)))
-            );
-            let handled = |run: &&crate::governed_history::Run| {
-                run.effect.is_some_and(|it| it.operation == number as u64)
-            };
-            let was_handled = history.runs.iter().rev().find(handled).is_some();
-            assert!(fine && was_handled, "in peace, operation {number} failed: {it:?}");
-        }
     }
 
     /// Asks an entity until it answers.
@@ -345,6 +339,7 @@ impl Swarm {
                     what: What::Count,
                     to: id,
                     within: ms(1_000),
+                    must_succeed: false,
                 };
                 let asked = self.operations();
                 self.senders.send(node, 0, vec![order]);
