@@ -8,7 +8,6 @@ use super::governed::Governed;
 use super::world::{Step, take_all_rings};
 use crate::base::ids::NodeId;
 use crate::base::time::Time;
-use std::collections::BTreeMap;
 
 /// What is done next.
 #[derive(Clone, Copy)]
@@ -29,28 +28,39 @@ struct Due {
 
 /// When all nodes have something to do.
 #[derive(Default)]
-pub(super) struct Agenda(BTreeMap<NodeId, Due>);
+pub(super) struct Agenda(Vec<(NodeId, Due)>);
 
 impl Agenda {
     /// What is due first, and when. A node that stood still hears of the time from its control plane first.
     fn first(&self) -> Option<(u64, Next)> {
-        let mut next: Option<(u64, Next)> = None;
-        let mut consider = |at: u64, what: Next, is_before: fn(u64, u64) -> bool| {
-            if at < u64::MAX && next.is_none_or(|(other, _)| is_before(at, other)) {
-                next = Some((at, what));
+        let never = (u64::MAX, Next::Network);
+        let (mut cores, mut control, mut port) = (never, never, never);
+        for (node, due) in &self.0 {
+            if due.cores < cores.0 {
+                cores = (due.cores, Next::Cores(*node));
             }
+            if due.control < control.0 {
+                control = (due.control, Next::Control(*node));
+            }
+            if due.port < port.0 {
+                port = (due.port, Next::Port(*node));
+            }
+        }
+        let mut first = match control.0 <= cores.0 {
+            true => control,
+            false => cores,
         };
-        for (node, due) in &self.0 {
-            consider(due.cores, Next::Cores(*node), |at, other| at < other);
+        if port.0 < first.0 {
+            first = port;
         }
-        let control = self.0.iter().map(|(node, due)| (due.control, *node)).min();
-        if let Some((at, node)) = control {
-            consider(at, Next::Control(node), |at, other| at <= other);
+        (first.0 < u64::MAX).then_some(first)
+    }
+
+    fn set(&mut self, node: NodeId, due: Due) {
+        match self.0.binary_search_by_key(&node, |it| it.0) {
+            Ok(place) => self.0[place].1 = due,
+            Err(place) => self.0.insert(place, (node, due)),
         }
-        for (node, due) in &self.0 {
-            consider(due.port, Next::Port(*node), |at, other| at < other);
-        }
-        next
     }
 }
 
@@ -88,7 +98,7 @@ impl ClusterSimulation {
             control: control.unwrap_or(u64::MAX),
             port: port.unwrap_or(u64::MAX),
         };
-        self.agenda.0.insert(node, due);
+        self.agenda.set(node, due);
     }
 
     /// Time has passed everywhere.

@@ -31,6 +31,9 @@ use std::time::Duration;
 /// After how long at most a process that has ended starts again.
 const RESTART_WITHIN: Duration = Duration::from_millis(300);
 
+/// How long after something has come a control plane that slept has its turn, in nanoseconds.
+const WAKES_AFTER: u64 = 100_000;
+
 /// What registers the entity types of a node and says what it is like; called again for each of its processes.
 type Make = Rc<dyn Fn(SimulationBuilder) -> SimulationBuilder>;
 
@@ -51,7 +54,10 @@ struct Process {
     builder: Option<SimulationBuilder>,
     /// Shards without an owner that the control plane has been told of.
     reported: BTreeSet<ShardKey>,
-    has_arrivals: bool,
+    /// There is something to do at once.
+    is_stirred: bool,
+    /// When to look at what has come from the network.
+    arrivals_at: Option<u64>,
 }
 
 impl Governed {
@@ -60,9 +66,12 @@ impl Governed {
         let Some(process) = &self.process else {
             return self.restart_at;
         };
-        let at = match process.has_arrivals {
+        let at = match process.is_stirred {
             true => now,
-            false => clock.real(process.control.next_event()).as_nanos(),
+            false => {
+                let at = clock.real(process.control.next_event()).as_nanos();
+                at.min(process.arrivals_at.unwrap_or(u64::MAX))
+            }
         };
         let wakes = self.paused.map_or(0, |(_, until)| until);
         (at < u64::MAX || wakes > 0).then_some(at.max(wakes))
@@ -148,7 +157,8 @@ impl ClusterSimulation {
             control,
             builder: Some(builder),
             reported: BTreeSet::new(),
-            has_arrivals: true,
+            is_stirred: true,
+            arrivals_at: None,
         });
         (governed.restart_at, governed.stopped, governed.paused) = (None, None, None);
         self.network.start(node);
@@ -239,7 +249,7 @@ impl ClusterSimulation {
 
     fn plane_mut(&mut self, node: NodeId) -> Option<&mut ControlPlane> {
         let process = self.governed.get_mut(&node)?.process.as_mut()?;
-        process.has_arrivals = true;
+        process.is_stirred = true;
         process.control.plane_mut()
     }
 
@@ -289,7 +299,8 @@ impl ClusterSimulation {
         let times = self.times_at(at);
         let governed = self.governed.get_mut(&at);
         if let Some(process) = governed.and_then(|governed| governed.process.as_mut()) {
-            process.has_arrivals = true;
+            let at = times.real.as_nanos() + WAKES_AFTER;
+            process.arrivals_at.get_or_insert(at);
             process.control.arrive(arrival, &mut self.network, times);
         }
     }
@@ -312,7 +323,7 @@ impl ClusterSimulation {
             let data = cores.into_iter().flatten().flat_map(|core| &mut core.data);
             data.for_each(|data| data.links.stalled(late));
         }
-        process.has_arrivals = false;
+        (process.is_stirred, process.arrivals_at) = (false, None);
         let events = match process.control.turn(&mut self.network, times) {
             Ok(events) => events,
             Err(error) => self.fail(format_args!("{node}: {error}")),
@@ -414,7 +425,7 @@ impl ClusterSimulation {
                 // What finds no room is wanted again.
                 if !process.reported.contains(&shard) && plane.want_shard(shard, now).is_ok() {
                     process.reported.insert(shard);
-                    process.has_arrivals = true;
+                    process.is_stirred = true;
                 }
             }
         }

@@ -192,7 +192,10 @@ impl Counts {
             assert!(happened, "no {transition:?} in {self:?}");
         }
         for outcome in ["accepted", "stored", "replied", "rejected", "unknown"] {
-            assert!(self.outcomes.contains_key(outcome), "nothing {outcome} in {self:?}");
+            assert!(
+                self.outcomes.contains_key(outcome),
+                "nothing {outcome} in {self:?}"
+            );
         }
     }
 }

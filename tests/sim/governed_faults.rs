@@ -121,7 +121,12 @@ impl Plan {
 
     /// Spreads faults over a time.
     pub fn schedule(&mut self, from: Time, length: Duration, rng: &mut Rng) {
-        let timed: Vec<Fault> = self.kinds.iter().copied().filter(|it| it.is_timed()).collect();
+        let timed: Vec<Fault> = self
+            .kinds
+            .iter()
+            .copied()
+            .filter(|it| it.is_timed())
+            .collect();
         let most = (length.as_secs() / 3).max(8);
         let count = rng.random_range(7..=most);
         for _ in 0..count {

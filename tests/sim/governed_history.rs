@@ -45,9 +45,7 @@ impl Outcome {
 }
 
 /// What an answer says: which message it answers, and how many the entity has counted since it began.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Counted {
     pub operation: u64,
     pub count: u64,

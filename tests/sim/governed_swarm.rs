@@ -54,7 +54,8 @@ pub struct Swarm {
     senders: Senders,
     planted: Planted,
     fast: bool,
-    loss: f64,
+    /// How long leases are; with long ones a death is noticed while they last.
+    lease: Duration,
 }
 
 impl Swarm {
@@ -67,7 +68,6 @@ impl Swarm {
         let mut swarm = Swarm {
             cluster,
             nodes: Vec::new(),
-            rng,
             plan,
             counts: Counts::default(),
             struck: 0,
@@ -75,7 +75,8 @@ impl Swarm {
             senders: Senders::default(),
             planted,
             fast,
-            loss: 0.0,
+            lease: ms(*[2_500, 2_500, 4_000, 6_000].choose(&mut rng).unwrap()),
+            rng,
         };
         swarm.cluster.hear_planes();
         for kind in [Fault::Drift, Fault::Stalls] {
@@ -107,7 +108,7 @@ impl Swarm {
         let stalls = self.plan.has(Fault::Stalls);
         let one_in = self.rng.random_range(20..400);
         let tallies = self.senders.tallies.clone();
-        let (planted, fast) = (self.planted, self.fast);
+        let (planted, fast, lease) = (self.planted, self.fast, self.lease);
         let make = move |mut builder: SimulationBuilder| {
             let region = register(&mut builder, node, SHARDS, &history);
             tallies.borrow_mut().insert(node, region);
@@ -132,6 +133,9 @@ impl Swarm {
                     }
                 }
             };
+            if !fast {
+                settings.consensus.lease = lease;
+            }
             settings.mutant = planted.node;
             settings.consensus.mutant = planted.log;
             settings.steward = StewardSettings {
@@ -176,7 +180,7 @@ impl Swarm {
     /// The network as it is without faults.
     pub fn calm_network(&mut self) {
         let settings = self.cluster.network().settings_mut();
-        (settings.loss, settings.duplication) = (self.loss, 0.0);
+        (settings.loss, settings.duplication) = (0.0, 0.0);
         settings.max_latency = Duration::from_micros(500);
     }
 
@@ -299,28 +303,26 @@ impl Swarm {
         for id in 0..IDS {
             self.answers(id);
         }
-        // What is sent now takes effect, and everything that was sent before has ended.
+        // Everything that was sent before ends, and connections that could not be made are made.
+        self.run(ms(11_000));
+        // What is sent now takes effect.
         for node in self.nodes.clone() {
             for which in 0..self.senders.count(node) {
-                let order = |what, to| Order {
+                let to = self.rng.random_range(0..IDS);
+                let order = |what| Order {
                     what,
                     to,
                     within: ms(5_000),
                     must_succeed: true,
                 };
-                let to = self.rng.random_range(0..IDS);
-                let orders = vec![
-                    order(What::Tell, to),
-                    order(What::Send, to),
-                    order(What::Count, to),
-                ];
-                self.senders.send(node, which, orders);
+                let orders = [What::Tell, What::Send, What::Count].map(order);
+                self.senders.send(node, which, orders.to_vec());
             }
         }
-        let mut waiting = self.run(ms(11_000));
-        for _ in 0..10 {
+        let mut waiting = self.run(ms(500));
+        for _ in 0..20 {
             if waiting > 0 {
-                waiting = self.run(ms(1_000));
+                waiting = self.run(ms(500));
             }
         }
         let history = self.senders.history.lock();
@@ -354,7 +356,10 @@ impl Swarm {
             }
             self.run(ms(50));
             let took = self.cluster.now() - begun;
-            assert!(took < ms(15_000), "entity {id} has not answered for {took:?}");
+            assert!(
+                took < ms(15_000),
+                "entity {id} has not answered for {took:?}"
+            );
         }
     }
 
@@ -362,7 +367,9 @@ impl Swarm {
         self.nodes.iter().all(|node| {
             let plane = self.cluster.plane(*node);
             let up = plane.map(|plane| plane.node().members().up().count());
-            self.cluster.is_up(*node) && up == Some(self.nodes.len()) && self.senders.count(*node) > 4
+            self.cluster.is_up(*node)
+                && up == Some(self.nodes.len())
+                && self.senders.count(*node) > 4
         })
     }
 
