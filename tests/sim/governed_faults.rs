@@ -46,10 +46,12 @@ pub enum Fault {
     Drift,
     /// Cores stand still for a moment now and then, from the beginning on.
     Stalls,
+    /// Mailboxes, lanes, links and tables are small, from the beginning on.
+    Tightness,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 16] = [
         Fault::OneWay,
         Fault::Partition,
         Fault::SlowLink,
@@ -65,11 +67,15 @@ impl Fault {
         Fault::Leave,
         Fault::Drift,
         Fault::Stalls,
+        Fault::Tightness,
     ];
+
+    /// Those that are there from the beginning on.
+    pub const STANDING: [Fault; 3] = [Fault::Drift, Fault::Stalls, Fault::Tightness];
 
     /// Those that begin at some time.
     fn is_timed(self) -> bool {
-        !matches!(self, Fault::Drift | Fault::Stalls)
+        !Fault::STANDING.contains(&self)
     }
 
     fn is_always_possible(self) -> bool {
@@ -260,7 +266,7 @@ impl Swarm {
             Fault::LostDisk => return self.lose_disk(one),
             Fault::Join => return self.join(),
             Fault::Leave => return self.leave(),
-            Fault::Drift | Fault::Stalls => return false,
+            Fault::Drift | Fault::Stalls | Fault::Tightness => return false,
         }
         true
     }

@@ -8,6 +8,8 @@ use crate::governed_faults::{Fault, MOVES, Plan};
 use crate::governed_history::{Fencing, Outcome};
 use crate::governed_judge;
 use crate::governed_senders::{Order, Senders, What, register};
+use corecast::Mailbox;
+use corecast::actor::link::LinkBounds;
 use corecast::actor::mutant::Mutant;
 use corecast::base::ids::NodeId;
 use corecast::base::rng::{Rng, seeded};
@@ -20,7 +22,7 @@ use corecast::consensus::mutant::Mutant as LogMutant;
 use corecast::links::settings::LinkSettings;
 use corecast::rand::RngExt;
 use corecast::rand::seq::IndexedRandom;
-use corecast::sim::{ClusterSimulation, NodeClock, SimulationBuilder};
+use corecast::sim::{Bounds, ClusterSimulation, NodeClock, SimulationBuilder};
 use std::time::Duration;
 
 const SHARDS: u32 = 8;
@@ -32,6 +34,21 @@ const FAULTS: u64 = 5;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// Bounds that a few messages fill.
+fn tight() -> Bounds {
+    Bounds {
+        outbox_messages: 16,
+        held_messages: 8,
+        batch_messages: 3,
+        lane_batches: 2,
+        control_messages: 8,
+        asks: 60,
+        mailbox: Mailbox::bounded(12),
+        activation_messages: 5,
+        ..Bounds::default()
+    }
 }
 
 /// A bug to be planted.
@@ -86,10 +103,18 @@ impl Swarm {
             ping_period: ms(period),
             ..LinkSettings::default()
         });
-        for kind in [Fault::Drift, Fault::Stalls] {
+        for kind in Fault::STANDING {
             if swarm.plan.has(kind) {
                 swarm.counts.faults.insert(kind, 1);
             }
+        }
+        if swarm.plan.has(Fault::Tightness) {
+            swarm.cluster.set_bounds(LinkBounds {
+                buffer_bytes: 4 << 10,
+                held_bytes: 16 << 10,
+                remote_asks: 40,
+                ..LinkBounds::default()
+            });
         }
         for node in (1..=nodes).map(NodeId) {
             swarm.add(node);
@@ -114,12 +139,16 @@ impl Swarm {
         let cost = Duration::from_micros(*[1, 10, 100].choose(&mut self.rng).unwrap());
         let stalls = self.plan.has(Fault::Stalls);
         let one_in = self.rng.random_range(20..400);
+        let is_tight = self.plan.has(Fault::Tightness);
         let tallies = self.senders.tallies.clone();
         let (planted, fast, lease) = (self.planted, self.fast, self.lease);
         let make = move |mut builder: SimulationBuilder| {
             let region = register(&mut builder, node, SHARDS, &history);
             tallies.borrow_mut().insert(node, region);
             builder = builder.cores(cores).message_cost(cost);
+            if is_tight {
+                builder = builder.bounds(tight());
+            }
             if stalls {
                 builder = builder.stalls(one_in, ms(20));
             }
@@ -324,18 +353,24 @@ impl Swarm {
                 };
                 let orders = [What::Tell, What::Send, What::Count].map(order);
                 self.senders.send(node, which, orders.to_vec());
+                self.run(ms(20));
             }
         }
-        let mut waiting = self.run(ms(500));
-        for _ in 0..20 {
-            if waiting > 0 {
-                waiting = self.run(ms(500));
+        // A future may have gone on with something else meanwhile.
+        let begun = self.cluster.now();
+        loop {
+            let waiting = self.run(ms(500));
+            let history = self.senders.history.lock();
+            let open = governed_judge::open(&history, &self.senders.living());
+            if waiting == 0 && open.is_empty() {
+                return;
             }
+            let took = self.cluster.now() - begun;
+            assert!(
+                took < ms(40_000),
+                "{waiting} asks from outside and operations {open:?} have not ended"
+            );
         }
-        let history = self.senders.history.lock();
-        assert_eq!(waiting, 0, "asks from outside have not ended");
-        let open = governed_judge::open(&history, &self.senders.living());
-        assert!(open.is_empty(), "operations {open:?} have not ended");
     }
 
     /// Asks an entity until it answers.
