@@ -141,6 +141,8 @@
 //! | a [log](crate::log) on a disk that tears, fails and decays | [`SimDisk`] |
 //! | shards to move | [`Simulation::move_shard`], [`SimulationBuilder::balancer`] |
 //! | several nodes, and a network between them | [`ClusterSimulation`], [`check_cluster_seeds`] |
+//! | long runs of them, on all CPUs | [`check_cluster_swarm`] |
+//! | clocks that run apart, disks that are lost | [`ClusterSimulation::set_clock`], [`ClusterSimulation::replace_disk`] |
 //!
 //! # Time, chance, and other threads
 //!
