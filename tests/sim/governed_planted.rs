@@ -1,6 +1,6 @@
 //! Bugs that are planted in whole clusters are found by the swarm.
 
-use crate::governed_swarm::{LENGTH, Planted, scenario};
+use crate::governed_swarm::{Planted, scenario};
 use corecast::actor::mutant::Mutant;
 use corecast::cluster::node::mutant::NodeMutant;
 use corecast::consensus::mutant::Mutant as LogMutant;
@@ -15,7 +15,7 @@ const SEEDS: u64 = 500;
 fn assert_found(planted: Planted, signs: &[&str]) {
     for seed in 0..SEEDS {
         let ran = catch_unwind(|| {
-            let ran = scenario(ClusterSimulation::new(seed), LENGTH, planted);
+            let ran = scenario(ClusterSimulation::new(seed), planted);
             drop(ran);
         });
         let Err(panic) = ran else {

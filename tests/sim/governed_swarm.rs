@@ -28,7 +28,7 @@ use std::time::Duration;
 const SHARDS: u32 = 8;
 const IDS: u64 = 16;
 /// The length of the troubled time, and what happens in it at least.
-pub const LENGTH: Duration = Duration::from_secs(60);
+const LENGTH: Duration = Duration::from_secs(60);
 const OPERATIONS: usize = 2_000;
 const FAULTS: u64 = 5;
 
@@ -299,29 +299,28 @@ impl Swarm {
     }
 
     /// Trouble, for so long at least and until enough has happened.
-    fn trouble(&mut self, length: Duration) {
+    fn trouble(&mut self) {
         let begun = self.cluster.now();
-        self.plan.schedule(begun, length, &mut self.rng);
-        let share = length.as_secs_f64() / LENGTH.as_secs_f64();
-        let enough = (OPERATIONS as f64 * share) as usize;
-        let faults = (FAULTS as f64 * share) as u64;
-        let mut end = begun + length;
+        self.plan.schedule(begun, LENGTH, &mut self.rng);
+        let mut end = begun + LENGTH;
         loop {
             let now = self.cluster.now();
-            if now >= end && self.operations() >= enough && self.struck >= faults {
-                return;
-            }
-            if now >= end && self.struck < faults {
-                // Some of those that were to be could not.
+            if now >= end {
+                if self.operations() >= OPERATIONS && self.struck >= FAULTS {
+                    return;
+                }
+                if self.struck < FAULTS {
+                    // Some of those that were to be could not.
+                    self.plan.schedule(now, ms(3_000), &mut self.rng);
+                }
                 end = now + ms(3_000);
-                self.plan.schedule(now, ms(3_000), &mut self.rng);
             }
             self.see_to_faults();
             self.burst();
             let pause = ms(self.rng.random_range(1..140));
             self.run(pause);
             let took = self.cluster.now() - begun;
-            assert!(took < length * 4, "nobody sends: {}", self.operations());
+            assert!(took < LENGTH * 4, "nobody sends: {}", self.operations());
         }
     }
 
@@ -435,13 +434,13 @@ pub struct Ran {
     pub counts: Counts,
 }
 
-/// Trouble for so long, then peace, and then the judge.
-pub fn scenario(cluster: ClusterSimulation, length: Duration, planted: Planted) -> Ran {
+/// Trouble, then peace, and then the judge.
+pub fn scenario(cluster: ClusterSimulation, planted: Planted) -> Ran {
     let mut swarm = Swarm::new(cluster, planted);
     // Some faults hit a cluster that is just being founded.
     let calm = ms(swarm.rng.random_range(0..6_000));
     swarm.run(calm);
-    swarm.trouble(length);
+    swarm.trouble();
     swarm.peace();
     let Swarm {
         cluster,

@@ -4,7 +4,7 @@
 
 use crate::governed_counts::Counts;
 use crate::governed_faults::MOVES;
-use crate::governed_swarm::{LENGTH, Planted, scenario};
+use crate::governed_swarm::{Planted, scenario};
 use corecast::sim::check_cluster_swarm;
 
 /// Runs in which it comes to everything.
@@ -15,7 +15,7 @@ const SEEDS: u64 = 32;
 #[test]
 fn whatever_happens_to_a_cluster_its_promises_hold() {
     let runs = check_cluster_swarm(SEEDS, |cluster| {
-        let ran = scenario(cluster, LENGTH, Planted::default());
+        let ran = scenario(cluster, Planted::default());
         (ran.cluster, ran.counts)
     });
     let mut counts = Counts::default();
