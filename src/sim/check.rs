@@ -117,7 +117,7 @@ pub fn check_cluster_swarm<T: Send>(
     };
     let check = |seed: u64| {
         let (first, result) = run(seed)?;
-        if seed % COMPARED == 0 {
+        if seed.is_multiple_of(COMPARED) {
             let (second, _) = run(seed)?;
             compare(&first, &second)?;
         }
