@@ -5,6 +5,7 @@ use super::guard::guarded;
 use super::link::Waiting;
 use super::local::Local;
 use super::mailbox::Stored;
+use super::mutant::Mutant;
 use super::reason_codes::{ask_error_of, reason_of};
 use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsk};
@@ -133,6 +134,7 @@ impl Local {
                 ..key
             })
             && epoch < owner.fence
+            && self.mutant != Some(Mutant::IgnoreEpochOfAnswers)
         {
             self.count_refused_frame();
             self.note_dead_letter(

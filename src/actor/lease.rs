@@ -6,6 +6,7 @@
 //! renewed, they go on. What a core has written for other nodes in the turn in which the lease lapsed does not leave.
 
 use super::local::Local;
+use super::mutant::Mutant;
 use super::reference::CellRef;
 use super::refusal::{Rejection, Uncertainty};
 use super::remote::Lease;
@@ -32,10 +33,11 @@ impl Local {
     /// valid again.
     pub(crate) fn see_to_lease(&mut self) {
         let now = self.now;
+        let mutant = self.mutant == Some(Mutant::IgnoreLease);
         let Some(remote) = &mut self.remote else {
             return;
         };
-        let lapsed = !remote.lease.is_valid(now);
+        let lapsed = !remote.lease.is_valid(now) && !mutant;
         if std::mem::replace(&mut remote.lapsed, lapsed) == lapsed {
             return;
         }
@@ -107,6 +109,7 @@ impl Local {
     /// everything may leave, for no entity has run in it.
     pub(super) fn check_lease(&self) -> bool {
         match &self.remote {
+            Some(_) if self.mutant == Some(Mutant::IgnoreLease) => true,
             Some(remote) if !remote.lapsed => match remote.lease {
                 Lease::Until(_) => remote.lease.is_valid(self.clock.now()),
                 Lease::NotNeeded | Lease::Lapsed => true,

@@ -16,4 +16,10 @@ pub enum Mutant {
     EnginePanics,
     /// The engine of the coordination core panics when all cores are at a halt, before it tells them to stop.
     PanicsBeforeStop,
+    /// A core runs entities whatever becomes of its node's lease.
+    IgnoreLease,
+    /// A node that has lost a shard and got it again without noticing goes on with the entities that it had.
+    IgnoreEpochOfOwner,
+    /// An answer is believed whichever epoch its node speaks for.
+    IgnoreEpochOfAnswers,
 }

@@ -7,7 +7,9 @@ use super::trace::{Difference, Trace};
 use crate::actor::guard::panic_text;
 use std::cell::Cell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why a seed failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,26 +88,112 @@ pub fn check_cluster_seeds(seeds: u64, scenario: impl Fn(ClusterSimulation) -> C
             ran.map_err(|panic| SeedFailure::Panicked(panic_text(panic)))
         };
         let (first, second) = (run()?, run()?);
-        let mut both = first.iter().zip(&second);
-        match both.find_map(|(first, second)| first.difference(second)) {
-            None => Ok(()),
-            Some(difference) => Err(SeedFailure::Differs(difference)),
-        }
+        compare(&first, &second)
     });
 }
 
-fn each_seed(seeds: u64, check: impl Fn(u64) -> Result<(), SeedFailure>) {
-    let (first, end) = match (variable("CORECAST_SEED"), variable("CORECAST_SEEDS")) {
-        (Some(seed), _) => (seed, seed + 1),
-        (None, Some(seeds)) => (0, seeds),
-        (None, None) => (0, seeds),
+/// One seed in so many is run twice by [`check_cluster_swarm`].
+const COMPARED: u64 = 16;
+
+/// Runs a scenario of several nodes that takes long, with the seeds from 0 to the one before `seeds`: each once, and every
+/// sixteenth twice, to be compared. What the scenario gives beside its cluster comes out for each seed, in their order.
+///
+/// With the variables as in [`check_seeds`]; the seeds that `CORECAST_SEEDS` asks for run on all CPUs.
+///
+/// # Panics
+/// As there.
+pub fn check_cluster_swarm<T: Send>(
+    seeds: u64,
+    scenario: impl Fn(ClusterSimulation) -> (ClusterSimulation, T) + Sync,
+) -> Vec<T> {
+    let run = |seed: u64| {
+        let checked = CHECKED.replace(true);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let (cluster, result) = scenario(ClusterSimulation::new(seed));
+            (cluster.traces(), result)
+        }));
+        CHECKED.set(checked);
+        ran.map_err(|panic| SeedFailure::Panicked(panic_text(panic)))
     };
-    for seed in first..end {
+    let check = |seed: u64| {
+        let (first, result) = run(seed)?;
+        if seed.is_multiple_of(COMPARED) {
+            let (second, _) = run(seed)?;
+            compare(&first, &second)?;
+        }
+        Ok(result)
+    };
+    let range = range_of(seeds);
+    let threads = match variable("CORECAST_SEEDS") {
+        Some(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        None => 1,
+    };
+    let next = AtomicU64::new(range.start);
+    let has_failed = AtomicBool::new(false);
+    let work = || {
+        let mut results = Vec::new();
+        while !has_failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= range.end {
+                break;
+            }
+            let result = check(seed);
+            has_failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            results.push((seed, result));
+        }
+        results
+    };
+    let mut results = match threads {
+        1 => work(),
+        _ => std::thread::scope(|scope| {
+            // The name of a thread of a test is that of the test, which the line for the replay needs.
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let threads = (0..threads).map(|_| {
+                let thread = std::thread::Builder::new().name(name.clone());
+                let thread = thread.spawn_scoped(scope, work);
+                thread.unwrap_or_else(|error| panic!("no thread for the seeds: {error}"))
+            });
+            let threads: Vec<_> = threads.collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            let joined = joined.map(|it| it.unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.flatten().collect()
+        }),
+    };
+    results.sort_by_key(|(seed, _)| *seed);
+    let results = results.into_iter().map(|(seed, result)| match result {
+        Ok(result) => result,
+        Err(failure) => fail_seed(seed, &failure),
+    });
+    results.collect()
+}
+
+fn compare(first: &[Trace], second: &[Trace]) -> Result<(), SeedFailure> {
+    let mut both = first.iter().zip(second);
+    match both.find_map(|(first, second)| first.difference(second)) {
+        None => Ok(()),
+        Some(difference) => Err(SeedFailure::Differs(difference)),
+    }
+}
+
+fn range_of(seeds: u64) -> Range<u64> {
+    match (variable("CORECAST_SEED"), variable("CORECAST_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(seeds)) => 0..seeds,
+        (None, None) => 0..seeds,
+    }
+}
+
+fn fail_seed(seed: u64, failure: &SeedFailure) -> ! {
+    panic!(
+        "seed {seed} failed: {failure}\nreplay it with: {}",
+        replay_line(seed)
+    );
+}
+
+fn each_seed(seeds: u64, check: impl Fn(u64) -> Result<(), SeedFailure>) {
+    for seed in range_of(seeds) {
         if let Err(failure) = check(seed) {
-            panic!(
-                "seed {seed} failed: {failure}\nreplay it with: {}",
-                replay_line(seed)
-            );
+            fail_seed(seed, &failure);
         }
     }
 }

@@ -55,14 +55,16 @@
 //! });
 //! ```
 
+use super::agenda::Agenda;
 use super::builder::SimulationBuilder;
 use super::check::{self, say_seed};
 use super::cluster_links::Given;
 use super::cluster_owners::Owners;
-use super::control::address_of;
+use super::control::{Times, address_of};
 use super::data_sockets::{DataSockets, Overheard};
-use super::governed::{Governed, GovernedNodes};
+use super::governed::{GovernedNodes, Heard};
 use super::network::{Network, NetworkSettings};
+use super::node_clock::NodeClock;
 use super::port::Port;
 use super::simulation::{Simulation, StillPending};
 use super::strangers::Strangers;
@@ -97,15 +99,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The stream of the seed from which pieces of bytes and the seeds of nodes come.
 const PIECES: u64 = 0x636c_7573;
 
-/// What is done next.
-#[derive(Clone, Copy)]
-enum Next {
-    Cores(NodeId),
-    Control(NodeId),
-    Port(NodeId),
-    Network,
-}
-
 /// Several nodes and the network between them; see the [module](self).
 pub struct ClusterSimulation {
     pub(super) seed: u64,
@@ -127,6 +120,12 @@ pub struct ClusterSimulation {
     pub(super) ended: Vec<Trace>,
     /// Nodes that have control planes of their own.
     pub(super) governed: GovernedNodes,
+    /// Clocks that are not that of the network.
+    pub(super) clocks: BTreeMap<NodeId, NodeClock>,
+    /// When there is something to do on which node.
+    pub(super) agenda: Agenda,
+    /// What control planes have told, while somebody wants to know.
+    pub(super) heard: Option<Heard>,
 }
 
 impl ClusterSimulation {
@@ -149,6 +148,9 @@ impl ClusterSimulation {
             overheard: None,
             ended: Vec::new(),
             governed: GovernedNodes::default(),
+            clocks: BTreeMap::new(),
+            agenda: Agenda::default(),
+            heard: None,
         }
     }
 
@@ -172,6 +174,34 @@ impl ClusterSimulation {
     /// The settings of the connections of nodes that are started from now on.
     pub fn set_links(&mut self, settings: LinkSettings) {
         self.link_settings = settings;
+    }
+
+    /// Gives a node a clock of its own, which its processes have from the next on. Without one it has that of the network.
+    ///
+    /// # Panics
+    /// If its cores run.
+    pub fn set_clock(&mut self, node: NodeId, clock: NodeClock) {
+        assert!(!self.nodes.contains_key(&node), "{node} runs already");
+        self.clocks.insert(node, clock);
+    }
+
+    /// The clock of a node.
+    #[must_use]
+    pub fn clock_of(&self, node: NodeId) -> NodeClock {
+        self.clocks.get(&node).copied().unwrap_or_default()
+    }
+
+    /// What the clock of a node shows now.
+    #[must_use]
+    pub fn time_at(&self, node: NodeId) -> Time {
+        self.clock_of(node).local(self.now())
+    }
+
+    pub(super) fn times_at(&self, node: NodeId) -> Times {
+        Times {
+            real: self.now(),
+            local: self.time_at(node),
+        }
     }
 
     /// The network, to cut, slow and mend it.
@@ -237,7 +267,7 @@ impl ClusterSimulation {
             let rng = seeded(self.rng.random(), 0);
             core.data = Some(Box::new(DataSockets::new(life.node, links, rng)));
         }
-        sim.pass_until(self.now);
+        sim.pass_until(self.time_at(life.node).as_nanos());
         self.nodes.insert(life.node, sim);
     }
 
@@ -354,9 +384,13 @@ impl ClusterSimulation {
     pub fn run_until<T>(&mut self, pending: Pending<T>) -> Result<T, StillPending<T>> {
         let limit = self.after(PATIENCE);
         let mut pending = pending;
+        self.review_all();
         loop {
             pending = match pending.try_take() {
-                Ok(result) => return Ok(result),
+                Ok(result) => {
+                    self.reach(self.now);
+                    return Ok(result);
+                }
                 Err(pending) => pending,
             };
             if self.step(limit) != Step::Done {
@@ -373,6 +407,7 @@ impl ClusterSimulation {
     /// Lets so much virtual time pass.
     pub fn run_for(&mut self, duration: Duration) {
         let limit = self.after(duration);
+        self.review_all();
         while self.step(limit) == Step::Done {}
         self.reach(limit);
     }
@@ -381,11 +416,13 @@ impl ClusterSimulation {
     /// way. Returns `false` if it has not come to that within 10 virtual minutes.
     pub fn run_until_idle(&mut self) -> bool {
         let limit = self.after(PATIENCE);
+        self.review_all();
         while !self.is_idle() {
             if self.step(limit) != Step::Done {
                 return self.is_idle();
             }
         }
+        self.reach(self.now);
         true
     }
 
@@ -428,13 +465,6 @@ impl ClusterSimulation {
         (self.now() + duration).as_nanos()
     }
 
-    fn reach(&mut self, nanos: u64) {
-        self.now = self.now.max(nanos);
-        for node in self.nodes.values_mut() {
-            node.pass_until(self.now);
-        }
-    }
-
     fn is_idle(&mut self) -> bool {
         !self.network.has_pieces()
             && self.strangers.are_quiet()
@@ -442,62 +472,6 @@ impl ClusterSimulation {
                 let sent = |core: &super::world::Core| core.engine.has_sent_all();
                 node.world.is_idle() && node.world.cores.iter().all(sent)
             })
-    }
-
-    /// Does the next thing, unless it is due after `limit`.
-    fn step(&mut self, limit: u64) -> Step {
-        let mut next = None;
-        for (node, sim) in &mut self.nodes {
-            let resumes = (self.governed.get(node)).and_then(Governed::paused_until);
-            let due = sim.world.next_due();
-            if let Some(due) = due.map(|due| due.max(resumes.unwrap_or(0)))
-                && next.is_none_or(|(at, _)| due < at)
-            {
-                next = Some((due, Next::Cores(*node)));
-            }
-        }
-        // A node that stood still hears of the time from its control plane first.
-        if let Some((due, node)) = self.next_governed()
-            && next.is_none_or(|(at, _)| due <= at)
-        {
-            next = Some((due, Next::Control(node)));
-        }
-        for (node, given) in &self.given {
-            if let Some(due) = given.port.deadline().map(Time::as_nanos)
-                && next.is_none_or(|(at, _)| due < at)
-            {
-                next = Some((due, Next::Port(*node)));
-            }
-        }
-        if let Some(at) = self.network.next_arrival()
-            && next.is_none_or(|(due, _)| at.as_nanos() <= due)
-        {
-            next = Some((at.as_nanos(), Next::Network));
-        }
-        let Some((at, what)) = next else {
-            return Step::Never;
-        };
-        if at > limit {
-            self.reach(limit);
-            return Step::Later;
-        }
-        self.reach(at);
-        match what {
-            Next::Cores(node) => {
-                let now = self.now;
-                self.node(node).step_until(now);
-                self.see_to(node);
-                self.report_wanted(node);
-            }
-            Next::Control(node) => self.turn_control(node),
-            Next::Port(node) => self.turn_port(node),
-            Next::Network => {
-                if let Some(arrival) = self.network.pop(self.now()) {
-                    self.arrive(arrival);
-                }
-            }
-        }
-        Step::Done
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::builder::SimulationBuilder;
 use super::cluster::ClusterSimulation;
-use super::control::address_of;
+use super::control::{Times, address_of};
 use super::data_sockets::{DataSockets, Overheard};
 use super::network::Arrival;
 use super::port::{Handed, Port};
@@ -25,7 +25,7 @@ impl ClusterSimulation {
     /// The data cores of a node close their connections in good order, behind what they have to send, as they do before
     /// their process ends. [`has_parted`](ClusterSimulation::has_parted) says when that is over.
     pub fn part(&mut self, node: NodeId) {
-        let now = self.now();
+        let now = self.time_at(node);
         self.tend(node, |data| data.links.shutdown(now));
     }
 
@@ -42,7 +42,7 @@ impl ClusterSimulation {
 
     /// Tells the cores of a node whom to connect to.
     pub(super) fn set_peers(&mut self, node: NodeId, peers: &DataPeers) {
-        let now = self.now();
+        let now = self.time_at(node);
         self.tend(node, |data| data.links.set_peers(peers, now));
     }
 
@@ -127,7 +127,7 @@ impl ClusterSimulation {
 
     /// After a node has done something: connects, closes, and sends what may leave.
     pub(super) fn see_to(&mut self, node: NodeId) {
-        let now = self.now();
+        let now = self.times_at(node);
         let Some(sim) = self.nodes.get_mut(&node) else {
             return;
         };
@@ -137,7 +137,7 @@ impl ClusterSimulation {
             let has_stopped = core.has_stopped();
             if has_stopped && let Some(data) = core.data.take() {
                 for link in data.sockets() {
-                    network.close(now, link, node);
+                    network.close(now.real, link, node);
                 }
             }
             if core.data.as_ref().is_some_and(|data| data.is_stirred) {
@@ -153,6 +153,7 @@ impl ClusterSimulation {
         if self.strangers.has(at) {
             return self.strangers.arrive(arrival, &mut self.network, now);
         }
+        let local = self.time_at(at);
         let link = match &arrival {
             Arrival::Opened { link, .. }
             | Arrival::Received { link, .. }
@@ -180,23 +181,25 @@ impl ClusterSimulation {
             return;
         };
         match arrival {
-            Arrival::Opened { peer, .. } => given.port.opened(link, peer, now),
+            Arrival::Opened { peer, .. } => given.port.opened(link, peer, local),
             _ => given.port.arrive(link, arrival),
         }
         self.turn_port(at);
     }
 
     pub(super) fn turn_port(&mut self, node: NodeId) {
-        let now = self.now();
+        let Times { real, local } = self.times_at(node);
         if let Some(given) = self.given.get_mut(&node) {
-            let handed = given.port.turn(&mut self.network, &mut self.rng, now, now);
+            let handed = given
+                .port
+                .turn(&mut self.network, &mut self.rng, local, real);
             self.hand_over(node, handed);
         }
     }
 
     /// Gives connections that have come to a node to the data cores that they want.
     pub(super) fn hand_over(&mut self, node: NodeId, handed: Vec<Handed>) {
-        let now = self.now();
+        let Times { real, local } = self.times_at(node);
         for handed in handed {
             let (link, core) = (handed.link, handed.core.index());
             let sim = self.nodes.get_mut(&node);
@@ -209,12 +212,12 @@ impl ClusterSimulation {
                 else {
                     return false;
                 };
-                let stays = data.accept(handed, now);
+                let stays = data.accept(handed, local);
                 sim.world.stir(core);
                 stays
             });
             if !taken {
-                self.network.close(now, link, node);
+                self.network.close(real, link, node);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The connections of one simulated data core, with their sockets.
 
-use super::control::node_at;
+use super::control::{Times, node_at};
 use super::network::{Arrival, LinkId, Network};
 use super::port::Handed;
 use super::socket::Socket;
@@ -109,10 +109,10 @@ impl DataSockets {
         engine: &mut Engine,
         network: &mut Network<Vec<u8>>,
         overheard: &mut Option<Overheard>,
-        now: Time,
+        now: Times,
     ) -> bool {
         self.is_stirred = false;
-        self.links.settle(engine, now);
+        self.links.settle(engine, now.local);
         loop {
             let followed = self.follow(network, now);
             let written = self.write(engine, network, overheard, now);
@@ -127,7 +127,7 @@ impl DataSockets {
         can_read || links.takes_turn()
     }
 
-    fn follow(&mut self, network: &mut Network<Vec<u8>>, now: Time) -> bool {
+    fn follow(&mut self, network: &mut Network<Vec<u8>>, now: Times) -> bool {
         let mut any = false;
         while let Some(output) = self.links.poll_output() {
             any = true;
@@ -139,17 +139,17 @@ impl DataSockets {
                     let node = address.parse().ok().and_then(node_at);
                     let Some(node) = node.filter(|node| *node != self.node) else {
                         let why = "there is no such address";
-                        self.links.dial_failed(connection, why, now);
+                        self.links.dial_failed(connection, why, now.local);
                         continue;
                     };
-                    let link = network.connect(now, self.node, node);
+                    let link = network.connect(now.real, self.node, node);
                     self.names.insert(connection, link);
                     self.sockets.insert(link, (connection, Socket::default()));
                 }
                 DataOutput::Close { connection } => {
                     if let Some(link) = self.names.remove(&connection) {
                         self.sockets.remove(&link);
-                        network.close(now, link, self.node);
+                        network.close(now.real, link, self.node);
                     }
                 }
                 DataOutput::Note(_) => {}
@@ -164,7 +164,7 @@ impl DataSockets {
         engine: &mut Engine,
         network: &mut Network<Vec<u8>>,
         overheard: &mut Option<Overheard>,
-        now: Time,
+        now: Times,
     ) -> bool {
         while self.links.next_to_write().is_some() {}
         let mut moved = false;
@@ -184,7 +184,7 @@ impl DataSockets {
                 .as_mut()
                 .filter(|_| self.links.is_up(*connection))
                 .map(|overheard| (overheard, piece.clone()));
-            match network.send(now, *link, self.node, piece, length) {
+            match network.send(now.real, *link, self.node, piece, length) {
                 Ok(()) => {
                     if let Some((overheard, piece)) = heard {
                         overheard
@@ -192,7 +192,7 @@ impl DataSockets {
                             .or_default()
                             .extend(piece);
                     }
-                    self.links.sent(engine, *connection, length, now);
+                    self.links.sent(engine, *connection, length, now.local);
                     moved = true;
                 }
                 Err(_) => socket.is_blocked = true,

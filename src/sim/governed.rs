@@ -7,9 +7,10 @@
 
 use super::builder::SimulationBuilder;
 use super::cluster::ClusterSimulation;
-use super::control::{SimControl, Times, address_of};
+use super::control::{SimControl, address_of};
 use super::disk::SimDisk;
 use super::network::Arrival;
+use super::node_clock::NodeClock;
 use crate::actor::remote::Lease;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::rng::seeded;
@@ -29,6 +30,9 @@ use std::time::Duration;
 
 /// After how long at most a process that has ended starts again.
 const RESTART_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long after something has come a control plane that slept has its turn, in nanoseconds.
+const WAKES_AFTER: u64 = 100_000;
 
 /// What registers the entity types of a node and says what it is like; called again for each of its processes.
 type Make = Rc<dyn Fn(SimulationBuilder) -> SimulationBuilder>;
@@ -50,20 +54,26 @@ struct Process {
     builder: Option<SimulationBuilder>,
     /// Shards without an owner that the control plane has been told of.
     reported: BTreeSet<ShardKey>,
-    has_arrivals: bool,
     /// The version of the members that its cores know: nodes that join are no event.
     members: u64,
+    /// There is something to do at once.
+    is_stirred: bool,
+    /// When to look at what has come from the network.
+    arrivals_at: Option<u64>,
 }
 
 impl Governed {
     /// When there is something to do for it, apart from its cores.
-    fn due(&self, now: u64) -> Option<u64> {
+    pub(super) fn due(&self, now: u64, clock: NodeClock) -> Option<u64> {
         let Some(process) = &self.process else {
             return self.restart_at;
         };
-        let at = match process.has_arrivals {
+        let at = match process.is_stirred {
             true => now,
-            false => process.control.next_event().as_nanos(),
+            false => {
+                let at = clock.real(process.control.next_event()).as_nanos();
+                at.min(process.arrivals_at.unwrap_or(u64::MAX))
+            }
         };
         let wakes = self.paused.map_or(0, |(_, until)| until);
         (at < u64::MAX || wakes > 0).then_some(at.max(wakes))
@@ -149,8 +159,9 @@ impl ClusterSimulation {
             control,
             builder: Some(builder),
             reported: BTreeSet::new(),
-            has_arrivals: true,
             members: 0,
+            is_stirred: true,
+            arrivals_at: None,
         });
         (governed.restart_at, governed.stopped, governed.paused) = (None, None, None);
         self.network.start(node);
@@ -178,9 +189,56 @@ impl ClusterSimulation {
         }
     }
 
+    /// A node that stands still goes on now.
+    pub fn resume(&mut self, node: NodeId) {
+        let now = self.now;
+        let paused = self.governed.get_mut(&node).map(|it| &mut it.paused);
+        if let Some(Some((_, until))) = paused {
+            *until = now.min(*until);
+        }
+    }
+
+    /// A node that does not run loses its disk: its next process begins with an empty one.
+    ///
+    /// # Panics
+    /// If there is no such node, or if it runs.
+    pub fn replace_disk(&mut self, node: NodeId) {
+        let disk = SimDisk::new(self.rng.random());
+        let Some(governed) = self.governed.get_mut(&node) else {
+            panic!("{node} is not there");
+        };
+        assert!(governed.process.is_none(), "{node} runs");
+        governed.disk = disk;
+    }
+
+    /// The disk of a node, to slow it and to have it fail.
+    #[must_use]
+    pub fn disk(&self, node: NodeId) -> Option<SimDisk> {
+        Some(self.governed.get(&node)?.disk.clone())
+    }
+
+    /// From now on what control planes tell is kept.
+    pub fn hear_planes(&mut self) {
+        self.heard = Some(Heard::new());
+    }
+
+    /// What the control planes have told since the last call: when by the time of the network, which of them, and what.
+    pub fn take_heard(&mut self) -> Vec<(Time, NodeId, Event)> {
+        let heard = self.heard.as_mut().map(std::mem::take);
+        heard.unwrap_or_default()
+    }
+
+    /// Whether a node has a process, which may stand still, or have ended its part.
+    #[must_use]
+    pub fn has_process(&self, node: NodeId) -> bool {
+        self.governed
+            .get(&node)
+            .is_some_and(|governed| governed.process.is_some())
+    }
+
     /// Tells a node to leave the cluster.
     pub fn leave(&mut self, node: NodeId) {
-        let now = self.now();
+        let now = self.time_at(node);
         if let Some(plane) = self.plane_mut(node) {
             plane.leave(now);
         }
@@ -194,7 +252,7 @@ impl ClusterSimulation {
 
     fn plane_mut(&mut self, node: NodeId) -> Option<&mut ControlPlane> {
         let process = self.governed.get_mut(&node)?.process.as_mut()?;
-        process.has_arrivals = true;
+        process.is_stirred = true;
         process.control.plane_mut()
     }
 
@@ -206,6 +264,12 @@ impl ClusterSimulation {
             .and_then(|plane| plane.node().self_node())
             .is_some_and(|member| member.state == MemberState::Up);
         up && self.nodes.contains_key(&node)
+    }
+
+    /// Whether the cores of a node run.
+    #[must_use]
+    pub fn has_cores(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
     /// Why a node takes part no more, if it does not.
@@ -232,34 +296,22 @@ impl ClusterSimulation {
         }
     }
 
-    /// When the first of the control planes has something to do, and of which node it is.
-    pub(super) fn next_governed(&self) -> Option<(u64, NodeId)> {
-        let due = self.governed.iter();
-        let due = due.filter_map(|(node, governed)| Some((governed.due(self.now)?, *node)));
-        due.min()
-    }
-
     /// Something has come to a control plane.
     pub(super) fn arrive_at_control(&mut self, arrival: Arrival<Vec<u8>>) {
-        let (now, at) = (self.now(), arrival.at());
-        let times = Times {
-            real: now,
-            local: now,
-        };
+        let at = arrival.at();
+        let times = self.times_at(at);
         let governed = self.governed.get_mut(&at);
         if let Some(process) = governed.and_then(|governed| governed.process.as_mut()) {
-            process.has_arrivals = true;
+            let at = times.real.as_nanos() + WAKES_AFTER;
+            process.arrivals_at.get_or_insert(at);
             process.control.arrive(arrival, &mut self.network, times);
         }
     }
 
     /// Has a control plane do what there is to do.
     pub(super) fn turn_control(&mut self, node: NodeId) {
-        let now = self.now();
-        let times = Times {
-            real: now,
-            local: now,
-        };
+        let times = self.times_at(node);
+        let clock = self.clock_of(node);
         let Some(governed) = self.governed.get_mut(&node) else {
             return;
         };
@@ -268,13 +320,13 @@ impl ClusterSimulation {
             return self.start_process(node);
         };
         if let Some((since, _)) = paused {
-            let late = now - Time::from_nanos(since);
+            let late = times.local - clock.local(Time::from_nanos(since));
             process.control.stalled(late, times);
             let cores = self.nodes.get_mut(&node).map(|sim| &mut sim.world.cores);
             let data = cores.into_iter().flatten().flat_map(|core| &mut core.data);
             data.for_each(|data| data.links.stalled(late));
         }
-        process.has_arrivals = false;
+        (process.is_stirred, process.arrivals_at) = (false, None);
         let events = match process.control.turn(&mut self.network, times) {
             Ok(events) => events,
             Err(error) => self.fail(format_args!("{node}: {error}")),
@@ -301,10 +353,14 @@ impl ClusterSimulation {
     }
 
     fn hear_control(&mut self, node: NodeId, event: Event) {
+        let now = self.now();
+        if let Some(heard) = &mut self.heard {
+            heard.push((now, node, event.clone()));
+        }
         match event {
             Event::Joined { .. } => self.start_cores(node),
             Event::Identity(identity) => {
-                let now = self.now();
+                let now = self.time_at(node);
                 self.tend(node, |data| {
                     data.links.set_identity(identity.clone(), now);
                 });
@@ -363,7 +419,7 @@ impl ClusterSimulation {
             return;
         }
         let wanted = self.wanted(node);
-        let now = self.now();
+        let now = self.time_at(node);
         let Some(process) = self
             .governed
             .get_mut(&node)
@@ -377,7 +433,7 @@ impl ClusterSimulation {
                 // What finds no room is wanted again.
                 if !process.reported.contains(&shard) && plane.want_shard(shard, now).is_ok() {
                     process.reported.insert(shard);
-                    process.has_arrivals = true;
+                    process.is_stirred = true;
                 }
             }
         }
@@ -397,6 +453,9 @@ impl ClusterSimulation {
         }
     }
 }
+
+/// What control planes have told.
+pub(super) type Heard = Vec<(Time, NodeId, Event)>;
 
 /// All nodes with control planes.
 pub(super) type GovernedNodes = BTreeMap<NodeId, Governed>;

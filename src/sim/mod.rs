@@ -141,6 +141,8 @@
 //! | a [log](crate::log) on a disk that tears, fails and decays | [`SimDisk`] |
 //! | shards to move | [`Simulation::move_shard`], [`SimulationBuilder::balancer`] |
 //! | several nodes, and a network between them | [`ClusterSimulation`], [`check_cluster_seeds`] |
+//! | long runs of them, on all CPUs | [`check_cluster_swarm`] |
+//! | clocks that run apart, disks that are lost | [`ClusterSimulation::set_clock`], [`ClusterSimulation::replace_disk`] |
 //!
 //! # Time, chance, and other threads
 //!
@@ -159,6 +161,7 @@
 //! - a clock of the machine, randomness of its own or the order of a map: nothing catches them at the call, but
 //!   [`check_seeds`] runs each seed twice, and says where the two runs differ first.
 
+mod agenda;
 pub mod bounds;
 pub mod builder;
 pub mod check;
@@ -181,6 +184,7 @@ mod foreign;
 mod governed;
 pub mod injection;
 pub mod network;
+mod node_clock;
 mod port;
 pub mod probe;
 pub mod simulation;
@@ -191,12 +195,13 @@ mod world;
 
 pub use bounds::Bounds;
 pub use builder::SimulationBuilder;
-pub use check::{SeedFailure, check_cluster_seeds, check_seed, check_seeds};
+pub use check::{SeedFailure, check_cluster_seeds, check_cluster_swarm, check_seed, check_seeds};
 pub use cluster::ClusterSimulation;
 pub use disk::{MountedDisk, SimDisk};
 pub use elsewhere::Elsewhere;
 pub use faulty_journal::{FaultyJournal, ReadFault, WriteFault};
 pub use injection::{FaultPlan, Injected, Injection};
+pub use node_clock::NodeClock;
 pub use probe::{EntityProbe, Probe, Probing};
 pub use simulation::{Closing, Simulation, StillPending};
 pub use trace::{Difference, Trace};

@@ -41,7 +41,10 @@ impl Socket {
             return 0;
         }
         let bytes = self.inbox.make_contiguous();
-        let portion = rng.random_range(1..=bytes.len());
+        let portion = match rng.random_ratio(1, 4) {
+            true => rng.random_range(1..=bytes.len()),
+            false => bytes.len(),
+        };
         let count = take(&bytes[..portion]);
         self.inbox.drain(..count);
         count

@@ -20,7 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Wake, Waker};
 
 /// From the ring of a bell to the next turn of the core, at most, in nanoseconds.
@@ -37,8 +37,19 @@ pub(super) enum Step {
     Never,
 }
 
+thread_local! {
+    /// How often cores of any world on this thread have been woken.
+    static RINGS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How often cores of any world on this thread have been woken since the last call.
+pub(super) fn take_all_rings() -> u32 {
+    RINGS.take()
+}
+
 struct Alarm {
     rung: AtomicBool,
+    rings: AtomicU32,
     foreign: Arc<Foreign>,
 }
 
@@ -46,6 +57,8 @@ impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         self.foreign.woken("a core");
         self.rung.store(true, Ordering::Release);
+        self.rings.fetch_add(1, Ordering::Relaxed);
+        RINGS.set(RINGS.get().wrapping_add(1));
     }
 }
 
@@ -77,6 +90,7 @@ impl Core {
     ) -> Core {
         let alarm = Arc::new(Alarm {
             rung: AtomicBool::new(false),
+            rings: AtomicU32::new(0),
             foreign,
         });
         let waker = Waker::from(alarm.clone());
@@ -216,6 +230,12 @@ impl World {
         self.hear_alarms();
         let work = self.pool.next_due(self.now);
         self.cores.iter().filter_map(Core::due).chain(work).min()
+    }
+
+    /// How often its cores have been woken since the last call.
+    pub(super) fn take_rings(&mut self) -> u32 {
+        let rings = self.cores.iter().map(|core| &core.alarm.rings);
+        rings.map(|rings| rings.swap(0, Ordering::Relaxed)).sum()
     }
 
     /// Something has come to a core from outside: it turns soon.

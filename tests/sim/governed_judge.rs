@@ -1,0 +1,206 @@
+//! Judges a history, and knows nothing of how nodes do what they do: only what their users may rely on.
+
+use crate::governed_history::{Counted, History, Kind, Operation, Outcome, Run};
+use corecast::base::ids::{Epoch, NodeId, ShardKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a core may take to hear what its control plane knows.
+const HEARING: Duration = Duration::from_millis(50);
+
+/// How far the clocks of two cores may be apart: each is ahead by what it does in a turn.
+const SKEW: Duration = Duration::from_millis(30);
+
+/// Panics at whatever should not have been.
+pub fn judge(history: &History) {
+    one_owner_at_a_time(history);
+    order_of_senders(history, &effects(history));
+    judge_messages(history);
+}
+
+/// The same where nobody sees to it that a shard has one owner at a time, so that messages of one sender may take two ways.
+pub fn judge_messages(history: &History) {
+    let effects = effects(history);
+    counts_are_right(history);
+    for (number, operation) in (0..).zip(&history.operations) {
+        outcome_is_true(number, operation, history, &effects);
+    }
+    nobody_believes_the_fenced(history, &effects);
+}
+
+/// The runs in the order in which they happened.
+fn in_order(history: &History) -> Vec<&Run> {
+    let mut runs: Vec<&Run> = history.runs.iter().collect();
+    runs.sort_by_key(|run| run.at);
+    runs
+}
+
+/// Nobody runs a shard after somebody else did so in a later epoch, and no two nodes do in one.
+fn one_owner_at_a_time(history: &History) {
+    let mut latest: BTreeMap<ShardKey, (Epoch, NodeId)> = BTreeMap::new();
+    for run in in_order(history) {
+        let now = (run.epoch, run.node);
+        let last = latest.entry(run.shard).or_insert(now);
+        let is_fenced = now.0 < last.0 || now.0 == last.0 && now.1 != last.1;
+        assert!(
+            !is_fenced,
+            "{} ran on {} in {} at {}, after it had run on {} in {}",
+            run.shard, run.node, run.epoch, run.at, last.1, last.0
+        );
+        *last = now;
+    }
+}
+
+/// Which run handled an operation: each is handled once at most, by the entity that it was for, after it was sent.
+fn effects(history: &History) -> BTreeMap<u64, &Run> {
+    let mut effects: BTreeMap<u64, &Run> = BTreeMap::new();
+    for run in &history.runs {
+        let Some(Counted { operation, .. }) = run.effect else {
+            continue;
+        };
+        let before = effects.insert(operation, run);
+        assert!(before.is_none(), "operation {operation} took effect twice");
+        let sent = &history.operations[operation as usize];
+        assert_eq!(sent.to, run.entity, "operation {operation} went astray");
+        assert!(
+            sent.began <= run.at + SKEW,
+            "operation {operation} took effect at {}, before it was sent at {}",
+            run.at,
+            sent.began
+        );
+    }
+    effects
+}
+
+/// An entity begins anew with each epoch, and in one it knows of everything that it has handled.
+fn counts_are_right(history: &History) {
+    let mut counts: BTreeMap<(u64, Epoch), u64> = BTreeMap::new();
+    for run in in_order(history) {
+        let Some(effect) = run.effect else {
+            continue;
+        };
+        let count = counts.entry((run.entity, run.epoch)).or_default();
+        *count += 1;
+        assert_eq!(
+            effect.count, *count,
+            "entity {} on {} has another count than messages handled in {}",
+            run.entity, run.node, run.epoch
+        );
+    }
+}
+
+/// What one sender sends to one entity takes effect in the order in which it was sent, if it does.
+fn order_of_senders(history: &History, effects: &BTreeMap<u64, &Run>) {
+    let mut latest: BTreeMap<(u32, u64), (u64, &Run)> = BTreeMap::new();
+    // Operations have their numbers in the order in which they were sent.
+    for (number, run) in effects {
+        let sent = &history.operations[*number as usize];
+        if let Some((before, first)) = latest.insert((sent.sender, sent.to), (*number, run)) {
+            assert!(
+                first.at <= run.at,
+                "entity {} handled operation {number} at {}, and {before} of the same sender at {}",
+                sent.to,
+                run.at,
+                first.at
+            );
+        }
+    }
+}
+
+fn outcome_is_true(
+    number: u64,
+    operation: &Operation,
+    history: &History,
+    effects: &BTreeMap<u64, &Run>,
+) {
+    let effect = effects.get(&number);
+    let ended = operation.ended.map(|it| it.1);
+    let succeeded = matches!(
+        ended,
+        Some(Outcome::Accepted | Outcome::Stored | Outcome::Replied(_))
+    );
+    assert!(
+        !operation.must_succeed || effect.is_some() && succeeded,
+        "in peace, operation {number} failed: {operation:?}"
+    );
+    let Some((at, outcome)) = operation.ended else {
+        return;
+    };
+    match (operation.kind, outcome) {
+        (_, Outcome::Rejected(why)) => assert!(
+            effect.is_none(),
+            "operation {number} was rejected ({why}) and took effect"
+        ),
+        (_, Outcome::Unknown(_))
+        | (Kind::Tell, Outcome::Accepted)
+        | (Kind::Send, Outcome::Stored) => {}
+        (Kind::Ask, Outcome::Replied(reply)) => {
+            let answers = &history.operations[reply.operation as usize];
+            assert!(
+                reply.operation == number || answers.parent == Some(number),
+                "operation {number} got the answer to {}",
+                reply.operation
+            );
+            assert!(
+                effect.is_some(),
+                "operation {number} was answered and had no effect"
+            );
+            let Some(run) = effects.get(&reply.operation) else {
+                panic!(
+                    "operation {} was answered and had no effect",
+                    reply.operation
+                );
+            };
+            assert_eq!(
+                run.effect,
+                Some(reply),
+                "the answer to operation {number} tells of another effect"
+            );
+            assert!(
+                run.at <= at + SKEW,
+                "operation {number} was answered at {at}, before its effect at {}",
+                run.at
+            );
+        }
+        (kind, outcome) => panic!("operation {number}, a {kind:?}, ended with {outcome:?}"),
+    }
+}
+
+/// No answer of a node is believed that had lost the shard, where that was known. (An answer to a message that was passed on
+/// comes by way of whoever passed it on, who believed it.)
+fn nobody_believes_the_fenced(history: &History, effects: &BTreeMap<u64, &Run>) {
+    let asked = (0..).zip(&history.operations);
+    for (number, operation) in asked.filter(|(_, it)| it.is_exact) {
+        let Some((at, Outcome::Replied(reply))) = operation.ended else {
+            continue;
+        };
+        let run = effects.get(&reply.operation);
+        let Some(run) = run.filter(|_| reply.operation == number) else {
+            continue;
+        };
+        let known = history.fencings.iter().find(|known| {
+            known.node == operation.node
+                && known.shard == run.shard
+                && known.fence > run.epoch
+                && known.at + HEARING < at
+        });
+        if let Some(known) = known {
+            panic!(
+                "{} believed an answer of {} in {} at {at}; it knew from {} on that {} was lost up to {}",
+                operation.node, run.node, run.epoch, known.at, run.shard, known.fence
+            );
+        }
+    }
+}
+
+/// Which asks and acknowledged sends have not ended, of those that somebody sent who still lives.
+pub fn open(history: &History, lives: &BTreeSet<u32>) -> Vec<u64> {
+    let numbered = (0..).zip(&history.operations);
+    let open = numbered.filter(|(_, it)| {
+        it.ended.is_none()
+            && it.parent.is_none()
+            && it.kind != Kind::Tell
+            && lives.contains(&it.sender)
+    });
+    open.map(|(number, _)| number).collect()
+}
