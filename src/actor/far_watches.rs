@@ -30,8 +30,9 @@
 //!
 //! # Nodes
 //!
-//! Who watches somebody on a node that is no member any more hears that the node has gone. A node that nobody here knows yet
-//! gets some time to become known. And what members that are gone had watched here is forgotten.
+//! Who watches somebody on a node that is no member any more hears that the node has gone, behind what is still on its way
+//! between the cores here. A node that nobody here knows yet gets some time to become known. And what members that are gone
+//! had watched here is forgotten.
 
 use super::ending::StopCause;
 use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardId};
@@ -142,6 +143,9 @@ pub(crate) struct FarWatches {
     shards: BTreeMap<u64, (u16, ShardId)>,
     /// Watches that could not be announced, and since when.
     late: BTreeMap<u64, Time>,
+    /// Watches of those who have gone with their node, since when; what they had sent may still be on its way between the
+    /// cores here, and comes before.
+    gone: BTreeMap<u64, Time>,
     sessions: BTreeMap<Life, Session>,
     /// Sessions in which there is something to send.
     busy: BTreeSet<Life>,
@@ -165,7 +169,7 @@ impl FarWatches {
     /// Watches of those on other nodes, announced or about to be.
     pub(super) fn len(&self) -> usize {
         let unplaced = self.late.keys().filter(|it| !self.placed.contains_key(it));
-        self.placed.len() + unplaced.count()
+        self.placed.len() + self.gone.len() + unplaced.count()
     }
 
     /// A watch of an entity begins.
@@ -177,6 +181,7 @@ impl FarWatches {
     /// A watch is over. Where it was announced last.
     pub(super) fn remove(&mut self, number: u64) -> Option<Placed> {
         self.late.remove(&number);
+        self.gone.remove(&number);
         if let Some(shard) = self.shards.remove(&number) {
             take_from(&mut self.by_shard, &shard, number);
         }
@@ -245,9 +250,26 @@ impl FarWatches {
         late.map(|(number, since)| (*number, *since)).collect()
     }
 
+    /// Who is watched has gone with its node.
+    pub(super) fn node_gone(&mut self, number: u64, now: Time) {
+        self.withdraw(number);
+        self.gone.insert(number, now);
+    }
+
+    /// Whether who is watched has gone with its node.
+    pub(super) fn is_gone(&self, number: u64) -> bool {
+        self.gone.contains_key(&number)
+    }
+
+    /// Watches of those who have gone with their node, as far as that was so long ago.
+    pub(super) fn gone(&self, is_due: impl Fn(Time) -> bool) -> Vec<u64> {
+        let gone = self.gone.iter().filter(|(_, since)| is_due(**since));
+        gone.map(|(number, _)| *number).collect()
+    }
+
     /// Whether somebody has to come back after a while.
     pub(super) fn waits(&self) -> bool {
-        !self.late.is_empty() || !self.busy.is_empty()
+        !self.late.is_empty() || !self.gone.is_empty() || !self.busy.is_empty()
     }
 
     /// Whether a frame of a core's watches is of a round that is over.
@@ -402,13 +424,12 @@ impl FarWatches {
         self.strangers.insert(life);
     }
 
-    /// Other members: `known` says in which life a node is one, or is not. The lives that are over, and the watches that
-    /// had been announced to lives that are: of actors, who have gone with them, and of entities.
+    /// Other members: `known` says in which life a node is one. The lives that are over.
     pub(super) fn meet(
         &mut self,
         known: &BTreeMap<NodeId, Incarnation>,
         now: Time,
-    ) -> (Vec<Life>, Vec<u64>) {
+    ) -> Vec<Life> {
         let is_member = |life: &Life| known.get(&life.node) == Some(&life.incarnation);
         let gone = self.sessions.keys().filter(|life| !is_member(life));
         let gone: Vec<Life> = gone.copied().collect();
@@ -430,12 +451,11 @@ impl FarWatches {
             self.sessions.entry(life).or_default().rewatch_all = true;
             self.busy.insert(life);
         }
-        let mut ended = Vec::new();
         let over = self.placed.iter().filter(|(_, it)| !is_member(&it.life));
         let over: Vec<(u64, Placed)> = over.map(|(number, it)| (*number, *it)).collect();
         for (number, placed) in over {
             match placed.there {
-                There::Actor(_) => ended.push(number),
+                There::Actor(_) => self.node_gone(number, now),
                 // Its shard says what has become of it.
                 There::Shard(_) => self.delay(number, now),
             }
@@ -445,7 +465,7 @@ impl FarWatches {
                 self.known.insert(*node, *incarnation);
             }
         }
-        (gone, ended)
+        gone
     }
 }
 

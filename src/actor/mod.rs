@@ -24,6 +24,8 @@ pub mod event_stream;
 pub mod events;
 pub mod family;
 mod far_watches;
+#[cfg(test)]
+mod far_watches_tests;
 mod frame_delivery;
 pub(crate) mod frames;
 pub mod guard;

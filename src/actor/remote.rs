@@ -443,6 +443,9 @@ impl Local {
         moved |= self.send_watches();
         if !self.check_lease() {
             self.discard_turn();
+            if !self.watches.far.is_quiet() {
+                self.see_to_watches_later();
+            }
         }
         if let Some(remote) = &mut self.remote {
             for link in remote.links.values_mut() {

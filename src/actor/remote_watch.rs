@@ -19,11 +19,14 @@ use crate::wire::flags::Flags;
 use crate::wire::frame::FrameRef;
 use crate::wire::header::Header;
 use crate::wire::kind::Kind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// After this time what could not be sent or announced is tried again.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// What has come from another node has found its way between the cores after this time, or a core is stuck.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
 
 /// How this node stands to a life of a node.
 enum Standing {
@@ -192,7 +195,10 @@ impl Local {
         });
         match written {
             Some(length) => self.count_written(length),
-            None => self.watches.far.broken(life),
+            None => {
+                self.watches.far.broken(life);
+                self.see_to_watches_later();
+            }
         }
         written.is_some()
     }
@@ -363,7 +369,7 @@ impl Local {
         self.write_for_watch(life, &header, &[]);
     }
 
-    fn see_to_watches_later(&mut self) {
+    pub(super) fn see_to_watches_later(&mut self) {
         if !std::mem::replace(&mut self.watches.far.timer_set, true) {
             self.timers.insert(self.now + RETRY, TimerEvent::Watches);
         }
@@ -372,6 +378,14 @@ impl Local {
     /// Tries again what could not be announced.
     pub(crate) fn see_to_watches(&mut self) {
         self.watches.far.timer_set = false;
+        // What those who have gone had sent may be on its way from the cores to which it came.
+        let mut cores = (0..self.port.cores() as u16).map(CoreId);
+        let is_quiet = cores.all(|core| core == self.core || self.port.inbound_depth(core) == (0, 0));
+        let now = self.now;
+        let gone = (self.watches.far).gone(|since| is_quiet || since + LONGEST_WAY <= now);
+        for number in gone {
+            self.terminated(number, Some(StopCause::NodeGone));
+        }
         for (number, since) in self.watches.far.late() {
             self.watch_once_more(number, Some(since));
         }
@@ -382,6 +396,9 @@ impl Local {
 
     /// Announces a watch to wherever its target is now. What has been unknown since then for too long counts as gone.
     fn watch_once_more(&mut self, number: u64, since: Option<Time>) {
+        if self.watches.far.is_gone(number) {
+            return;
+        }
         let entity = match self.watches.target_of(number) {
             Some(Watched::Actor(actor)) => {
                 let actor = *actor;
@@ -408,7 +425,8 @@ impl Local {
             && owner.fence > epoch
         {
             // Whoever owned it then has died.
-            return self.terminated(number, Some(StopCause::NodeGone));
+            self.watches.far.node_gone(number, self.now);
+            return self.see_to_watches_later();
         }
         self.watches.far.withdraw(number);
         let announced = announce.and_then(|announce| guarded(|| announce(self)));
@@ -428,8 +446,8 @@ impl Local {
 
     /// There are other members: who was watched on a node that is none any more has gone, and its watches here are over.
     pub(super) fn meet_watchers(&mut self, members: &BTreeMap<NodeId, Incarnation>) {
-        let (gone, ended) = self.watches.far.meet(members, self.now);
-        let mut gone: std::collections::BTreeSet<Life> = gone.into_iter().collect();
+        let gone = self.watches.far.meet(members, self.now);
+        let mut gone: BTreeSet<Life> = gone.into_iter().collect();
         let is_member = |life: &Life| members.get(&life.node) == Some(&life.incarnation);
         let lives = self.watches.foreign_lives();
         gone.extend(lives.into_iter().filter(|life| !is_member(life)));
@@ -437,9 +455,6 @@ impl Local {
             if self.watches.forget_life(life) && !self.watches.far.was_member(life) {
                 self.watches.far.has_dropped(life);
             }
-        }
-        for number in ended {
-            self.terminated(number, Some(StopCause::NodeGone));
         }
         if self.watches.far.waits() {
             self.see_to_watches_later();

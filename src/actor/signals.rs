@@ -139,9 +139,10 @@ impl Local {
         }
     }
 
-    /// Sends a signal to every other core, each in order with all that is sent there.
+    /// Sends a signal to every other core that runs actors, in order with all that is sent there.
     pub(super) fn signal_others(&mut self, make: impl Fn() -> Signal) {
-        for core in (0..self.outbox.len() as u16).map(CoreId) {
+        let cores = self.handle.gate().data_cores() as u16;
+        for core in (0..cores).map(CoreId) {
             if core != self.core {
                 self.signal_between(core, make());
             }
