@@ -194,6 +194,8 @@ fn where_nobody_knows_that_is_said() {
         // Its process dies while it is asked.
         let found = cluster.node(A).handle().lookup_on::<Letter>(B, "clerk");
         let every = cluster.node(A).handle().lookup_anywhere::<Letter>("z");
+        // They have been asked, and no answer can be back.
+        cluster.run_for(Duration::from_micros(50));
         cluster.kill(B);
         cluster.node_down(B);
         cluster.publish();

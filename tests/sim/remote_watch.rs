@@ -5,12 +5,17 @@
 
 use crate::remote_watch_kit::*;
 use corecast::actor::remote::Lease;
-use corecast::base::ids::NodeId;
-use corecast::base::rng::seeded;
+use corecast::base::ids::{CoreId, Epoch, Incarnation, NodeId};
+use corecast::base::rng::{Rng, seeded};
 use corecast::rand::RngExt;
 use corecast::sim::network::NetworkSettings;
 use corecast::sim::{Bounds, ClusterSimulation, check_cluster_seeds};
-use corecast::{ActorRef, Rejection, ShardId, StopCause};
+use corecast::wire::address::{Address, Life, Sender, Target};
+use corecast::wire::header::Header;
+use corecast::wire::kind::{Kind, Reason};
+use corecast::wire::limits::FrameLimits;
+use corecast::wire::writer::FrameWriter;
+use corecast::{ActorRef, EntityTypeId, Rejection, ShardId, ShardKey, StopCause};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -290,7 +295,7 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
         let (mut next_id, mut next_watch, mut next_word) = (1, 1, 1);
         for _ in 0..500 {
             let alive: Vec<u64> = known.keys().copied().collect();
-            let pick = |rng: &mut corecast::base::rng::Rng| {
+            let pick = |rng: &mut Rng| {
                 (!alive.is_empty()).then(|| alive[rng.random_range(0..alive.len())])
             };
             match rng.random_range(0..100) {
@@ -657,4 +662,176 @@ fn what_was_taken_back_with_a_lease_is_said_again() {
         assert_empty(&mut cluster, &[A, B]);
         cluster
     });
+}
+
+/// Another node says whatever it likes about watches and lookups. What others watch has nothing to do with that.
+#[test]
+fn frames_of_a_node_that_lies_disturb_nobody_else() {
+    check_cluster_seeds(10, |mut cluster| {
+        let log = Log::default();
+        people(&mut cluster, &[A, B, C], &log);
+        own(&mut cluster, &[(0, A), (1, B), (2, B), (3, A)]);
+        let mut rng = seeded(cluster.seed(), 0x6c69);
+        let watchers: Vec<_> = (1..9)
+            .map(|id| {
+                let (node, core) = ([A, B][id as usize % 2], (id / 2 % 2) as u16);
+                (id, person(&mut cluster, node, core, id, &log))
+            })
+            .collect();
+        for (id, watcher) in &watchers {
+            for (other, target) in &watchers {
+                watch(&mut cluster, *watcher, *target, *other, 100 * id + other);
+            }
+        }
+        assert!(cluster.run_until_idle());
+        let before = (cluster.remote_stats(A).watchers, cluster.remote_stats(B).watchers);
+        assert_eq!(before, (16, 16));
+        for _ in 0..400 {
+            let bytes = lie(&mut rng);
+            let node = [A, B][rng.random_range(0..2)];
+            cluster.receive(node, CoreId(rng.random_range(0..2)), &bytes);
+            if rng.random_ratio(1, 10) {
+                cluster.run_for(Duration::from_micros(300));
+            }
+        }
+        cluster.run_for(ms(5_000));
+        assert_eq!(ends(&log, 1), []);
+        // When it is gone, so is what it has begun.
+        cluster.kill(C);
+        cluster.node_down(C);
+        cluster.publish();
+        cluster.run_for(ms(100));
+        let after = (cluster.remote_stats(A).watchers, cluster.remote_stats(B).watchers);
+        assert_eq!(after, before);
+        for (id, one) in watchers.iter().take(4) {
+            tell(&mut cluster, [A, B][*id as usize % 2], *one, Msg::End);
+        }
+        assert!(cluster.run_until_idle());
+        let verdict = judge(&log);
+        assert_eq!((verdict.gone, verdict.without_cause), (4 * 4 + 6, 0));
+        cluster
+    });
+}
+
+/// A frame about watches or lookups of the node C, sound as such, with whatever in it.
+fn lie(rng: &mut Rng) -> Vec<u8> {
+    let kinds = [
+        Kind::Watch,
+        Kind::Unwatch,
+        Kind::Terminated,
+        Kind::Rewatch,
+        Kind::Forget,
+        Kind::Find,
+        Kind::Found,
+        Kind::Stop,
+    ];
+    let kind = kinds[rng.random_range(0..kinds.len())];
+    let own = Life::new(C, Incarnation(rng.random_range(1..3)));
+    let sender = Sender {
+        life: own,
+        core: CoreId(rng.random_range(0..3)),
+        stream: 0,
+    };
+    let slot = match kind {
+        // It may stop whom it likes; not here.
+        Kind::Stop => 1 << 20,
+        _ => rng.random_range(0..30_u64),
+    };
+    let target = match kind {
+        Kind::Watch | Kind::Unwatch | Kind::Stop if rng.random_range(0..4) == 0 => Target::Shard {
+            key: ShardKey {
+                entity_type: EntityTypeId(rng.random_range(0..2)),
+                shard: ShardId(rng.random_range(0..5)),
+            },
+            epoch: Epoch(rng.random_range(0..3)),
+        },
+        Kind::Watch | Kind::Unwatch | Kind::Stop => Target::Actor {
+            incarnation: Incarnation(rng.random_range(1..3)),
+            core: CoreId(rng.random_range(0..4)),
+            cell: rng.random_range(0..4_u64) << 32 | slot,
+        },
+        _ => Target::Node,
+    };
+    let life = match rng.random_range(0..3) {
+        0 => Life::new(A, Incarnation(1)),
+        1 => Life::new(B, Incarnation(1)),
+        _ => own,
+    };
+    let header = Header {
+        address: (kind != Kind::Stop).then(|| Address {
+            life,
+            core: CoreId(rng.random_range(0..4)),
+            table: rng.random_range(0..4) * 20_000,
+            // The numbers of others are not known to it.
+            place: rng.random_range(1_000_000..1_000_100),
+        }),
+        reason: (kind == Kind::Terminated).then(|| Reason::Ended(rng.random())),
+        ..Header::new(kind, target, sender)
+    };
+    let length = match kind {
+        Kind::Find | Kind::Found => rng.random_range(0..40),
+        _ => 0,
+    };
+    let payload: Vec<u8> = (0..length).map(|_| rng.random_range(0..4)).collect();
+    let is_for_shard = matches!(target, Target::Shard { .. });
+    let id = rng.random_range(0..20_u64).to_le_bytes();
+    let mut writer = FrameWriter::new(FrameLimits::default());
+    let id = if is_for_shard { &id[..] } else { &[] };
+    writer.write_bytes(&header, id, &payload).unwrap();
+    writer.pending().to_vec()
+}
+
+/// The same with control planes that find out themselves who has died.
+#[test]
+fn in_a_cluster_that_governs_itself_a_dead_node_is_heard_of_once() {
+    check_cluster_seeds(4, |mut cluster| {
+        let log = Log::default();
+        let founders = [A, B, C];
+        for node in founders {
+            let log = log.clone();
+            cluster.govern(node, &founders, |it| it, move |builder| {
+                people_of(builder, node, &log).0
+            });
+            cluster.start_process(node);
+        }
+        let all_up = |cluster: &mut ClusterSimulation| founders.iter().all(|it| cluster.is_up(*it));
+        assert!(cluster.run_until_true(ms(30_000), all_up));
+        cluster.run_for(ms(2_000));
+        let watchers = [(A, 1), (C, 2)].map(|(node, id)| (node, person(&mut cluster, node, 0, id, &log)));
+        let old = person(&mut cluster, B, 1, 10, &log);
+        for (watch, (_, watcher)) in (1..).zip(watchers) {
+            watch_ten(&mut cluster, watcher, old, watch);
+        }
+        cluster.run_for(ms(500));
+        assert_eq!(cluster.remote_stats(B).watchers, 2);
+        let machine = cluster.seed().is_multiple_of(2);
+        cluster.crash(B, machine);
+        log.events().push(Event::NodeDied { node: B });
+        let heard = |_: &mut ClusterSimulation| ends(&log, 1).len() + ends(&log, 2).len() == 2;
+        assert!(cluster.run_until_true(ms(20_000), heard));
+        cluster.start_process(B);
+        assert!(cluster.run_until_true(ms(30_000), all_up));
+        cluster.run_for(ms(2_000));
+        watch_ten(&mut cluster, watchers[0].1, old, 3);
+        let new = person(&mut cluster, B, 0, 11, &log);
+        tell(&mut cluster, A, watchers[0].1, Msg::Watch { target: new, whom: 11, watch: 4 });
+        cluster.run_for(ms(1_000));
+        let gone = Some(StopCause::NodeGone);
+        assert_eq!(ends(&log, 1), [(1, gone), (3, gone)]);
+        assert_eq!(ends(&log, 2), [(2, gone)]);
+        cluster.leave(B);
+        let left = |_: &mut ClusterSimulation| ends(&log, 1).len() == 3;
+        assert!(cluster.run_until_true(ms(30_000), left));
+        assert_eq!(ends(&log, 1)[2], (4, gone));
+        cluster.run_for(ms(2_000));
+        for node in [A, C] {
+            let stats = cluster.remote_stats(node);
+            assert_eq!((stats.watches, stats.watchers), (0, 0));
+        }
+        cluster
+    });
+}
+
+fn watch_ten(cluster: &mut ClusterSimulation, watcher: ActorRef<Msg>, target: ActorRef<Msg>, number: u64) {
+    watch(cluster, watcher, target, 10, number);
 }

@@ -217,19 +217,26 @@ pub fn start_with(
     log: &Log,
     with: impl FnOnce(SimulationBuilder) -> SimulationBuilder,
 ) -> Region<u64, Msg> {
-    let region = cluster.start(node, |builder| {
+    cluster.start(node, |builder| people_of(with(builder), node, log))
+}
+
+/// A node that has people as entities.
+pub fn people_of(
+    mut builder: SimulationBuilder,
+    node: NodeId,
+    log: &Log,
+) -> (SimulationBuilder, Region<u64, Msg>) {
+    let people = {
         let log = log.clone();
-        let people = EntityType::ephemeral(ENTITIES, move |id: &u64| Person {
+        EntityType::ephemeral(ENTITIES, move |id: &u64| Person {
             id: *id,
             node,
             log: log.clone(),
-        });
-        let mut builder = with(builder);
-        let region = builder.entities(people.num_shards(4).clustered());
-        (builder, region)
-    });
+        })
+    };
+    let region = builder.entities(people.num_shards(4).clustered());
     log.sleepers.lock().unwrap().insert(node, region);
-    region
+    (builder, region)
 }
 
 /// Starts nodes that know each other.
