@@ -379,7 +379,10 @@ impl FarWatches {
         }
         while let Some(again) = session.again {
             let numbers = self.by_node.get(&life.node);
-            let Some(number) = numbers.and_then(|it| it.range(again.from..).next()).copied() else {
+            let Some(number) = numbers
+                .and_then(|it| it.range(again.from..).next())
+                .copied()
+            else {
                 session.again = None;
                 break;
             };
@@ -425,11 +428,7 @@ impl FarWatches {
     }
 
     /// Other members: `known` says in which life a node is one. The lives that are over.
-    pub(super) fn meet(
-        &mut self,
-        known: &BTreeMap<NodeId, Incarnation>,
-        now: Time,
-    ) -> Vec<Life> {
+    pub(super) fn meet(&mut self, known: &BTreeMap<NodeId, Incarnation>, now: Time) -> Vec<Life> {
         let is_member = |life: &Life| known.get(&life.node) == Some(&life.incarnation);
         let gone = self.sessions.keys().filter(|life| !is_member(life));
         let gone: Vec<Life> = gone.copied().collect();

@@ -241,7 +241,9 @@ pub enum SpawnError {
         path: String,
     },
     /// The options say that it is found from other nodes as an actor of other messages than it takes; nothing was started.
-    #[error("the actor takes messages of the type {takes}, and is to be clustered as one of `{clustered}`")]
+    #[error(
+        "the actor takes messages of the type {takes}, and is to be clustered as one of `{clustered}`"
+    )]
     OtherMessages {
         /// What it takes.
         takes: &'static str,

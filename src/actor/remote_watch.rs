@@ -380,7 +380,8 @@ impl Local {
         self.watches.far.timer_set = false;
         // What those who have gone had sent may be on its way from the cores to which it came.
         let mut cores = (0..self.port.cores() as u16).map(CoreId);
-        let is_quiet = cores.all(|core| core == self.core || self.port.inbound_depth(core) == (0, 0));
+        let is_quiet =
+            cores.all(|core| core == self.core || self.port.inbound_depth(core) == (0, 0));
         let now = self.now;
         let gone = (self.watches.far).gone(|since| is_quiet || since + LONGEST_WAY <= now);
         for number in gone {
@@ -402,10 +403,7 @@ impl Local {
         let entity = match self.watches.target_of(number) {
             Some(Watched::Actor(actor)) => {
                 let actor = *actor;
-                let is_unknown = matches!(
-                    self.standing_of(life_of(actor.home)),
-                    Standing::Unknown
-                );
+                let is_unknown = matches!(self.standing_of(life_of(actor.home)), Standing::Unknown);
                 let patience = self.limits.ask_timeout;
                 if is_unknown && since.is_some_and(|since| since + patience <= self.now) {
                     return self.terminated(number, Some(StopCause::NodeGone));
@@ -494,7 +492,9 @@ impl Local {
             }
             return true;
         }
-        let Address { life, core, table, .. } = address;
+        let Address {
+            life, core, table, ..
+        } = address;
         !header.flags.contains(Flags::FORWARDED) && self.watches.far.is_stale(life, core, table)
     }
 
@@ -539,7 +539,9 @@ impl Local {
                 self.watch_again(life, core);
             }
             (Kind::Forget, _) if is_sender => {
-                let Address { life, core, table, .. } = address;
+                let Address {
+                    life, core, table, ..
+                } = address;
                 if matches!(self.standing_of(life), Standing::Member)
                     && self.watches.far.begin_round(life, core, table)
                 {
@@ -554,8 +556,14 @@ impl Local {
     /// Somebody on another node watches an actor of this one, or does not any more.
     fn take_actor_watch(&mut self, frame: &FrameRef<'_>) {
         let header = *frame.header();
-        let (Target::Actor { incarnation, core, cell }, Some(address)) =
-            (header.target, header.address)
+        let (
+            Target::Actor {
+                incarnation,
+                core,
+                cell,
+            },
+            Some(address),
+        ) = (header.target, header.address)
         else {
             return;
         };

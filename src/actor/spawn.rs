@@ -257,7 +257,10 @@ impl Local {
         if self.draining {
             return Err(Rejection::ShuttingDown.into());
         }
-        if let Some(wire) = options.wire.filter(|it| it.message != TypeId::of::<A::Msg>()) {
+        if let Some(wire) = options
+            .wire
+            .filter(|it| it.message != TypeId::of::<A::Msg>())
+        {
             return Err(SpawnError::OtherMessages {
                 takes: std::any::type_name::<A::Msg>(),
                 clustered: wire.name,

@@ -151,7 +151,10 @@ fn somebody_else_at_the_path_is_an_error_that_names_both_types() {
         let parcels = SpawnOptions::default().named("none").clustered::<Parcel>();
         let made = handle.spawn_with(CoreId(0), parcels, || Clerk::<Letter>(PhantomData));
         let made = cluster.run_until(made).unwrap();
-        assert!(matches!(made, Err(SpawnError::OtherMessages { .. })), "{made:?}");
+        assert!(
+            matches!(made, Err(SpawnError::OtherMessages { .. })),
+            "{made:?}"
+        );
         assert_eq!(on(&mut cluster, A, B, "none"), Ok(None));
         cluster
     });
@@ -199,12 +202,12 @@ fn where_nobody_knows_that_is_said() {
         cluster.kill(B);
         cluster.node_down(B);
         cluster.publish();
-        assert_eq!(
-            cluster.run_until(found).unwrap(),
-            unanswered("clerk", &[B])
-        );
+        assert_eq!(cluster.run_until(found).unwrap(), unanswered("clerk", &[B]));
         let every = cluster.run_until(every).unwrap();
-        assert!(every == unanswered("z", &[B]) || every == Ok(None), "{every:?}");
+        assert!(
+            every == unanswered("z", &[B]) || every == Ok(None),
+            "{every:?}"
+        );
         assert_eq!(
             on(&mut cluster, A, B, "clerk"),
             Err(LookupError::NotAMember(B))

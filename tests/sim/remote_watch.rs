@@ -46,7 +46,16 @@ fn the_end_of_somebody_on_another_node_is_heard_of_once_behind_the_last_word() {
                 let id = 100 * (number + 1) + watch as u64;
                 let watch = id;
                 let target = person(&mut cluster, B, there, id, &log);
-                tell(&mut cluster, A, watcher, Msg::Watch { target, whom: id, watch });
+                tell(
+                    &mut cluster,
+                    A,
+                    watcher,
+                    Msg::Watch {
+                        target,
+                        whom: id,
+                        watch,
+                    },
+                );
                 cluster.run_for(ms(100));
                 for word in 0..50 {
                     tell(&mut cluster, B, target, Msg::Talk { to: watcher, word });
@@ -109,6 +118,7 @@ fn a_node_that_is_gone_takes_all_its_actors_along_once() {
             .map(|id| (id, person(&mut cluster, B, (id % 2) as u16, id, &log)))
             .collect();
         let other = person(&mut cluster, C, 0, 30, &log);
+        watch(&mut cluster, targets[0].1, other, 30, 1_000);
         for (number, watcher) in (0..).zip(watchers) {
             for (id, target) in &targets {
                 watch(&mut cluster, watcher, *target, *id, 100 * number + id);
@@ -116,6 +126,7 @@ fn a_node_that_is_gone_takes_all_its_actors_along_once() {
             watch(&mut cluster, watcher, other, 30, 100 * number + 30);
         }
         cluster.run_for(ms(100));
+        assert_eq!(cluster.remote_stats(C).watchers, 3);
         cluster.kill(B);
         // Nobody has heard that it is down: a connection that breaks is no end.
         cluster.run_for(ms(2_000));
@@ -155,7 +166,12 @@ fn a_watch_that_was_ended_or_whose_watcher_has_gone_leaves_nothing_behind() {
         }
         assert!(cluster.run_until_idle());
         assert_eq!(cluster.remote_stats(B).watchers, 4);
-        tell(&mut cluster, A, watchers[0], Msg::Unwatch { target, whom: 1 });
+        tell(
+            &mut cluster,
+            A,
+            watchers[0],
+            Msg::Unwatch { target, whom: 1 },
+        );
         tell(&mut cluster, A, watchers[1], Msg::End);
         tell(&mut cluster, A, watchers[2], Msg::Fail);
         // Watching again replaces.
@@ -178,10 +194,15 @@ fn a_watch_that_was_ended_or_whose_watcher_has_gone_leaves_nothing_behind() {
 fn as_many_may_be_watched_on_other_nodes_as_here() {
     check_cluster_seeds(3, |mut cluster| {
         let log = Log::default();
-        let bounds = Bounds { watches: 2, ..Bounds::default() };
+        let bounds = Bounds {
+            watches: 2,
+            ..Bounds::default()
+        };
         for node in [A, B, C] {
             let bounds = bounds.clone();
-            start_with(&mut cluster, node, &log, move |it| it.cores(1).bounds(bounds));
+            start_with(&mut cluster, node, &log, move |it| {
+                it.cores(1).bounds(bounds)
+            });
         }
         cluster.publish();
         cluster.run_for(ms(50));
@@ -191,7 +212,8 @@ fn as_many_may_be_watched_on_other_nodes_as_here() {
             watch(&mut cluster, watcher, target, id, id);
         }
         assert!(cluster.run_until_idle());
-        let refused: Vec<_> = log.events()
+        let refused: Vec<_> = log
+            .events()
             .iter()
             .filter_map(|event| match event {
                 Event::Refused { watch, why, .. } => Some((*watch, *why)),
@@ -293,7 +315,7 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
         let mut lives: BTreeMap<NodeId, u32> = nodes.map(|node| (node, 1)).into();
         let mut known: BTreeMap<u64, Known> = BTreeMap::new();
         let (mut next_id, mut next_watch, mut next_word) = (1, 1, 1);
-        for _ in 0..500 {
+        for _ in 0..600 {
             let alive: Vec<u64> = known.keys().copied().collect();
             let pick = |rng: &mut Rng| {
                 (!alive.is_empty()).then(|| alive[rng.random_range(0..alive.len())])
@@ -311,7 +333,11 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
                 22..55 => {
                     if let (Some(one), Some(other)) = (pick(&mut rng), pick(&mut rng)) {
                         let (one, target) = (known[&one], known[&other].me);
-                        let msg = Msg::Watch { target, whom: other, watch: next_watch };
+                        let msg = Msg::Watch {
+                            target,
+                            whom: other,
+                            watch: next_watch,
+                        };
                         next_watch += 1;
                         tell_if(&mut cluster, &lives, one, msg);
                     }
@@ -319,25 +345,50 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
                 55..60 => {
                     if let (Some(one), Some(other)) = (pick(&mut rng), pick(&mut rng)) {
                         let (one, target) = (known[&one], known[&other].me);
-                        tell_if(&mut cluster, &lives, one, Msg::Unwatch { target, whom: other });
+                        tell_if(
+                            &mut cluster,
+                            &lives,
+                            one,
+                            Msg::Unwatch {
+                                target,
+                                whom: other,
+                            },
+                        );
                     }
                 }
                 60..75 => {
                     if let (Some(one), Some(other)) = (pick(&mut rng), pick(&mut rng)) {
                         let (one, to) = (known[&one], known[&other].me);
                         for _ in 0..rng.random_range(1..10) {
-                            tell_if(&mut cluster, &lives, one, Msg::Talk { to, word: next_word });
+                            tell_if(
+                                &mut cluster,
+                                &lives,
+                                one,
+                                Msg::Talk {
+                                    to,
+                                    word: next_word,
+                                },
+                            );
                             next_word += 1;
                         }
                         if rng.random_range(0..3) == 0 {
                             tell_if(&mut cluster, &lives, one, Msg::End);
+                            known.retain(|_, it| it.me != one.me || rng.random_ratio(1, 8));
                         }
                     }
                 }
                 75..84 => {
                     if let Some(one) = pick(&mut rng) {
-                        let msg = if rng.random_range(0..2) == 0 { Msg::End } else { Msg::Fail };
+                        let msg = if rng.random_range(0..2) == 0 {
+                            Msg::End
+                        } else {
+                            Msg::Fail
+                        };
                         tell_if(&mut cluster, &lives, known[&one], msg);
+                        // Those who have gone are still watched and talked to now and then.
+                        if rng.random_ratio(7, 8) {
+                            known.remove(&one);
+                        }
                     }
                 }
                 84..90 => {
@@ -364,9 +415,10 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
                     cluster.run_for(ms(20));
                     cluster.set_lease(node, Lease::NotNeeded);
                 }
-                _ => {
+                _ if rng.random_ratio(1, 5) => {
                     let node = nodes[rng.random_range(0..3)];
                     cluster.kill(node);
+                    known.retain(|_, it| it.node != node || rng.random_ratio(1, 4));
                     log.events().push(Event::NodeDied { node });
                     cluster.run_for(ms(rng.random_range(0..200)));
                     let order = rng.random_range(0..3);
@@ -386,6 +438,7 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
                     }
                     cluster.publish();
                 }
+                _ => {}
             }
             if rng.random_range(0..4) == 0 {
                 cluster.run_for(Duration::from_micros(rng.random_range(0..30_000)));
@@ -396,8 +449,13 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
         cluster.run_for(ms(60_000));
         assert!(cluster.run_until_idle());
         let verdict = judge(&log);
-        for one in known.values() {
-            tell_if(&mut cluster, &lives, *one, Msg::End);
+        // Those who watch come to their end before those whom they watch, in half of the runs.
+        let mut rest: Vec<Known> = known.into_values().collect();
+        if cluster.seed().is_multiple_of(2) {
+            rest.reverse();
+        }
+        for one in rest {
+            tell_if(&mut cluster, &lives, one, Msg::End);
         }
         cluster.run_for(ms(10_000));
         assert!(cluster.run_until_idle());
@@ -409,7 +467,10 @@ fn through_broken_connections_and_dying_nodes_every_end_is_heard_of_once() {
         cluster
     });
     let (gone, without_cause, node_gone) = *totals.lock().unwrap();
-    assert!(gone > 1_000 && without_cause > 10 && node_gone > 100, "{totals:?}");
+    assert!(
+        gone > 1_000 && without_cause > 10 && node_gone > 100,
+        "{totals:?}"
+    );
 }
 
 fn watch(
@@ -443,12 +504,7 @@ fn node_of(person: ActorRef<Msg>) -> NodeId {
     node.unwrap()
 }
 
-fn tell_if(
-    cluster: &mut ClusterSimulation,
-    lives: &BTreeMap<NodeId, u32>,
-    to: Known,
-    msg: Msg,
-) {
+fn tell_if(cluster: &mut ClusterSimulation, lives: &BTreeMap<NodeId, u32>, to: Known, msg: Msg) {
     if lives[&to.node] == to.life {
         tell(cluster, to.node, to.me, msg);
     }
@@ -667,6 +723,7 @@ fn what_was_taken_back_with_a_lease_is_said_again() {
 /// Another node says whatever it likes about watches and lookups. What others watch has nothing to do with that.
 #[test]
 fn frames_of_a_node_that_lies_disturb_nobody_else() {
+    let taken = std::cell::Cell::new(0);
     check_cluster_seeds(10, |mut cluster| {
         let log = Log::default();
         people(&mut cluster, &[A, B, C], &log);
@@ -684,9 +741,12 @@ fn frames_of_a_node_that_lies_disturb_nobody_else() {
             }
         }
         assert!(cluster.run_until_idle());
-        let before = (cluster.remote_stats(A).watchers, cluster.remote_stats(B).watchers);
+        let before = (
+            cluster.remote_stats(A).watchers,
+            cluster.remote_stats(B).watchers,
+        );
         assert_eq!(before, (16, 16));
-        for _ in 0..400 {
+        for _ in 0..800 {
             let bytes = lie(&mut rng);
             let node = [A, B][rng.random_range(0..2)];
             cluster.receive(node, CoreId(rng.random_range(0..2)), &bytes);
@@ -696,21 +756,28 @@ fn frames_of_a_node_that_lies_disturb_nobody_else() {
         }
         cluster.run_for(ms(5_000));
         assert_eq!(ends(&log, 1), []);
+        let meanwhile = cluster.remote_stats(A).watchers + cluster.remote_stats(B).watchers;
+        taken.set(taken.get() + meanwhile - 32);
         // When it is gone, so is what it has begun.
         cluster.kill(C);
         cluster.node_down(C);
         cluster.publish();
         cluster.run_for(ms(100));
-        let after = (cluster.remote_stats(A).watchers, cluster.remote_stats(B).watchers);
+        let after = (
+            cluster.remote_stats(A).watchers,
+            cluster.remote_stats(B).watchers,
+        );
         assert_eq!(after, before);
         for (id, one) in watchers.iter().take(4) {
             tell(&mut cluster, [A, B][*id as usize % 2], *one, Msg::End);
         }
         assert!(cluster.run_until_idle());
         let verdict = judge(&log);
-        assert_eq!((verdict.gone, verdict.without_cause), (4 * 4 + 6, 0));
+        assert!((4 * 4..=4 * 4 + 6).contains(&verdict.gone), "{verdict:?}");
+        assert_eq!(verdict.without_cause, 0);
         cluster
     });
+    assert!(taken.get() > 5, "{taken:?}");
 }
 
 /// A frame about watches or lookups of the node C, sound as such, with whatever in it.
@@ -726,7 +793,8 @@ fn lie(rng: &mut Rng) -> Vec<u8> {
         Kind::Stop,
     ];
     let kind = kinds[rng.random_range(0..kinds.len())];
-    let own = Life::new(C, Incarnation(rng.random_range(1..3)));
+    let mut life = || Incarnation(1 + u32::from(rng.random_ratio(1, 4)));
+    let (own, theirs) = (Life::new(C, life()), life());
     let sender = Sender {
         life: own,
         core: CoreId(rng.random_range(0..3)),
@@ -735,7 +803,7 @@ fn lie(rng: &mut Rng) -> Vec<u8> {
     let slot = match kind {
         // It may stop whom it likes; not here.
         Kind::Stop => 1 << 20,
-        _ => rng.random_range(0..30_u64),
+        _ => rng.random_range(0..5_u64),
     };
     let target = match kind {
         Kind::Watch | Kind::Unwatch | Kind::Stop if rng.random_range(0..4) == 0 => Target::Shard {
@@ -746,13 +814,13 @@ fn lie(rng: &mut Rng) -> Vec<u8> {
             epoch: Epoch(rng.random_range(0..3)),
         },
         Kind::Watch | Kind::Unwatch | Kind::Stop => Target::Actor {
-            incarnation: Incarnation(rng.random_range(1..3)),
-            core: CoreId(rng.random_range(0..4)),
-            cell: rng.random_range(0..4_u64) << 32 | slot,
+            incarnation: theirs,
+            core: CoreId(rng.random_range(0..3)),
+            cell: rng.random_range(1..3_u64) << 32 | slot,
         },
         _ => Target::Node,
     };
-    let life = match rng.random_range(0..3) {
+    let life = match rng.random_range(0..5) {
         0 => Life::new(A, Incarnation(1)),
         1 => Life::new(B, Incarnation(1)),
         _ => own,
@@ -789,15 +857,19 @@ fn in_a_cluster_that_governs_itself_a_dead_node_is_heard_of_once() {
         let founders = [A, B, C];
         for node in founders {
             let log = log.clone();
-            cluster.govern(node, &founders, |it| it, move |builder| {
-                people_of(builder, node, &log).0
-            });
+            cluster.govern(
+                node,
+                &founders,
+                |it| it,
+                move |builder| people_of(builder, node, &log).0,
+            );
             cluster.start_process(node);
         }
         let all_up = |cluster: &mut ClusterSimulation| founders.iter().all(|it| cluster.is_up(*it));
         assert!(cluster.run_until_true(ms(30_000), all_up));
         cluster.run_for(ms(2_000));
-        let watchers = [(A, 1), (C, 2)].map(|(node, id)| (node, person(&mut cluster, node, 0, id, &log)));
+        let watchers =
+            [(A, 1), (C, 2)].map(|(node, id)| (node, person(&mut cluster, node, 0, id, &log)));
         let old = person(&mut cluster, B, 1, 10, &log);
         for (watch, (_, watcher)) in (1..).zip(watchers) {
             watch_ten(&mut cluster, watcher, old, watch);
@@ -814,7 +886,16 @@ fn in_a_cluster_that_governs_itself_a_dead_node_is_heard_of_once() {
         cluster.run_for(ms(2_000));
         watch_ten(&mut cluster, watchers[0].1, old, 3);
         let new = person(&mut cluster, B, 0, 11, &log);
-        tell(&mut cluster, A, watchers[0].1, Msg::Watch { target: new, whom: 11, watch: 4 });
+        tell(
+            &mut cluster,
+            A,
+            watchers[0].1,
+            Msg::Watch {
+                target: new,
+                whom: 11,
+                watch: 4,
+            },
+        );
         cluster.run_for(ms(1_000));
         let gone = Some(StopCause::NodeGone);
         assert_eq!(ends(&log, 1), [(1, gone), (3, gone)]);
@@ -832,6 +913,11 @@ fn in_a_cluster_that_governs_itself_a_dead_node_is_heard_of_once() {
     });
 }
 
-fn watch_ten(cluster: &mut ClusterSimulation, watcher: ActorRef<Msg>, target: ActorRef<Msg>, number: u64) {
+fn watch_ten(
+    cluster: &mut ClusterSimulation,
+    watcher: ActorRef<Msg>,
+    target: ActorRef<Msg>,
+    number: u64,
+) {
     watch(cluster, watcher, target, 10, number);
 }

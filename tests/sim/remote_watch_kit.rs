@@ -8,7 +8,7 @@ use corecast::{
     StopCause, Terminated, WireMessage,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The entity type of people that are entities; it has four shards.
@@ -114,7 +114,8 @@ pub struct Book {
 
 impl Book {
     pub fn events(&self) -> MutexGuard<'_, Vec<Event>> {
-        self.events.lock().unwrap()
+        // Whoever has failed meanwhile has said so.
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,8 +241,15 @@ pub fn people_of(
 }
 
 /// Starts nodes that know each other.
-pub fn people(cluster: &mut ClusterSimulation, nodes: &[NodeId], log: &Log) -> Vec<Region<u64, Msg>> {
-    let regions = nodes.iter().map(|node| start(cluster, *node, log)).collect();
+pub fn people(
+    cluster: &mut ClusterSimulation,
+    nodes: &[NodeId],
+    log: &Log,
+) -> Vec<Region<u64, Msg>> {
+    let regions = nodes
+        .iter()
+        .map(|node| start(cluster, *node, log))
+        .collect();
     cluster.publish();
     cluster.run_for(Duration::from_millis(50));
     regions
@@ -273,7 +281,10 @@ pub fn person(
         }
     };
     let options = SpawnOptions::default().clustered::<Msg>();
-    let made = cluster.node(node).handle().spawn_with(CoreId(core), options, person);
+    let made = cluster
+        .node(node)
+        .handle()
+        .spawn_with(CoreId(core), options, person);
     cluster.run_until(made).unwrap().unwrap()
 }
 
@@ -321,12 +332,15 @@ pub fn judge(log: &Log) -> Verdict {
                 if let Some(old) = on.insert((*by, *whom), *watch) {
                     watches.get_mut(&old).unwrap().is_on = false;
                 }
-                let watch = watches.insert(*watch, Watch {
-                    by: *by,
-                    whom: *whom,
-                    heard: false,
-                    is_on: true,
-                });
+                let watch = watches.insert(
+                    *watch,
+                    Watch {
+                        by: *by,
+                        whom: *whom,
+                        heard: false,
+                        is_on: true,
+                    },
+                );
                 assert!(watch.is_none());
             }
             Event::Unwatched { by, whom, was } => {
@@ -352,7 +366,11 @@ pub fn judge(log: &Log) -> Verdict {
                     Fate::Ended => &CAUSES,
                     Fate::Died => &[Some(StopCause::NodeGone), None],
                 };
-                assert!(possible.contains(cause), "{by} heard of {}: {cause:?}", known.whom);
+                assert!(
+                    possible.contains(cause),
+                    "{by} heard of {}: {cause:?}",
+                    known.whom
+                );
                 if known.is_on {
                     on.remove(&(*by, known.whom));
                 }
