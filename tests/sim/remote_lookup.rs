@@ -10,6 +10,7 @@ use corecast::{
     Actor, ActorRef, Context, Fault, LookupError, Next, ReplyTo, SpawnError, SpawnOptions,
     WireMessage,
 };
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -250,18 +251,17 @@ fn through_broken_connections_lookups_say_what_is_true_or_that_nobody_knows() {
         start(&mut cluster, &nodes);
         let mut rng = seeded(cluster.seed(), 0x6c6f);
         let mut living: BTreeMap<(NodeId, u32), ActorRef<Letter>> = BTreeMap::new();
-        let mut open = Vec::new();
+        let mut open: Vec<Looking> = Vec::new();
         let mut ended = (0, 0, 0);
         for _ in 0..300 {
             match rng.random_range(0..20) {
                 0..5 => {
                     let (node, name) = (nodes[rng.random_range(0..3)], rng.random_range(0..6));
-                    if !living.contains_key(&(node, name)) {
+                    if let Entry::Vacant(vacant) = living.entry((node, name)) {
                         let actor = spawn(&mut cluster, node, 0, &format!("clerk-{name}"));
-                        living.insert((node, name), actor);
+                        vacant.insert(actor);
                         for look in &mut open {
-                            let Looking { seen, .. } = look;
-                            seen.insert((node, name, actor_key(actor)));
+                            look.seen.insert((node, name, actor_key(actor)));
                         }
                     }
                 }
