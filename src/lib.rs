@@ -35,6 +35,7 @@ pub use actor::events::{
 };
 pub use actor::family::Child;
 pub use actor::handle::Handle;
+pub use actor::lookup::LookupError;
 pub use actor::mailbox::{Mailbox, Policy};
 pub use actor::model::{Actor, Fault, Next};
 pub use actor::named_timers::TimerName;

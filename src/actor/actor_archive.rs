@@ -120,7 +120,8 @@ thread_local! {
     static LAST_KNOWN: Cell<Option<TypeId>> = const { Cell::new(None) };
 }
 
-fn know_message<M: WireMessage>() {
+/// Has messages of this type be written for actors of other nodes, and read for those of this one.
+pub(super) fn know_message<M: WireMessage>() {
     let own = TypeId::of::<M>();
     if LAST_KNOWN.replace(Some(own)) == Some(own) {
         return;

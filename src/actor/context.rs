@@ -384,7 +384,9 @@ impl<'a, A: Actor> Context<'a, A> {
 
     /// Asks an actor to stop once it has handled what was sent to it before. Stopping it again does nothing.
     ///
-    /// A stop is never refused, also where a message would be: each actor's takes the room of one message, once.
+    /// A stop is never refused, also where a message would be: each actor's takes the room of one message, once. For an actor
+    /// of another node it is as certain as a message is: it may get lost when the connection breaks, and is a counted dead
+    /// letter if it could not even leave. To know, [watch](Context::watch) the actor.
     pub fn stop<M: Message>(&mut self, actor: ActorRef<M>) {
         self.local.stop_actor_in_order(actor);
     }

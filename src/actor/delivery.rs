@@ -420,7 +420,10 @@ impl Local {
     /// Asks an actor to stop once it has handled what was sent to it before. A stop must not be lost, so it is not
     /// refused when the outbox is full; but it counts there, and a second one for the same actor takes no room.
     pub(crate) fn stop_actor_in_order<M: Message>(&mut self, to: ActorRef<M>) {
-        if to.home != self.home || to.core.index() >= self.outbox.len() {
+        if to.home != self.home {
+            return self.stop_elsewhere(to.into());
+        }
+        if to.core.index() >= self.outbox.len() {
             return;
         }
         if to.core == self.core {

@@ -9,7 +9,7 @@ use super::refusal::SpawnError;
 use crate::base::give_back::give_back;
 use crate::base::ids::CoreId;
 use crate::base::stable_hash::stable_hash;
-use crate::wire::message::Message;
+use crate::wire::message::{Message, TypeTag, WireMessage};
 use ahash::AHashMap;
 use std::any::TypeId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,36 @@ struct Listed {
     actor: Option<AnyActorRef>,
     message: TypeId,
     message_name: &'static str,
+    /// What it takes from other nodes, if it is to be found from there.
+    wire: Option<WireName>,
+}
+
+/// A type of messages as other nodes know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WireName {
+    pub(super) message: TypeId,
+    pub(super) name: &'static str,
+    pub(super) tag: TypeTag,
+}
+
+impl WireName {
+    pub(super) fn of<M: WireMessage>() -> WireName {
+        WireName {
+            message: TypeId::of::<M>(),
+            name: M::NAME,
+            tag: M::type_tag(),
+        }
+    }
+}
+
+/// Who has a path, as another node may know it.
+pub(super) enum Listing {
+    Nobody,
+    Here(AnyActorRef),
+    /// Somebody who takes messages of this name and tag.
+    Other(&'static str, TypeTag),
+    /// Somebody who is not to be found from other nodes.
+    Unlisted,
 }
 
 impl Directory {
@@ -55,6 +85,7 @@ impl Directory {
         &self,
         path: String,
         core: CoreId,
+        wire: Option<WireName>,
     ) -> Result<Arc<str>, SpawnError> {
         let mut by_path = self.by_path();
         if by_path.contains_key(path.as_str()) {
@@ -66,6 +97,7 @@ impl Directory {
             actor: None,
             message: TypeId::of::<M>(),
             message_name: std::any::type_name::<M>(),
+            wire,
         };
         by_path.insert(path.clone(), listed);
         Ok(path)
@@ -110,6 +142,19 @@ impl Directory {
             });
         }
         Ok(listed.actor.map(AnyActorRef::of_type))
+    }
+
+    /// The same for another node, which sends messages of this type.
+    pub(super) fn find_for(&self, path: &str, tag: TypeTag) -> Listing {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let by_path = self.by_path();
+        let listed = by_path.get(path).map(|listed| (listed.actor, listed.wire));
+        match listed {
+            None | Some((None, _)) => Listing::Nobody,
+            Some((Some(_), None)) => Listing::Unlisted,
+            Some((Some(actor), Some(wire))) if wire.tag == tag => Listing::Here(actor),
+            Some((Some(_), Some(wire))) => Listing::Other(wire.name, wire.tag),
+        }
     }
 }
 
@@ -162,18 +207,18 @@ mod tests {
         let directory = Directory::default();
         let names = || (0..50_000).map(|number| format!("worker {number}"));
         let taken: Vec<_> = names()
-            .map(|name| directory.reserve::<u64>(name, CoreId(0)).unwrap())
+            .map(|name| directory.reserve::<u64>(name, CoreId(0), None).unwrap())
             .collect();
         assert!(
             directory
-                .reserve::<u64>("worker 7".into(), CoreId(0))
+                .reserve::<u64>("worker 7".into(), CoreId(0), None)
                 .is_err()
         );
         taken.iter().for_each(|path| directory.strike(path));
         assert!(directory.by_path().capacity() <= 1_024);
         assert!(
             directory
-                .reserve::<u64>("worker 7".into(), CoreId(0))
+                .reserve::<u64>("worker 7".into(), CoreId(0), None)
                 .is_ok()
         );
     }
@@ -182,11 +227,15 @@ mod tests {
     fn a_core_that_has_gone_has_no_names() {
         let directory = Directory::default();
         for (name, core) in [("a", 0), ("b", 1), ("c", 1)] {
-            directory.reserve::<u64>(name.into(), CoreId(core)).unwrap();
+            directory
+                .reserve::<u64>(name.into(), CoreId(core), None)
+                .unwrap();
         }
         directory.strike_all_of(CoreId(1));
-        let taken =
-            ["a", "b", "c"].map(|name| directory.reserve::<u64>(name.into(), CoreId(0)).is_err());
+        let taken = ["a", "b", "c"].map(|name| {
+            let reserved = directory.reserve::<u64>(name.into(), CoreId(0), None);
+            reserved.is_err()
+        });
         assert_eq!(taken, [true, false, false]);
     }
 

@@ -22,6 +22,9 @@ pub enum StopCause {
     Supervisor,
     /// Its core stops.
     Shutdown,
+    /// Its node has gone: it has left the cluster, is down, or has been started anew. What became of the actor is not known,
+    /// but it is not there any more, and nothing that it says is heard. Only watchers on other nodes hear this.
+    NodeGone,
 }
 
 impl Local {

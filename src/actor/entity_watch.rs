@@ -13,12 +13,17 @@ use super::held::Held;
 use super::local::Local;
 use super::model::{Actor, Fault};
 use super::outbox::OpenBatch;
-use super::reference::{AnyActorRef, CellRef, EntityAt};
+use super::reference::{AnyActorRef, CellRef, EntityAt, shard_of};
 use super::refusal::Rejection;
+use super::region::{AnyRegion, downcast_region};
+use super::remote_watch::entity_signal_of;
+use super::typed::TypedBox;
 use super::watch::NewWatch;
 use super::watches::{Target, WatchId};
+use super::wire_id::WireId;
 use crate::base::ids::ShardId;
 use crate::sharding::topology::Route;
+use crate::wire::frame::FrameRef;
 use crate::wire::message::Message;
 use std::any::Any;
 use std::marker::PhantomData;
@@ -38,6 +43,10 @@ pub(super) trait WatchedEntity: Send {
     fn has_room(&self, local: &mut Local) -> Result<(), Rejection>;
     /// Whether it is the one of this region and id.
     fn is(&self, region: u16, id: &dyn Any) -> bool;
+    /// Its region and shard.
+    fn shard(&self) -> (u16, ShardId);
+    /// The bytes of its id, if its type travels.
+    fn write_id(&self, regions: &mut [TypedBox<dyn AnyRegion>]) -> Option<Vec<u8>>;
 }
 
 struct Watched<I, M> {
@@ -68,9 +77,29 @@ impl<I: EntityId, M: Message> WatchedEntity for Watched<I, M> {
             {
                 Err(Rejection::Moving)
             }
-            Some(Route::Away(_) | Route::Unallocated) => Err(Rejection::NotAcrossNodes),
+            Some(Route::Unallocated)
+                if region
+                    .held
+                    .get(&shard)
+                    .is_some_and(|held| held.len() >= limit) =>
+            {
+                Err(Rejection::Unallocated)
+            }
+            Some(Route::Away(_)) if region.wire.is_none() => Err(Rejection::NotAcrossNodes),
+            Some(Route::Away(node)) => local.room_towards_node(node),
             _ => Ok(()),
         }
+    }
+
+    fn shard(&self) -> (u16, ShardId) {
+        (self.region, self.shard)
+    }
+
+    fn write_id(&self, regions: &mut [TypedBox<dyn AnyRegion>]) -> Option<Vec<u8>> {
+        let wire = downcast_region::<I, M>(regions, self.region)?.wire?;
+        let mut id = Vec::new();
+        (wire.write_id)(self.id.as_key(), &mut id);
+        Some(id)
     }
 
     fn is(&self, region: u16, id: &dyn Any) -> bool {
@@ -87,15 +116,18 @@ type Then<M> = Box<dyn FnOnce(Option<StopCause>) -> M + Send>;
 /// # Watching entities
 ///
 /// The life of an entity ends when it stops, fails beyond its restarts, or is passivated; with an ephemeral one also when
-/// its shard moves. A move that takes the state along is no end: the watch follows.
+/// its shard moves. A move that takes the state along is no end: the watch follows. If the shard is on another node, the
+/// watch reaches it there, as one of an [actor of another node](Context#on-other-nodes) does; if its owner dies, the life of
+/// the entity has ended, with the cause [`StopCause::NodeGone`]. A watch of an entity whose shard no node owns waits until
+/// one does.
 impl<A: Actor> Context<'_, A> {
     /// Has this actor told when the present life of an entity has ended, and why. If the entity is not active, the news
     /// comes at once, with `None`. Each call is a watch of its own.
     ///
     /// # Errors
     /// As [`watch`](Context::watch); also [`Rejection::Moving`] if the entity's shard moves and too much waits for it already,
-    /// and [`Rejection::OldIncarnation`] for an entity of another runtime; and [`Rejection::NotAcrossNodes`] for one whose shard
-    /// no core of this node has.
+    /// or [`Rejection::Unallocated`] if no node owns it and too much waits for that; [`Rejection::OldIncarnation`] for an
+    /// entity of another runtime; and [`Rejection::NotAcrossNodes`] for one on another node whose type does not travel.
     pub fn watch_entity<I: EntityId, M: Message>(
         &mut self,
         entity: EntityAt<'_, I, M>,
@@ -190,12 +222,19 @@ impl Local {
                     self.seal(to, OpenBatch::Region(number));
                 }
             }
-            Some(Route::Hold) => {
+            Some(route @ (Route::Hold | Route::Unallocated)) => {
                 let held = region.held.entry(shard).or_default();
                 held.push_back(Held::Signal(id, signal));
+                if route == Route::Unallocated {
+                    self.want(number, shard);
+                }
             }
-            Some(Route::Away(_) | Route::Unallocated) => {
-                self.signal_lost(signal);
+            Some(Route::Away(node)) => {
+                match signal {
+                    EntitySignal::Watch(by) => self.watch_entity_far(by, node, number, shard),
+                    // If it was announced there, its end was as well.
+                    EntitySignal::Unwatch(_) => {}
+                }
                 drop_guarded(id);
             }
             None => {}
@@ -220,6 +259,24 @@ impl Local {
         if let EntitySignal::Watch(by) = signal {
             self.tell_terminated(by, None);
         }
+    }
+
+    /// Takes a signal in a frame of another node.
+    pub(super) fn take_entity_signal<I: WireId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        frame: &FrameRef<'_>,
+    ) {
+        let shards = self.region_states[usize::from(number)].hosted.len() as u32;
+        let id = I::with_key(frame.entity_id(), |key| {
+            (shard_of(I::stable_hash(key), shards) == shard).then(|| I::from_key(key))
+        });
+        let Some((Some(id), signal)) = id.zip(entity_signal_of(frame)) else {
+            return self.senseless(frame, "a watch of an id that is none, or of another shard");
+        };
+        self.accept_entity_signal::<I, M>(number, shard, &id, signal);
+        drop_guarded(id);
     }
 
     fn entity_signal_arrived<I: EntityId, M: Message>(
@@ -249,7 +306,11 @@ impl Local {
             .and_then(|region| region.slot_of(shard, id.as_key()))
             .and_then(|slot| self.cells.tenant(slot));
         match (signal, entity) {
-            (EntitySignal::Watch(by), Some(at)) => self.watches.add_follower(at, by),
+            (EntitySignal::Watch(by), Some(at)) => {
+                if self.may_watch_here(by) {
+                    self.watches.add_follower(at, by);
+                }
+            }
             (EntitySignal::Watch(by), None) => self.tell_terminated(by, None),
             (EntitySignal::Unwatch(by), Some(at)) => self.watches.remove_follower(at, by),
             (EntitySignal::Unwatch(_), None) => {}

@@ -24,6 +24,9 @@ pub(super) fn deliver<A: Actor<Msg: WireMessage>, I: WireId>(
     shard: ShardId,
     frame: FrameRef<'_>,
 ) {
+    if matches!(frame.kind(), Kind::Watch | Kind::Unwatch) {
+        return local.take_entity_signal::<I, A::Msg>(number, shard, &frame);
+    }
     let archived = match frame.payload().access::<A::Msg>() {
         Ok(archived) => archived,
         Err(error) => {

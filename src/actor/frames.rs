@@ -227,7 +227,7 @@ impl Local {
     }
 
     /// How frames name a shard of this node's type.
-    fn target_of(&self, number: u16, shard: ShardId) -> Option<Target> {
+    pub(super) fn target_of(&self, number: u16, shard: ShardId) -> Option<Target> {
         let here = EntityTypeId(number);
         let entity_type = self.topology.number_in_cluster(here)?;
         let owner = self.topology.owner(ShardKey {
@@ -263,6 +263,12 @@ impl Local {
                 }
             }
             Kind::Credit | Kind::Ping | Kind::Pong | Kind::Bye => {}
+            Kind::Watch | Kind::Unwatch | Kind::Terminated | Kind::Rewatch | Kind::Forget => {
+                self.take_watch_frame(frame);
+            }
+            Kind::Stop => self.take_stop(&frame),
+            Kind::Find => self.take_find(&frame),
+            Kind::Found => self.take_found(&frame),
             _ => self.senseless(&frame, "a kind of frame that is not in use"),
         }
     }
@@ -273,6 +279,9 @@ impl Local {
         let Target::Shard { key, epoch } = header.target else {
             return;
         };
+        if !carried && self.is_stale_watch(&frame) {
+            return;
+        }
         let here = self.topology.type_of_number(key.entity_type);
         let Some(here) = here else {
             return self.senseless_request(&frame, "an entity type that this node does not know");
@@ -301,6 +310,10 @@ impl Local {
             // Whoever sent it knows more than this core.
             Some(Route::Away(_)) if epoch > owner.epoch => {
                 self.hold_frame(number, shard, frame, Rejection::Misrouted)
+            }
+            // Whoever watches announces it to the owner itself.
+            Some(Route::Away(_)) if header.kind == Kind::Watch => {
+                self.end_frame(&frame, Rejection::Misrouted.into());
             }
             Some(Route::Away(node)) if epoch < owner.epoch => {
                 self.pass_on(node, number, key, owner.epoch, frame)
@@ -433,6 +446,9 @@ impl Local {
         frame: &FrameRef<'_>,
         why: Rejection,
     ) {
+        if !frame.kind().is_message() {
+            return self.end_frame(frame, why.into());
+        }
         self.count_refused_frame();
         let name = match number {
             Some(number) => self.region_states[usize::from(number)].message,
@@ -452,6 +468,9 @@ impl Local {
 
     /// Tells whoever waits for something of a frame how that has ended.
     pub(super) fn end_frame(&mut self, frame: &FrameRef<'_>, why: AskError) {
+        if let (Kind::Watch, Some(watcher)) = (frame.kind(), frame.header().address) {
+            self.bounce_watch(watcher);
+        }
         if let (Kind::Ask | Kind::Send, Some(origin)) = (frame.kind(), frame.header().address) {
             self.send_failure(origin, frame.header().target, why);
         }

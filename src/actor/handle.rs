@@ -102,6 +102,11 @@ impl Gate {
         self.closed.store(true, Ordering::SeqCst);
     }
 
+    /// The time that an ask has which is given none of its own.
+    pub(super) fn ask_timeout(&self) -> Duration {
+        self.ask_timeout
+    }
+
     /// Messages that threads could not get in.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -399,7 +404,8 @@ impl Handle {
     }
 
     /// The actor with a name, wherever in the runtime it lives: a root by its name, a child by its
-    /// [path](super::context::Context::path). `None` if there is none.
+    /// [path](super::context::Context::path). `None` if there is none. On other nodes look
+    /// [`lookup_on`](Handle::lookup_on) and [`lookup_anywhere`](Handle::lookup_anywhere).
     ///
     /// # Errors
     /// If it takes other messages.
@@ -407,7 +413,9 @@ impl Handle {
         self.gate.directory.find(path)
     }
 
-    /// Asks an actor to stop once it has handled what this handle sent to it before. Stopping it again does nothing.
+    /// Asks an actor to stop once it has handled what this handle sent to it before. Stopping it again does nothing. For one
+    /// of another node it is as certain as a message is: it may get lost when the connection breaks, which is counted as a
+    /// dead letter if it had not left yet.
     ///
     /// # Errors
     /// If the queue into the core is full ([`Rejection::IngressFull`]), or the core or the runtime is about to end. Nothing has

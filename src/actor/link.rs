@@ -66,6 +66,8 @@ pub(crate) enum Waiting {
     Reply,
     /// Of no consequence if it is lost.
     Notice,
+    /// About watches, between this core and that life of the node; if it is lost, that is said again.
+    Watch(Life),
 }
 
 /// One core's way to one life of another node.

@@ -18,6 +18,7 @@ use super::reference::{CellRef, Home};
 use super::region::AnyRegion;
 use super::region_state::RegionState;
 use super::remote::Remote;
+use super::remote_watch::life_of;
 use super::reply::{Envelope, ReplyAddress, ReplyTo, RuntimeId};
 use super::settling::Settling;
 use super::signals::SignalBatch;
@@ -119,6 +120,10 @@ pub(crate) enum TimerEvent {
         region: u16,
         shard: ShardId,
     },
+    /// Watches that could not be announced to other nodes are tried again.
+    Watches,
+    /// A lookup on other nodes has waited long enough.
+    Lookup(u64),
     Report,
 }
 
@@ -347,7 +352,7 @@ impl Local {
             sleeps: Sleeps::default(),
             named_timers: NamedTimers::default(),
             profiles: Profiles::default(),
-            watches: Watches::default(),
+            watches: Watches::new(life_of(setup.home)),
             events: Subscriptions::new(core, cores, setup.handle.gate().topics().clone()),
             handle: setup.handle,
             blocking: setup.blocking,

@@ -1,5 +1,6 @@
-//! Why an ask ended, as a code on the wire. The numbers are a contract between versions: each keeps its own for ever.
+//! Why an ask or an actor ended, as a code on the wire. The numbers are a contract between versions: each keeps its own for ever.
 
+use super::ending::StopCause;
 use super::refusal::{AskError, Rejection, Uncertainty};
 use crate::wire::kind::Reason;
 
@@ -25,6 +26,30 @@ pub(crate) fn ask_error_of(reason: Reason) -> AskError {
             .unwrap_or(Uncertainty::Elsewhere)
             .into(),
         Reason::Ended(_) => Uncertainty::Elsewhere.into(),
+    }
+}
+
+/// Why somebody has ended who was watched, as a frame carries it.
+pub(super) fn reason_of_end(cause: Option<StopCause>) -> Reason {
+    Reason::Ended(match cause {
+        None => 0,
+        Some(StopCause::Wanted) => 1,
+        Some(StopCause::Failed) => 2,
+        Some(StopCause::Supervisor) => 3,
+        Some(StopCause::Shutdown) => 4,
+        Some(StopCause::NodeGone) => 5,
+    })
+}
+
+/// What the reason in a frame says of an end. A cause that is not known, from a newer version, is none.
+pub(super) fn cause_of(reason: Reason) -> Option<StopCause> {
+    match reason {
+        Reason::Ended(1) => Some(StopCause::Wanted),
+        Reason::Ended(2) => Some(StopCause::Failed),
+        Reason::Ended(3) => Some(StopCause::Supervisor),
+        Reason::Ended(4) => Some(StopCause::Shutdown),
+        Reason::Ended(5) => Some(StopCause::NodeGone),
+        _ => None,
     }
 }
 
@@ -92,6 +117,25 @@ mod tests {
             (Reason::Ended(1), Uncertainty::Elsewhere.into()),
         ] {
             assert_eq!(ask_error_of(reason), why);
+        }
+    }
+
+    #[test]
+    fn every_cause_of_an_end_comes_back() {
+        let causes = [
+            None,
+            Some(StopCause::Wanted),
+            Some(StopCause::Failed),
+            Some(StopCause::Supervisor),
+            Some(StopCause::Shutdown),
+            Some(StopCause::NodeGone),
+        ];
+        for (code, cause) in (0..).zip(causes) {
+            assert_eq!(reason_of_end(cause), Reason::Ended(code));
+            assert_eq!(cause_of(Reason::Ended(code)), cause);
+        }
+        for reason in [Reason::Ended(200), Reason::Rejected(1), Reason::Unknown(1)] {
+            assert_eq!(cause_of(reason), None);
         }
     }
 

@@ -240,6 +240,16 @@ pub enum SpawnError {
         /// Where it is.
         path: String,
     },
+    /// The options say that it is found from other nodes as an actor of other messages than it takes; nothing was started.
+    #[error(
+        "the actor takes messages of the type {takes}, and is to be clustered as one of `{clustered}`"
+    )]
+    OtherMessages {
+        /// What it takes.
+        takes: &'static str,
+        /// The name of the wire message that the options say.
+        clustered: &'static str,
+    },
     /// There is no such core.
     #[error("there is no {0}; the runtime has the cores core-0 to core-{last}", last = .1 - 1)]
     NoSuchCore(crate::base::ids::CoreId, usize),

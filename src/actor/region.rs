@@ -572,7 +572,7 @@ impl Local {
 }
 
 #[inline]
-fn downcast_region<I: EntityId, M: Message>(
+pub(super) fn downcast_region<I: EntityId, M: Message>(
     regions: &mut [TypedBox<dyn AnyRegion>],
     number: u16,
 ) -> Option<&mut RegionTable<I, M>> {

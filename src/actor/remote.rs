@@ -4,6 +4,7 @@ use super::asks::AnyAskTable;
 use super::entrusting::{Reading, drop_handed_over};
 use super::link::{Link, LinkBounds, Waiting};
 use super::local::{Local, TimerEvent};
+use super::lookups::Lookups;
 use super::reference::Receiver;
 use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsks};
@@ -60,6 +61,12 @@ pub struct RemoteStats {
     pub waiting_bytes: usize,
     /// Asks of other nodes that are open here now.
     pub remote_asks: usize,
+    /// Actors and entities of other nodes that are watched from here now.
+    pub watches: usize,
+    /// Watches of other nodes that are kept here now.
+    pub watchers: usize,
+    /// Lookups on other nodes that wait for an answer now.
+    pub lookups: usize,
 }
 
 impl AddAssign for RemoteStats {
@@ -84,6 +91,9 @@ impl AddAssign for RemoteStats {
         }
         self.waiting_bytes += other.waiting_bytes;
         self.remote_asks += other.remote_asks;
+        self.watches += other.watches;
+        self.watchers += other.watchers;
+        self.lookups += other.lookups;
     }
 }
 
@@ -136,6 +146,7 @@ pub(crate) struct Remote {
     pub(crate) logged: BTreeSet<(NodeId, &'static str)>,
     /// The bytes of an id, for the next frame.
     pub(crate) id: Vec<u8>,
+    pub(crate) lookups: Lookups,
 }
 
 /// The kinds of trouble that are remembered as logged, at most.
@@ -159,6 +170,7 @@ impl Remote {
             stats: RemoteStats::default(),
             logged: BTreeSet::new(),
             id: Vec::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -192,8 +204,9 @@ impl Remote {
         self.logged.len() < MOST_LOGGED && self.logged.insert((from, trouble))
     }
 
-    pub(crate) fn stats(&self) -> RemoteStats {
+    fn stats(&self) -> RemoteStats {
         let mut stats = self.stats;
+        stats.lookups = self.lookups.len();
         stats.remote_asks = self.asks.borrow().len();
         for link in self.links.values() {
             stats.waiting_bytes += link.writer.pending().len();
@@ -335,8 +348,11 @@ impl Local {
         let Some(link) = remote.links.get_mut(&node) else {
             return;
         };
+        let life = link.life;
         let (waiting, entrusted) = link.lose(&remote.bounds);
         remote.crowded.remove(&node);
+        self.watches.far.broken(life);
+        self.lookups_unanswered(node);
         self.not_sent(waiting, Rejection::LinkLost);
         for address in entrusted {
             self.fail_ask(address, Uncertainty::LinkLost.into());
@@ -381,6 +397,7 @@ impl Local {
                 link.or_insert_with(|| Link::new(life, &bounds));
             }
         }
+        self.meet_watchers(members);
     }
 
     /// Makes dead letters of messages that waited for a link and will not leave; their asks are rejected, for no handler
@@ -392,6 +409,10 @@ impl Local {
                 Waiting::Ask(region, ask) => (region, Some(ask)),
                 Waiting::Forwarded | Waiting::Reply => (None, None),
                 Waiting::Notice => continue,
+                Waiting::Watch(life) => {
+                    self.watches.far.broken(life);
+                    continue;
+                }
             };
             let name = match (region, what) {
                 (Some(region), _) => self.region_states[usize::from(region)].message,
@@ -419,8 +440,12 @@ impl Local {
             return false;
         }
         let mut moved = self.release_backlog();
+        moved |= self.send_watches();
         if !self.check_lease() {
             self.discard_turn();
+            if !self.watches.far.is_quiet() {
+                self.see_to_watches_later();
+            }
         }
         if let Some(remote) = &mut self.remote {
             for link in remote.links.values_mut() {
@@ -428,6 +453,14 @@ impl Local {
             }
         }
         moved
+    }
+
+    /// What this core has had to do with other nodes; `None` on a node that is alone.
+    pub(crate) fn remote_stats(&self) -> Option<RemoteStats> {
+        let mut stats = self.remote.as_ref()?.stats();
+        stats.watches = self.watches.abroad();
+        stats.watchers = self.watches.foreign();
+        Some(stats)
     }
 
     /// A header from this core.

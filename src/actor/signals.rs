@@ -1,4 +1,5 @@
-//! What the runtime sends along with messages from core to core: watches, and the ends of those who are watched.
+//! What the runtime sends along with messages from core to core: watches, the ends of those who are watched, and what has
+//! come from other nodes for them.
 //!
 //! Signals take the way of the messages, so that an actor's last message arrives before the news of its end. They are never
 //! refused: each belongs to a watch, and one of those begins only where there is room.
@@ -6,12 +7,14 @@
 use super::batch::Batch;
 use super::ending::StopCause;
 use super::local::Local;
+use super::lookups::Found;
 use super::outbox::OpenBatch;
 use super::reference::CellRef;
 use super::refusal::Rejection;
 use super::watches::WatchId;
 use crate::base::ids::CoreId;
 use crate::mesh::lane::LaneClass;
+use crate::wire::address::Life;
 
 /// One of them.
 pub(crate) enum Signal {
@@ -19,11 +22,22 @@ pub(crate) enum Signal {
     Watch { target: CellRef, by: WatchId },
     /// And does not any more.
     Unwatch { target: CellRef, by: WatchId },
-    /// The end of an actor that is watched.
+    /// The end of an actor that is watched; the life of a node that says so.
     Terminated {
         number: u64,
         cause: Option<StopCause>,
+        from: Life,
     },
+    /// A watch was not taken where it was announced.
+    Bounced { number: u64 },
+    /// A core of another node begins its watches anew: those that it had here are over.
+    Forget { life: Life, core: CoreId },
+    /// A core of another node, or each of them, wants to hear again who watches somebody on it.
+    Rewatch { life: Life, core: Option<CoreId> },
+    /// Somebody on another node stops this actor.
+    Stop { target: CellRef },
+    /// The answer of another node to a lookup.
+    Found(Box<Found>),
 }
 
 /// Signals to one core.
@@ -47,7 +61,19 @@ impl Batch for SignalBatch {
             match signal {
                 Signal::Watch { target, by } => local.accept_watch(target, by),
                 Signal::Unwatch { target, by } => local.watches.remove_watcher(target, by),
-                Signal::Terminated { number, cause } => local.terminated(number, cause),
+                Signal::Terminated {
+                    number,
+                    cause,
+                    from,
+                } => {
+                    local.end_elsewhere(number, from);
+                    local.terminated(number, cause);
+                }
+                Signal::Bounced { number } => local.watch_bounced(number),
+                Signal::Forget { life, core } => _ = local.watches.forget_core(life, core),
+                Signal::Rewatch { life, core } => local.watch_again(life, core),
+                Signal::Stop { target } => local.stop_cell(target),
+                Signal::Found(found) => local.found(*found),
             }
         }
     }
@@ -64,9 +90,17 @@ impl Batch for SignalBatch {
     fn reject(&mut self, local: &mut Local, to: CoreId, _why: Rejection) {
         for signal in std::mem::take(&mut self.signals) {
             match signal {
-                Signal::Watch { by, .. } if by.core == local.core => local.watches.lose(to),
+                Signal::Watch { by, .. } if local.watches.is_own(by) && by.core == local.core => {
+                    local.watches.lose(to);
+                }
                 Signal::Watch { by, .. } => local.tell_terminated(by, None),
-                Signal::Unwatch { .. } | Signal::Terminated { .. } => {}
+                Signal::Unwatch { .. }
+                | Signal::Terminated { .. }
+                | Signal::Bounced { .. }
+                | Signal::Forget { .. }
+                | Signal::Rewatch { .. }
+                | Signal::Stop { .. }
+                | Signal::Found(_) => {}
             }
         }
     }
@@ -95,5 +129,23 @@ impl Local {
     pub(super) fn signal_in_order(&mut self, to: CoreId, signal: Signal) {
         self.close_open_messages(to);
         self.signal(to, signal);
+    }
+
+    /// The same, and before everything that is sent to that core later.
+    pub(super) fn signal_between(&mut self, to: CoreId, signal: Signal) {
+        self.signal_in_order(to, signal);
+        if (self.outbox.get(to.index())).is_some_and(|it| it.open.contains(&OpenBatch::Signals)) {
+            self.seal(to, OpenBatch::Signals);
+        }
+    }
+
+    /// Sends a signal to every other core that runs actors, in order with all that is sent there.
+    pub(super) fn signal_others(&mut self, make: impl Fn() -> Signal) {
+        let cores = self.handle.gate().data_cores() as u16;
+        for core in (0..cores).map(CoreId) {
+            if core != self.core {
+                self.signal_between(core, make());
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Starting actors: as roots, which nobody supervises, and as children of another.
 
 use super::activation::ActorBody;
+use super::actor_archive::know_message;
 use super::cell::{Body, EntityPlace};
-use super::directory::{check_name, part_of_path};
+use super::directory::{WireName, check_name, part_of_path};
 use super::entity::Stage;
 use super::guard::{drop_guarded, guarded};
 use super::local::Local;
@@ -12,6 +13,8 @@ use super::reference::{ActorRef, CellRef};
 use super::refusal::{Rejection, SpawnError};
 use super::region_state::RegionState;
 use super::supervision::Supervision;
+use crate::wire::message::WireMessage;
+use std::any::TypeId;
 use std::sync::Arc;
 
 /// What may be said about an actor when it is spawned.
@@ -31,6 +34,7 @@ pub struct SpawnOptions {
     name: Option<String>,
     mailbox: Option<Mailbox>,
     supervision: Option<Supervision>,
+    wire: Option<WireName>,
 }
 
 impl SpawnOptions {
@@ -53,6 +57,15 @@ impl SpawnOptions {
     /// stops.
     pub fn supervised(mut self, supervision: Supervision) -> Self {
         self.supervision = Some(supervision);
+        self
+    }
+
+    /// The actor can be found from other nodes of the cluster by its path ([`lookup_on`](super::handle::Handle::lookup_on)),
+    /// if it has a name. `M` is the type of its messages, which has to be said because only [wire messages](WireMessage)
+    /// travel.
+    pub fn clustered<M: WireMessage>(mut self) -> Self {
+        know_message::<M>();
+        self.wire = Some(WireName::of::<M>());
         self
     }
 
@@ -244,8 +257,17 @@ impl Local {
         if self.draining {
             return Err(Rejection::ShuttingDown.into());
         }
+        if let Some(wire) = options
+            .wire
+            .filter(|it| it.message != TypeId::of::<A::Msg>())
+        {
+            return Err(SpawnError::OtherMessages {
+                takes: std::any::type_name::<A::Msg>(),
+                clustered: wire.name,
+            });
+        }
         let path = match &options.name {
-            Some(name) => Some(self.reserve_name::<A::Msg>(parent, name)?),
+            Some(name) => Some(self.reserve_name::<A::Msg>(parent, name, options.wire)?),
             None => None,
         };
         let made = make();
@@ -273,6 +295,7 @@ impl Local {
         &mut self,
         parent: Option<Parent>,
         name: &str,
+        wire: Option<WireName>,
     ) -> Result<Arc<str>, SpawnError> {
         check_name(name)?;
         let path = match parent {
@@ -282,7 +305,8 @@ impl Local {
                 name.to_owned()
             }
         };
-        self.handle.gate().directory.reserve::<M>(path, self.core)
+        let directory = &self.handle.gate().directory;
+        directory.reserve::<M>(path, self.core, wire)
     }
 
     /// Gives back whatever names actors of this core still have, for its end.

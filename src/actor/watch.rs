@@ -37,6 +37,18 @@ type Then<M> = Box<dyn FnOnce(Terminated) -> M + Send>;
 /// while its shard moved: these may come after it. A restart is no end. A watch itself ends with the watcher, but not by its
 /// restart; it moves with an entity whose state moves. What a shutdown stops in the end, nobody hears of. (Once it lies in the
 /// mailbox, the news is a message like any other, and one that drops its oldest may drop it.)
+///
+/// # On other nodes
+///
+/// An actor on another node of the cluster is watched in the same way, and all of the above holds. A connection that breaks
+/// is no end, and no watch and no news gets lost with it: when there is a connection again, what is still watched is announced
+/// again, and who has gone meanwhile is told, though not always with the cause. When the other node leaves the cluster, is
+/// declared down or is started anew, all its actors have gone: the news comes once, with the cause
+/// [`StopCause::NodeGone`]. So it does for a reference of an old life of a node. A node of which this one has not heard yet
+/// has as long as an ask to become known; then it counts as gone.
+///
+/// An address of an actor of another node comes in a message, or from a lookup
+/// ([`Handle::lookup_on`](crate::Handle::lookup_on)).
 impl<A: Actor> Context<'_, A> {
     /// Has this actor told when another one has come to its end, whoever it is and wherever in the runtime it lives. If it
     /// has gone already, the news comes at once.
@@ -69,7 +81,8 @@ impl<A: Actor> Context<'_, A> {
     ///
     /// # Errors
     /// [`Rejection::TooManyWatches`] if this core has as many as it may ([`Settings::watches`](crate::Settings::watches)),
-    /// [`Rejection::OutboxFull`] if there is no room towards the core of the other one, [`Rejection::Stopped`] in
+    /// [`Rejection::OutboxFull`] if there is no room towards the core of the other one, [`Rejection::LinkFull`] if there is
+    /// none towards its node, [`Rejection::Stopped`] in
     /// [`post_stop`](Actor::post_stop) and [`pre_restart`](Actor::pre_restart). Nothing has changed.
     pub fn watch(
         &mut self,
@@ -150,7 +163,7 @@ impl Local {
         }
         match target {
             Target::Actor(actor) if self.is_within(*actor) => self.room_towards(actor.core),
-            Target::Actor(_) => Ok(()),
+            Target::Actor(actor) => self.room_towards_node(actor.home.node()),
             Target::Entity(entity) => entity.has_room(self),
         }
     }
@@ -173,19 +186,23 @@ impl Local {
             bring,
         } = new;
         let number = self.watches.next_number();
-        let by = WatchId {
-            core: self.core,
-            number,
-        };
+        let by = self.own_watch(number);
         let announcement = match &target {
             Target::Actor(_) => None,
             // The id is the user's; made now, since an entity that is not active ends the watch at once.
             Target::Entity(entity) => Some(guarded(|| entity.prepare(EntitySignal::Watch(by)))),
         };
         let address = target.address();
+        let place = match &target {
+            Target::Actor(_) => None,
+            Target::Entity(entity) => Some(entity.shard()),
+        };
         self.watches.add(number, watcher, target, then, bring);
+        if let Some(place) = place.filter(|_| self.remote.is_some()) {
+            self.watches.far.add_entity(number, place);
+        }
         match (address, announcement) {
-            (Some(actor), _) if !self.is_within(actor) => self.terminated(number, None),
+            (Some(actor), _) if !self.is_within(actor) => self.watch_far(number, actor),
             (Some(actor), _) if actor.core == self.core => self.accept_watch(actor.cell, by),
             (Some(actor), _) => {
                 let target = actor.cell;
@@ -201,6 +218,15 @@ impl Local {
         }
     }
 
+    /// A watch of this core.
+    pub(super) fn own_watch(&self, number: u64) -> WatchId {
+        WatchId {
+            life: self.own_life(),
+            core: self.core,
+            number,
+        }
+    }
+
     /// Whether an address is one of this runtime.
     fn is_within(&self, actor: AnyActorRef) -> bool {
         actor.home == self.home && actor.core.index() < self.port.cores()
@@ -208,10 +234,10 @@ impl Local {
 
     /// Somebody wants to hear of the end of an actor of this core.
     pub(super) fn accept_watch(&mut self, target: CellRef, by: WatchId) {
-        if self.cells.get(target).is_some() {
-            self.watches.add_watcher(target, by);
-        } else {
+        if self.cells.get(target).is_none() {
             self.tell_terminated(by, None);
+        } else if self.may_watch_here(by) {
+            self.watches.add_watcher(target, by);
         }
     }
 
@@ -222,11 +248,13 @@ impl Local {
 
     /// Takes a watch out before its time.
     fn take_watch(&mut self, number: u64) -> Option<Watching> {
+        let placed = self.watches.placed(number);
+        if let Some(placed) = placed {
+            self.unwatch_far(number, placed);
+            return self.watches.remove(number);
+        }
         let watching = self.watches.remove(number)?;
-        let by = WatchId {
-            core: self.core,
-            number,
-        };
+        let by = self.own_watch(number);
         match &watching.target {
             Target::Actor(actor) if actor.core == self.core => {
                 self.watches.remove_watcher(actor.cell, by);
@@ -249,11 +277,22 @@ impl Local {
     /// Tells a watcher that its target has come to its end.
     pub(super) fn tell_terminated(&mut self, by: WatchId, cause: Option<StopCause>) {
         let number = by.number;
-        if by.core == self.core {
+        if !self.watches.is_own(by) {
+            self.tell_terminated_far(by, cause);
+        } else if by.core == self.core {
+            self.end_elsewhere(number, by.life);
             self.terminated(number, cause);
         } else {
             // Behind what the one that has ended has sent to the watcher.
-            self.signal_in_order(by.core, Signal::Terminated { number, cause });
+            let from = by.life;
+            self.signal_in_order(
+                by.core,
+                Signal::Terminated {
+                    number,
+                    cause,
+                    from,
+                },
+            );
         }
     }
 
@@ -287,7 +326,8 @@ impl Local {
         for by in self.watches.take_watchers(of) {
             // At the end of a shutdown the other cores' actors stop as well; if only this core ends, they live on, and as
             // long as a shutdown drains, they handle what comes.
-            if by.core == self.core || !(self.draining && self.stopping) {
+            let is_here = self.watches.is_own(by) && by.core == self.core;
+            if is_here || !(self.draining && self.stopping) {
                 self.tell_terminated(by, Some(cause));
             }
         }
@@ -315,6 +355,7 @@ impl Local {
     #[inline(never)]
     pub(crate) fn end_lost_watches(&mut self) {
         for core in self.watches.take_lost() {
+            self.say_core_died(core);
             if self.port.inbound_depth(core) == (0, 0) {
                 for number in self.watches.on(core) {
                     self.terminated(number, None);

@@ -107,6 +107,14 @@ impl Engine {
                     local.stays_behind(region, shard);
                     "behind"
                 }
+                TimerEvent::Watches => {
+                    local.see_to_watches();
+                    "watches"
+                }
+                TimerEvent::Lookup(number) => {
+                    local.lookup_overdue(number);
+                    "lookup"
+                }
                 TimerEvent::Report => {
                     self.report_load(local);
                     "report"

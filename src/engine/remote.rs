@@ -239,7 +239,8 @@ impl Engine {
         let me = local.core;
         let topology = local.topology.clone();
         let moving: BTreeSet<ShardKey> = self.handoff.held().map(|held| held.id.shard).collect();
-        for key in topology.owners_changed_since(older) {
+        let changed = topology.owners_changed_since(older);
+        for key in changed.iter().copied() {
             let number = key.entity_type.index();
             let (Some(route), Some(placement)) = (topology.route(key), topology.placement(key))
             else {
@@ -276,6 +277,9 @@ impl Engine {
             }
             let release = local.region_states[number].ops.release_held;
             release(local, key.entity_type.0, key.shard);
+        }
+        for key in changed {
+            local.watched_shard_changed(key);
         }
     }
 }

@@ -202,7 +202,7 @@ impl Drop for Engine {
                 (
                     local.tasks.take_all(),
                     std::mem::take(&mut local.named_timers).into_timers(),
-                    std::mem::take(&mut local.watches),
+                    local.watches.take(),
                     std::mem::take(&mut local.regions),
                     std::mem::take(&mut local.ask_tables),
                     std::mem::take(&mut local.classes),

@@ -204,7 +204,7 @@ impl CoreStats {
             failed_snapshots: local.counters.failed_snapshots,
             refusals: by_reason(&local.counters.refusals),
             dead_letters: by_reason(&local.counters.dead_letters),
-            remote: local.remote.as_ref().map(|remote| remote.stats()),
+            remote: local.remote_stats(),
             types: local
                 .kinds
                 .iter()

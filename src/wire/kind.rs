@@ -5,6 +5,7 @@
 //! the protocol in the preamble ([`PROTOCOL`](super::preamble::PROTOCOL)), by which two nodes see that they differ before
 //! either sends a frame.
 
+use super::lookup::{LONGEST_ANSWER, LONGEST_PATH};
 use std::fmt;
 
 /// The connections on which a kind travels. Control traffic has connections of its own, so that it never waits behind
@@ -120,12 +121,23 @@ kinds! {
     Watch = 10, "watch";
     /// The address wants to hear of it no more.
     Unwatch = 11, "unwatch";
-    /// The target has ended, to the address, which watched it; an actor's node is the sender's. The reason says how.
+    /// Somebody who was watched has ended, to the address, which is that of the watch. The reason says how.
     Terminated = 12, "terminated";
     /// Part of a shard's state on its way to another node. Content: of the hand-off.
     Shipment = 13, "shipment";
     /// Events, states or acknowledgements of a replicated shard. Content: of the replication.
     Replication = 14, "replication";
+    /// An address of the receiver: its watch was not taken, and may be announced again. One of the sender: watches of those
+    /// on that core, or with another table than 0 on any of its cores, are to be announced again.
+    Rewatch = 15, "rewatch";
+    /// The address's core begins its watches anew, in the round that its table says: those announced before are over.
+    Forget = 16, "forget";
+    /// Who has this path? Content: the path; the type is that of the messages that the actor is to take. The answer goes to
+    /// the address.
+    Find = 17, "find";
+    /// The answer, to the address. Content: see [`Answer`](super::lookup::Answer); the type is that of the messages that the
+    /// actor takes.
+    Found = 18, "found";
 
     /// Leave to send more on this connection. Content: a [`Credit`](super::credit::Credit).
     Credit = 32, "credit";
@@ -168,6 +180,12 @@ impl Kind {
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// Whether it brings somebody a message.
+    #[must_use]
+    pub const fn is_message(self) -> bool {
+        matches!(self, Kind::Tell | Kind::Send | Kind::Ask)
     }
 
     /// Whether frames of this kind travel on connections of that plane.
@@ -246,7 +264,22 @@ impl Kind {
             },
             Kind::Watch | Kind::Unwatch => watching,
             Kind::Terminated => Rules {
+                target: Targets::Nobody,
                 reason: true,
+                ..watching
+            },
+            Kind::Rewatch | Kind::Forget => Rules {
+                target: Targets::Nobody,
+                ..watching
+            },
+            Kind::Find => Rules {
+                target: Targets::Nobody,
+                content: Content::Opaque(LONGEST_PATH),
+                ..watching
+            },
+            Kind::Found => Rules {
+                target: Targets::Nobody,
+                content: Content::Opaque(LONGEST_ANSWER),
                 ..watching
             },
             Kind::Credit => Rules {
@@ -334,8 +367,8 @@ mod tests {
         assert_eq!(
             listed.join(", "),
             "1 tell, 2 send, 3 ask, 4 reply, 5 stored, 6 failure, 7 last, 8 moved, 9 stop, 10 watch, 11 unwatch, \
-             12 terminated, 13 shipment, 14 replication, 32 credit, 33 ping, 34 pong, 35 bye, 48 hello, 49 welcome, \
-             50 tables, 51 refuse, 64 consensus, 65 heartbeat, 66 membership, 67 topology, 68 lease, 69 hand-off, \
+             12 terminated, 13 shipment, 14 replication, 15 rewatch, 16 forget, 17 find, 18 found, \
+             32 credit, 33 ping, 34 pong, 35 bye, 48 hello, 49 welcome, 50 tables, 51 refuse, 64 consensus, 65 heartbeat, 66 membership, 67 topology, 68 lease, 69 hand-off, \
              70 registry, 71 report"
         );
         for code in 0..=u8::MAX {

@@ -24,6 +24,7 @@ pub mod header;
 pub mod hello;
 pub mod kind;
 pub mod limits;
+pub mod lookup;
 pub mod message;
 pub mod preamble;
 pub mod reader;

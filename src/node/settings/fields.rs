@@ -161,8 +161,9 @@ pub struct Settings {
     /// How many watches the actors of one core may hold ([`Context::watch`](crate::Context::watch)). Default: 1,000,000. At
     /// most 4,294,967,295.
     ///
-    /// Beyond it a watch is refused at once; those of entities whose shard moves here are let in. Worst case: this times
-    /// some 300 bytes here and 50 on the cores of those who are watched. Too high, and watches of actors that never end fill
+    /// Beyond it a watch is refused at once; those of entities whose shard moves here are let in. As many watches of other
+    /// nodes may be for the actors of one core; beyond them they wait at the watcher's node. Worst case: this times some
+    /// 300 bytes here and 50 on the cores of those who are watched, and 200 more for each across nodes. Too high, and watches of actors that never end fill
     /// the memory; too low, and actors that need one fail under load.
     pub watches: usize,
 
