@@ -86,6 +86,10 @@ pub(crate) trait Host<I, M> {
     /// A fresh body; an error is what the factory's panic said.
     fn start(&self, id: &I, place: EntityPlace) -> Result<Box<dyn Body>, String>;
     fn is_ephemeral(&self) -> bool;
+    /// Whether its entities can leave the node: not if they move as values.
+    fn is_movable(&self) -> bool;
+    /// What an entity that stays in place is restored from elsewhere; `None` for one that starts afresh.
+    fn capture(&self, body: &dyn Body) -> Result<Option<(ArchivedBytes, Stage)>, Fault>;
     fn pack(&self, body: Box<dyn Body>) -> Result<Packed, Fault>;
     fn unpack(&self, id: &I, state: Packed, place: EntityPlace) -> Result<Box<dyn Body>, Fault>;
 }
@@ -296,6 +300,23 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
 
     fn is_ephemeral(&self) -> bool {
         matches!(self.transfer, Transfer::Ephemeral)
+    }
+
+    fn is_movable(&self) -> bool {
+        !matches!(self.transfer, Transfer::Send(_))
+    }
+
+    fn capture(&self, body: &dyn Body) -> Result<Option<(ArchivedBytes, Stage)>, Fault> {
+        let Transfer::Captured { capture, .. } = self.transfer else {
+            return Ok(None);
+        };
+        let Some(body) = (body as &dyn Any).downcast_ref::<EntityBody<A, I>>() else {
+            return Err(Fault::new("the body is not of the region's actor type"));
+        };
+        let ActorBody { actor, stage } = &body.inner;
+        let captured =
+            guarded(|| capture(actor)).unwrap_or_else(|panic| Err(Fault::panicked(panic)));
+        captured.map(|view| Some((view, *stage)))
     }
 
     fn pack(&self, body: Box<dyn Body>) -> Result<Packed, Fault> {

@@ -12,6 +12,8 @@ pub enum Mutant {
     ShipDropsMailbox,
     /// The target runs a shard while parts of it are still on their way.
     RunsBeforeOwned,
+    /// A core does not wait for its marker when a shard has changed nodes.
+    SkipLastBetweenNodes,
     /// The engine itself panics, with the next call from another thread.
     EnginePanics,
     /// The engine of the coordination core panics when all cores are at a halt, before it tells them to stop.

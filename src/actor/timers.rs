@@ -30,6 +30,22 @@ enum Tick<M> {
     Each(Box<dyn FnMut() -> M + Send>),
 }
 
+/// The message of a timer that ticks once. One that ticks again and again makes its messages by code of this node.
+pub(super) fn only_message<M: Message>(timer: &NamedTimer) -> Option<&M> {
+    let Purpose::Tick(tick) = &timer.purpose else {
+        return None;
+    };
+    match tick.downcast_ref()? {
+        Tick::Once(message) => message.as_ref(),
+        Tick::Each(_) => None,
+    }
+}
+
+/// What a timer is for that brings this message once.
+pub(super) fn tick_once<M: Message>(message: M) -> Purpose {
+    Purpose::Tick(Box::new(Tick::Once(Some(message))))
+}
+
 impl<M: Message> Tick<M> {
     fn next_of(timer: &mut NamedTimer) -> Option<M> {
         let Purpose::Tick(tick) = &mut timer.purpose else {

@@ -9,6 +9,7 @@ pub mod coordinator;
 mod coordinator_tests;
 pub mod handoff;
 pub mod move_error;
+pub mod node_handoff;
 pub mod ownership;
 #[cfg(test)]
 mod ownership_tests;

@@ -488,6 +488,7 @@ impl ClusterSimulation {
                 self.node(node).step_until(now);
                 self.see_to(node);
                 self.report_wanted(node);
+                self.hear_moves(node);
             }
             Next::Control(node) => self.turn_control(node),
             Next::Port(node) => self.turn_port(node),
