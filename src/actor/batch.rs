@@ -211,10 +211,7 @@ impl<M: Message> ActorBatch<M> {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                     Note::Stop(cell) => local.stop_in_order::<M>(cell),
-                    Note::Last(_)
-                    | Note::Drained(_)
-                    | Note::Signal(..)
-                    | Note::Frame(_) => {}
+                    Note::Last(_) | Note::Drained(_) | Note::Signal(..) | Note::Frame(_) => {}
                 }
             }
             local.accept(to, message, extra);

@@ -24,7 +24,9 @@ pub(super) enum Record<'a> {
         view: &'a [u8],
     },
     /// An entity that starts afresh, for the messages behind it.
-    Fresh { id: &'a [u8] },
+    Fresh {
+        id: &'a [u8],
+    },
     Timer {
         text: &'a str,
         number: u64,

@@ -291,7 +291,10 @@ impl NamedTimers {
 
     /// The timers of an owner: those that are due, and then those that run.
     pub(crate) fn of(&self, owner: CellRef) -> impl Iterator<Item = &NamedTimer> {
-        let lists = self.owners.get(&owner).map(|owned| [owned.due.first, owned.running.first]);
+        let lists = self
+            .owners
+            .get(&owner)
+            .map(|owned| [owned.due.first, owned.running.first]);
         let next = |id: &u32| Some(self.slots[*id].next).filter(|next| *next != NIL);
         let firsts = lists.into_iter().flatten().filter(|first| *first != NIL);
         let ids = firsts.flat_map(move |first| std::iter::successors(Some(first), next));

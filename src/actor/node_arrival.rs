@@ -40,60 +40,62 @@ pub(super) fn open<A: Actor<Msg: WireMessage>, I: WireId>(
             return;
         };
         // Code of ids and messages may panic, which is the end of this record only.
-        let done = guarded(|| {
-            match record {
-                Record::Entity {
-                    id,
-                    has_begun,
-                    view,
-                } => {
-                    let stage = if has_begun { Stage::Started } else { Stage::New };
-                    let id = I::with_key(id, |key| local.own_id::<I>(number, shard, key));
-                    entity = id.flatten().map(|id| {
-                        let state = Packed::View(aligned(view), stage);
-                        let at = local.unpack_entity::<I, A::Msg>(number, shard, id.clone(), state);
-                        (id, at)
-                    });
-                }
-                Record::Fresh { id } => {
-                    let id = I::with_key(id, |key| local.own_id::<I>(number, shard, key));
-                    entity = id.flatten().map(|id| (id, None));
-                }
-                Record::Timer {
-                    text,
-                    number: of_name,
-                    left,
-                    message,
-                } => {
-                    let at = entity.as_ref().and_then(|(_, at)| *at);
-                    let name = TimerName::from_parts(text, of_name);
-                    if let (Some(at), Some(name)) = (at, name)
-                        && let Some((message, _)) = local.read_shipped::<A::Msg>(message)
-                    {
-                        let timer = NamedTimer {
-                            name,
-                            deadline: since + left,
-                            every: None,
-                            purpose: tick_once(message),
-                        };
-                        if local.named_timers.find(at, name).is_none() {
-                            local.named_timers.start(&mut local.timers, at, timer);
-                        }
-                    } else {
-                        tracing::error!(core = %local.core, timer = text, "a timer has not survived the move of its entity");
+        let done = guarded(|| match record {
+            Record::Entity {
+                id,
+                has_begun,
+                view,
+            } => {
+                let stage = if has_begun {
+                    Stage::Started
+                } else {
+                    Stage::New
+                };
+                let id = I::with_key(id, |key| local.own_id::<I>(number, shard, key));
+                entity = id.flatten().map(|id| {
+                    let state = Packed::View(aligned(view), stage);
+                    let at = local.unpack_entity::<I, A::Msg>(number, shard, id.clone(), state);
+                    (id, at)
+                });
+            }
+            Record::Fresh { id } => {
+                let id = I::with_key(id, |key| local.own_id::<I>(number, shard, key));
+                entity = id.flatten().map(|id| (id, None));
+            }
+            Record::Timer {
+                text,
+                number: of_name,
+                left,
+                message,
+            } => {
+                let at = entity.as_ref().and_then(|(_, at)| *at);
+                let name = TimerName::from_parts(text, of_name);
+                if let (Some(at), Some(name)) = (at, name)
+                    && let Some((message, _)) = local.read_shipped::<A::Msg>(message)
+                {
+                    let timer = NamedTimer {
+                        name,
+                        deadline: since + left,
+                        every: None,
+                        purpose: tick_once(message),
+                    };
+                    if local.named_timers.find(at, name).is_none() {
+                        local.named_timers.start(&mut local.timers, at, timer);
                     }
+                } else {
+                    tracing::error!(core = %local.core, timer = text, "a timer has not survived the move of its entity");
                 }
-                Record::Message(message) => {
-                    if let Some((message, envelope)) = local.read_shipped::<A::Msg>(message)
-                        && let Some((id, at)) = &entity
-                    {
-                        local.store_shipped::<I, A::Msg>(number, shard, id, *at, message, envelope);
-                    }
+            }
+            Record::Message(message) => {
+                if let Some((message, envelope)) = local.read_shipped::<A::Msg>(message)
+                    && let Some((id, at)) = &entity
+                {
+                    local.store_shipped::<I, A::Msg>(number, shard, id, *at, message, envelope);
                 }
-                Record::Stop => {
-                    if let Some((_, Some(at))) = entity {
-                        local.stop_in_order::<A::Msg>(at);
-                    }
+            }
+            Record::Stop => {
+                if let Some((_, Some(at))) = entity {
+                    local.stop_in_order::<A::Msg>(at);
                 }
             }
         });

@@ -180,7 +180,9 @@ fn next_part<I: EntityId, M: Message>(
             false => (departing.next.0, record + 1),
         };
     }
-    let rest = departing.written.split_off(departing.written.len().min(PART_BYTES));
+    let rest = departing
+        .written
+        .split_off(departing.written.len().min(PART_BYTES));
     let part = std::mem::replace(&mut departing.written, rest);
     let is_last = departing.written.is_empty() && departing.next.0 == departing.parcels.len();
     if let Some(region) = local.region_mut::<I, M>(number) {
@@ -228,7 +230,11 @@ fn forget<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardI
         // The answer goes where it came from, without coming by here.
         local.forget_remote_ask(*ask);
     }
-    let mine: Vec<_> = noted.iter().filter(|ask| !is_relayed(ask)).copied().collect();
+    let mine: Vec<_> = noted
+        .iter()
+        .filter(|ask| !is_relayed(ask))
+        .copied()
+        .collect();
     local.entrust(to, &mine);
     for Parcel { id, at, mailbox } in departing.parcels {
         if let Some(at) = at {

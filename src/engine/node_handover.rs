@@ -116,10 +116,7 @@ impl Engine {
         local.regions[number].set_route(key.shard, route);
         let topology = local.topology.clone();
         let host = topology.placement(key).map(|it| it.owner);
-        if topology.is_mine(key)
-            && host == Some(local.core)
-            && !self.node_handoff.is_paused(key)
-        {
+        if topology.is_mine(key) && host == Some(local.core) && !self.node_handoff.is_paused(key) {
             local.host(key);
         }
         match route {
@@ -404,9 +401,7 @@ impl Local {
         let note = Note::Drained(drained);
         let (_, opened) = self.regions[usize::from(number)].note(number, to, note);
         if opened {
-            self.outbox[to.index()]
-                .open
-                .push(OpenBatch::Region(number));
+            self.outbox[to.index()].open.push(OpenBatch::Region(number));
         }
     }
 

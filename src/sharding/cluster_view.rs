@@ -263,7 +263,9 @@ impl Topology {
     /// Shards that are to leave this node, and whose place on it has changed since `older`.
     pub(crate) fn leaving_moved_since(&self, older: &Topology) -> Vec<ShardKey> {
         let moved = self.changes_since(older).map(|(shard, ..)| shard);
-        moved.filter(|shard| self.node_move(*shard).is_some()).collect()
+        moved
+            .filter(|shard| self.node_move(*shard).is_some())
+            .collect()
     }
 
     /// The shards of which the cluster says something else than in `older`.

@@ -697,9 +697,11 @@ impl NodeHandoff {
         (next, is_whole): (u32, bool),
         now: Time,
     ) {
-        let Some(departure) = self.departures.get_mut(&shard).filter(|it| {
-            it.moving.prepared == prepared && it.phase == NodePhase::Shipping
-        }) else {
+        let Some(departure) = self
+            .departures
+            .get_mut(&shard)
+            .filter(|it| it.moving.prepared == prepared && it.phase == NodePhase::Shipping)
+        else {
             return;
         };
         if is_whole && departure.may_be_whole {

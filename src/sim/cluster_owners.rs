@@ -2,7 +2,9 @@
 
 use super::cluster::ClusterSimulation;
 use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
-use crate::sharding::cluster_view::{Members, NodeMove, OwnershipUpdate, ShardOwner, TypeOwnership};
+use crate::sharding::cluster_view::{
+    Members, NodeMove, OwnershipUpdate, ShardOwner, TypeOwnership,
+};
 use crate::sharding::node_handoff::MoveReport;
 use std::sync::Arc;
 
@@ -186,7 +188,9 @@ impl ClusterSimulation {
                 has_changed |= self.owners.end_move(report.shard, report.prepared, arrived);
             }
         }
-        self.owners.ended.extend(ended.into_iter().map(|it| (node, it)));
+        self.owners
+            .ended
+            .extend(ended.into_iter().map(|it| (node, it)));
         if has_changed {
             self.publish();
         }

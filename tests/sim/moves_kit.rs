@@ -205,7 +205,10 @@ pub fn judge(history: &History, shard_of: impl Fn(u64) -> ShardId, is_lossless: 
         let shard = shard_of(it.id);
         let last = latest.entry(shard).or_insert((it.epoch, it.node));
         let is_fenced = it.epoch < last.0 || it.epoch == last.0 && it.node != last.1;
-        assert!(!is_fenced, "{it:?} ran after {last:?} of {shard}: two owners");
+        assert!(
+            !is_fenced,
+            "{it:?} ran after {last:?} of {shard}: two owners"
+        );
         *last = (it.epoch, it.node);
     }
     // By epochs: clocks of cores are not so fine.
@@ -214,9 +217,15 @@ pub fn judge(history: &History, shard_of: impl Fn(u64) -> ShardId, is_lossless: 
     for it in &history {
         let next = next.entry((it.id, it.sender)).or_default();
         if is_lossless {
-            assert!(it.number <= *next, "{it:?} came, {next} was accepted and lost, or is late");
+            assert!(
+                it.number <= *next,
+                "{it:?} came, {next} was accepted and lost, or is late"
+            );
         }
-        assert!(it.number >= *next, "{it:?} came, {next} was expected: out of order, or twice");
+        assert!(
+            it.number >= *next,
+            "{it:?} came, {next} was expected: out of order, or twice"
+        );
         *next = it.number + 1;
     }
 }

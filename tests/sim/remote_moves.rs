@@ -23,7 +23,9 @@ fn what_an_entity_has_goes_with_it() {
         let id = id_in(regions[&A], 1);
         let book = |node: NodeId| regions[&node].entity_ref(id);
         for number in 0..5 {
-            cluster.node(A).tell(book(A), Line::Put { sender: 0, number });
+            cluster
+                .node(A)
+                .tell(book(A), Line::Put { sender: 0, number });
         }
         cluster.run_for(ms(5));
         let remind = Line::Remind {
@@ -36,11 +38,12 @@ fn what_an_entity_has_goes_with_it() {
         let number = 5;
         let handle = cluster.node(A).handle();
         handle.tell(book(A), Line::Put { sender: 0, number });
+        cluster.run_for(ms(3));
         let asks = [A, B, C].map(|node| {
             let handle = cluster.node(node).handle();
             handle.ask_within(ms(5_000), book(node), Line::Count)
         });
-        cluster.run_for(ms(5));
+        cluster.run_for(ms(3));
         assert!(moved(&mut cluster, 1, C));
         for ask in asks {
             assert_eq!(cluster.run_until(ask).unwrap(), Ok(6));
@@ -81,11 +84,13 @@ fn nothing_is_lost_or_reordered_under_load() {
                     let book = regions[node].entity_ref(id);
                     if rng.random_ratio(1, 8) {
                         let number = *number;
-                        asks.push(handle.ask_within(ms(30_000), book, move |reply_to| Line::Ask {
-                            sender,
-                            number,
-                            reply_to,
-                        }));
+                        asks.push(
+                            handle.ask_within(ms(30_000), book, move |reply_to| Line::Ask {
+                                sender,
+                                number,
+                                reply_to,
+                            }),
+                        );
                     } else {
                         let number = *number;
                         handle.tell(book, Line::Put { sender, number });
@@ -131,8 +136,10 @@ fn nothing_is_lost_or_reordered_under_load() {
         }
         judge(&history, |id| regions[&A].shard_of(&id).shard, true);
         let lines = lines(&history);
-        let sent: BTreeMap<(u64, u32), u64> =
-            counts.iter().map(|(at, count)| ((at.1, at.0), *count)).collect();
+        let sent: BTreeMap<(u64, u32), u64> = counts
+            .iter()
+            .map(|(at, count)| ((at.1, at.0), *count))
+            .collect();
         assert_eq!(lines, sent);
         for id in 0..12 {
             let of_it = sent.iter().filter(|((book, _), _)| *book == id);
