@@ -17,6 +17,7 @@ use super::guard::guarded;
 use super::link::Waiting;
 use super::local::{Extra, Local, TimerEvent};
 use super::lost::on_the_way_of;
+use super::mutant::Mutant;
 use super::outbox::OpenBatch;
 use super::reference::Receiver;
 use super::refusal::{AskError, Refused, Rejection};
@@ -303,6 +304,7 @@ impl Local {
         if header.flags.contains(Flags::EPOCH_FENCE) && epoch < owner.fence {
             return self.refuse_frame(Some(number), &frame, Rejection::Fenced);
         }
+        let ignores_epoch = self.mutant == Some(Mutant::IgnoresEpoch);
         let me = self.core;
         let is_hosted = self.region_states[usize::from(number)].hosted[shard.index()];
         match self.regions[usize::from(number)].route_of(shard) {
@@ -310,7 +312,7 @@ impl Local {
             // What this core itself sends waits until the past owner is flushed; what has come by the present route does not,
             // and the marker that is waited for is among it.
             Some(Route::Hold)
-                if epoch >= owner.epoch
+                if (epoch >= owner.epoch || ignores_epoch)
                     && let Some(Route::To(core)) = self.topology.route(ShardKey {
                         entity_type: here,
                         shard,
@@ -327,6 +329,9 @@ impl Local {
             Some(Route::Hold) => self.hold_frame(number, shard, frame, Rejection::Moving),
             Some(Route::Unallocated) => {
                 self.hold_frame(number, shard, frame, Rejection::Unallocated)
+            }
+            Some(Route::Away(node)) if ignores_epoch => {
+                self.pass_on(node, number, key, owner.epoch, frame);
             }
             // Whoever sent it knows more than this core.
             Some(Route::Away(_)) if epoch > owner.epoch => {

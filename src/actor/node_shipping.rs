@@ -22,10 +22,10 @@ use super::mailbox::Mail;
 use super::model::Actor;
 use super::node_arrival::open;
 use super::reference::{CellRef, Receiver};
-use super::refusal::Rejection;
+use super::refusal::{Rejection, Uncertainty};
 use super::remote::time_left;
 use super::remote_asks::REMOTE;
-use super::reply::{Envelope, ReplyAddress};
+use super::reply::{Envelope, ReplyAddress, discard};
 use super::timers::only_message;
 use super::wire_id::WireId;
 use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
@@ -50,6 +50,8 @@ pub(crate) struct NodeOps {
     pub(crate) next_part: fn(&mut Local, u16, ShardId, bool) -> Option<(Vec<u8>, bool)>,
     /// Puts everything back.
     pub(crate) stay: fn(&mut Local, u16, ShardId),
+    /// Drops the messages that were taken out, which may be handled elsewhere.
+    pub(crate) abandon: fn(&mut Local, u16, ShardId, Uncertainty),
     /// Drops everything: it is on that node.
     pub(crate) forget: fn(&mut Local, u16, ShardId, NodeId),
     /// Puts a shard that has come in these bytes at that time into place.
@@ -62,6 +64,7 @@ impl NodeOps {
             pack: pack::<I, A::Msg>,
             next_part: next_part::<I, A::Msg>,
             stay: stay::<I, A::Msg>,
+            abandon: abandon::<I, A::Msg>,
             forget: forget::<I, A::Msg>,
             open: open::<A, I>,
         }
@@ -213,6 +216,26 @@ fn stay<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardId)
             }
         }
         drop_guarded(id);
+    }
+}
+
+fn abandon<I: EntityId, M: Message>(
+    local: &mut Local,
+    number: u16,
+    shard: ShardId,
+    why: Uncertainty,
+) {
+    let departing = local
+        .region_mut::<I, M>(number)
+        .and_then(|region| region.departing.get_mut(&shard));
+    let parcels = departing.into_iter().flat_map(|it| &mut it.parcels);
+    let mailboxes = parcels.map(|parcel| std::mem::take(&mut parcel.mailbox));
+    for (mail, _) in mailboxes.collect::<Vec<_>>().into_iter().flatten() {
+        if let Mail::User(message) = mail {
+            let name = std::any::type_name::<M>();
+            local.note_dead_letter(Receiver::Unknown, Rejection::Fenced, name);
+            discard(why.into(), message);
+        }
     }
 }
 

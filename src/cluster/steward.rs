@@ -272,7 +272,8 @@ impl Steward {
             }
         }
         self.called_off.retain(|_, until| *until > now);
-        self.owners.retain(|shard, _| under_way.iter().any(|id| id.0 == *shard));
+        self.owners
+            .retain(|shard, _| under_way.iter().any(|id| id.0 == *shard));
         for id in under_way {
             let since = *self.moves.entry(id).or_insert(now);
             let (shard, prepared) = id;

@@ -8,11 +8,12 @@ use crate::actor::local::Local;
 use crate::actor::mutant::Mutant;
 use crate::actor::node_shipping::NodeOps;
 use crate::actor::outbox::OpenBatch;
+use crate::actor::refusal::Uncertainty;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::move_error::RefusedWhy;
 use crate::sharding::node_handoff::{
-    Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews,
+    Drained, DuePart, Keep, MoveReport, NodePhase, NodeStep, Readiness, ShardNews,
 };
 use crate::sharding::topology::{Route, Topology};
 use crate::wire::address::Target;
@@ -152,6 +153,9 @@ impl Engine {
         if !self.node_handoff.is_busy() {
             return moved;
         }
+        if local.mutant == Some(Mutant::UnsealsOnTimer) {
+            self.unseal_on_a_timer(local);
+        }
         let steps = self
             .node_handoff
             .poll(local.now, |shard| readiness(local, shard));
@@ -201,7 +205,10 @@ impl Engine {
                     local.unseal(shard);
                 }
                 NodeStep::Stay { shard } => self.stay(local, shard),
-                NodeStep::Lose { shard } => {
+                NodeStep::Lose { shard, was_shipped } => {
+                    if was_shipped {
+                        local.abandon(shard, Uncertainty::Fenced);
+                    }
                     if is_sealed(local, shard) {
                         self.stay(local, shard);
                     }
@@ -211,6 +218,10 @@ impl Engine {
                     if let Err(why) = report.outcome {
                         let shard = report.shard;
                         tracing::warn!(core = %local.core, %shard, %why, "a shard cannot leave this node");
+                    }
+                    if local.mutant == Some(Mutant::OpensBeforeOwn) && report.outcome.is_ok() {
+                        self.open(local, report.shard);
+                        local.host(report.shard);
                     }
                     let coordinator = self.coordinator_core;
                     self.send_control(local, coordinator, Control::MoveEnded(report));
@@ -235,6 +246,30 @@ impl Engine {
                         self.settle_route(local, shard);
                     }
                 }
+            }
+        }
+    }
+
+    /// At the end of the core: what was being shipped ends here. If the target may have it, nobody knows what becomes of it.
+    pub(super) fn end_departures(&mut self, local: &mut Local) {
+        let departures = self.node_handoff.departures().map(|(shard, _)| shard);
+        for shard in departures.collect::<Vec<_>>() {
+            if self.node_handoff.may_be_whole(shard) {
+                local.abandon(shard, Uncertainty::RuntimeGone);
+            }
+            if let Some(ops) = node_ops(local, shard) {
+                (ops.stay)(local, shard.entity_type.0, shard.shard);
+            }
+        }
+    }
+
+    #[cold]
+    fn unseal_on_a_timer(&mut self, local: &mut Local) {
+        let departures = self.node_handoff.departures();
+        let whole = departures.filter(|(_, it)| it.phase() == NodePhase::Whole);
+        for shard in whole.map(|(shard, _)| shard).collect::<Vec<_>>() {
+            if is_sealed(local, shard) {
+                self.stay(local, shard);
             }
         }
     }
@@ -391,6 +426,13 @@ fn readiness(local: &Local, shard: ShardKey) -> Readiness {
 }
 
 impl Local {
+    /// Drops what was taken out of the mailboxes of a shard: it may be handled elsewhere.
+    fn abandon(&mut self, shard: ShardKey, why: Uncertainty) {
+        if let Some(ops) = node_ops(self, shard) {
+            (ops.abandon)(self, shard.entity_type.0, shard.shard, why);
+        }
+    }
+
     fn set_hosted(&mut self, shard: ShardKey, hosted: bool) {
         self.region_states[shard.entity_type.index()].hosted[shard.shard.index()] = hosted;
     }

@@ -120,6 +120,8 @@ pub enum NodeStep {
     Lose {
         /// The shard.
         shard: ShardKey,
+        /// Messages that were shipped may have been handled elsewhere: nobody knows what has become of them.
+        was_shipped: bool,
     },
     /// Have the log hear of it.
     Report(MoveReport),
@@ -380,6 +382,13 @@ impl NodeHandoff {
         departure.is_some_and(|departure| departure.is_paused)
     }
 
+    /// Whether the target of a move may have everything that has left.
+    #[must_use]
+    pub fn may_be_whole(&self, shard: ShardKey) -> bool {
+        let departure = self.departures.get(&shard);
+        departure.is_some_and(|departure| departure.may_be_whole)
+    }
+
     /// The shards that leave this core, in order.
     pub fn departures(&self) -> impl Iterator<Item = (ShardKey, &NodeDeparture)> {
         self.departures.iter().map(|(shard, it)| (*shard, it))
@@ -425,15 +434,24 @@ impl NodeHandoff {
             Some(departure) if goes_on(departure.moving) => {}
             Some(departure) => {
                 let (to, epoch) = (departure.moving.to, departure.epoch);
-                let was_owned = is.epoch > epoch && is.fence <= epoch && departure.may_be_whole;
+                let was_shipped = departure.may_be_whole;
+                let was_owned = is.epoch > epoch && is.fence <= epoch && was_shipped;
+                // The death of this node's life, as the log has it, came before any `Own`.
+                let was_first = is.fence.0 == epoch.0 + 1;
                 self.departures.remove(&shard);
                 steps.push(match stays {
                     true => NodeStep::Stay { shard },
                     false if was_owned => NodeStep::Forget { shard, to },
-                    false => NodeStep::Lose { shard },
+                    false => NodeStep::Lose {
+                        shard,
+                        was_shipped: was_shipped && !was_first,
+                    },
                 });
             }
-            None if was_mine && !stays => steps.push(NodeStep::Lose { shard }),
+            None if was_mine && !stays => steps.push(NodeStep::Lose {
+                shard,
+                was_shipped: false,
+            }),
             None => {}
         }
         let drains = self.draining.get(&shard);

@@ -4,7 +4,8 @@
 use corecast::base::ids::{Epoch, NodeId, ShardId};
 use corecast::sim::{ClusterSimulation, SimulationBuilder};
 use corecast::{
-    Actor, Capture, Context, EntityType, Fault, Mailbox, Next, Region, ReplyTo, Time, WireMessage,
+    Actor, Capture, Context, EntityType, Fault, Mailbox, Next, Region, Rejection, ReplyTo, Time,
+    WireMessage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -246,10 +247,14 @@ pub fn homes(history: &History, id: u64) -> BTreeSet<NodeId> {
     of_it.map(|it| it.node).collect()
 }
 
-/// All dead letters of a node.
-pub fn dead_letters(cluster: &mut ClusterSimulation, node: NodeId) -> u64 {
+/// All dead letters of a node, with their reasons.
+pub fn dead_letters(cluster: &mut ClusterSimulation, node: NodeId) -> Vec<(Rejection, u64)> {
     let stats = cluster.node(node).stats();
-    let outside: u64 = stats.dead_letters_outside.iter().map(|(_, n)| n).sum();
-    let cores = stats.cores.iter().map(|core| core.dead_letters_total());
-    outside + cores.sum::<u64>()
+    let cores = stats.cores.iter().flat_map(|core| &core.dead_letters);
+    stats
+        .dead_letters_outside
+        .iter()
+        .chain(cores)
+        .copied()
+        .collect()
 }

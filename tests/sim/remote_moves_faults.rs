@@ -9,7 +9,7 @@ use corecast::base::ids::{CoreId, NodeId, ShardId};
 use corecast::base::rng::{Rng, seeded};
 use corecast::rand::RngExt;
 use corecast::sim::{ClusterSimulation, check_cluster_seeds};
-use corecast::{AskError, Handle, Pending, Region, Rejection};
+use corecast::{AskError, Handle, Pending, Region};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::time::Duration;
@@ -139,7 +139,8 @@ impl Run {
         }
         for (_, report) in self.cluster.ended_moves() {
             let arrived = report.outcome.is_ok();
-            self.cluster.end_move(report.shard, report.prepared, arrived);
+            self.cluster
+                .end_move(report.shard, report.prepared, arrived);
         }
     }
 
@@ -194,19 +195,23 @@ impl Run {
     fn end(mut self) -> Run {
         let now = self.cluster.now();
         self.cluster.network().heal(now);
-        for _ in 0..4 {
+        for _ in 0..40 {
             for (_, report) in self.cluster.ended_moves() {
                 let arrived = report.outcome.is_ok();
-                self.cluster.end_move(report.shard, report.prepared, arrived);
+                self.cluster
+                    .end_move(report.shard, report.prepared, arrived);
             }
             self.cluster.publish();
-            self.cluster.run_for(ms(3_000));
+            self.cluster.run_for(ms(200));
         }
         assert!(self.cluster.run_until_idle());
         assert_eq!(self.cluster.moves(), [], "moves without end");
         let handled: BTreeSet<(u64, u32, u64)> = {
             let history = self.history.lock().unwrap();
-            history.iter().map(|it| (it.id, it.sender, it.number)).collect()
+            history
+                .iter()
+                .map(|it| (it.id, it.sender, it.number))
+                .collect()
         };
         for (line, ask) in std::mem::take(&mut self.asks) {
             let Ok(outcome) = self.cluster.run_until(ask) else {
@@ -214,9 +219,15 @@ impl Run {
                 continue;
             };
             match outcome {
-                Ok(_) => assert!(handled.contains(&line), "{line:?} was answered, not handled"),
+                Ok(_) => assert!(
+                    handled.contains(&line),
+                    "{line:?} was answered, not handled"
+                ),
                 Err(AskError::Rejected(why)) => {
-                    assert!(!handled.contains(&line), "{line:?} was handled, and is {why:?}");
+                    assert!(
+                        !handled.contains(&line),
+                        "{line:?} was handled, and is {why:?}"
+                    );
                 }
                 Err(AskError::Unknown(_)) => {}
             }
@@ -272,7 +283,7 @@ fn moves_that_are_called_off_lose_nothing() {
             assert_eq!(run.cluster.ask(A, book, Line::Count), Ok(sum), "book {id}");
         }
         for node in NODES {
-            assert_eq!(dead_letters(&mut run.cluster, node), 0, "{node}");
+            assert_eq!(dead_letters(&mut run.cluster, node), [], "{node}");
         }
         run.cluster
     });
@@ -339,5 +350,34 @@ fn a_core_that_does_not_wait_for_its_marker_is_found() {
         aborts: true,
         ..NONE
     };
-    is_found(Mutant::SkipLastBetweenNodes, faults, 500, &["accepted and lost, or is late"]);
+    is_found(Mutant::SkipLastBetweenNodes, faults, 500, &["out of order"]);
+}
+
+#[test]
+fn a_target_that_opens_before_the_log_says_so_is_found() {
+    let faults = Faults {
+        aborts: true,
+        ..NONE
+    };
+    is_found(
+        Mutant::OpensBeforeOwn,
+        faults,
+        500,
+        &["two owners", "out of order"],
+    );
+}
+
+#[test]
+fn a_source_that_unseals_on_a_timer_is_found() {
+    is_found(
+        Mutant::UnsealsOnTimer,
+        NONE,
+        500,
+        &["two owners", "out of order"],
+    );
+}
+
+#[test]
+fn a_node_that_ignores_epochs_is_found() {
+    is_found(Mutant::IgnoresEpoch, NONE, 500, &["out of order"]);
 }
