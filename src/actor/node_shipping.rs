@@ -45,9 +45,9 @@ pub(crate) const PART_BYTES: usize = 64 << 10;
 pub(crate) struct NodeOps {
     /// Takes what is to be shipped out of so many entities; whether that was all.
     pub(crate) pack: fn(&mut Local, u16, ShardId, usize) -> bool,
-    /// The bytes of the next part, or of the first again, and whether it is the last; `None` if something cannot be
+    /// So many bytes of the next part, or of the first again, and whether it is the last; `None` if something cannot be
     /// archived.
-    pub(crate) next_part: fn(&mut Local, u16, ShardId, bool) -> Option<(Vec<u8>, bool)>,
+    pub(crate) next_part: fn(&mut Local, u16, ShardId, bool, usize) -> Option<(Vec<u8>, bool)>,
     /// Puts everything back.
     pub(crate) stay: fn(&mut Local, u16, ShardId),
     /// Drops the messages that were taken out, which may be handled elsewhere.
@@ -78,11 +78,27 @@ pub(super) struct Departing<I, M> {
     parcels: Vec<Parcel<I, M>>,
     /// What is written next: of which parcel, and which of its records.
     next: (usize, usize),
-    /// Bytes that were written and are in no part yet.
+    /// Bytes that were written, and how many of them are in parts.
     written: Vec<u8>,
+    cut: usize,
     writer: FrameWriter,
     /// The reply addresses that have been written.
     noted: Vec<ReplyAddress>,
+}
+
+impl<I, M> Departing<I, M> {
+    /// Takes at most so many of the bytes that were written.
+    fn cut(&mut self, most: usize) -> Vec<u8> {
+        let end = self.written.len().min(self.cut + most);
+        let part = self.written[self.cut..end].to_vec();
+        self.cut = end;
+        // No byte is moved over a distance shorter than the bytes moved: a large view has many parts.
+        if self.cut * 2 >= self.written.len() {
+            self.written.drain(..self.cut);
+            self.cut = 0;
+        }
+        part
+    }
 }
 
 /// One entity, or what waits for one that has ended.
@@ -117,6 +133,7 @@ fn pack<I: EntityId, M: Message>(
             parcels: Vec::new(),
             next: (0, 0),
             written: Vec::new(),
+            cut: 0,
             writer: FrameWriter::new(limits),
             noted: Vec::new(),
         };
@@ -145,6 +162,7 @@ fn next_part<I: EntityId, M: Message>(
     number: u16,
     shard: ShardId,
     anew: bool,
+    room: usize,
 ) -> Option<(Vec<u8>, bool)> {
     // Taken out meanwhile, for what is written is on the core as well.
     let region = local.region_mut::<I, M>(number)?;
@@ -152,9 +170,10 @@ fn next_part<I: EntityId, M: Message>(
     if anew {
         departing.next = (0, 0);
         departing.written.clear();
+        departing.cut = 0;
     }
     let mut is_whole = true;
-    while departing.written.len() < PART_BYTES {
+    while departing.written.len() - departing.cut < room {
         let Some(parcel) = departing.parcels.get(departing.next.0) else {
             break;
         };
@@ -183,10 +202,7 @@ fn next_part<I: EntityId, M: Message>(
             false => (departing.next.0, record + 1),
         };
     }
-    let rest = departing
-        .written
-        .split_off(departing.written.len().min(PART_BYTES));
-    let part = std::mem::replace(&mut departing.written, rest);
+    let part = departing.cut(room);
     let is_last = departing.written.is_empty() && departing.next.0 == departing.parcels.len();
     if let Some(region) = local.region_mut::<I, M>(number) {
         region.departing.insert(shard, departing);

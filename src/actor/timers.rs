@@ -70,7 +70,8 @@ impl<M: Message> Tick<M> {
 /// When the actor stops or is restarted, its timers have ended before [`post_stop`](Actor::post_stop), and so have those of an
 /// entity that is passivated: to go on in its next life, it starts them in [`pre_start`](Actor::pre_start). (A tick counts
 /// as use, so an entity that ticks more often than its time to be idle stays.) When a shard moves, the timers of entities
-/// whose state moves go with them. From the beginning of a shutdown no timer ticks any more.
+/// whose state moves go with them; to another node only those go that tick once, for the others make their messages by code
+/// of this one. From the beginning of a shutdown no timer ticks any more.
 impl<A: Actor> Context<'_, A> {
     /// Sends a message to this actor after a while, unless the timer is cancelled or replaced until then.
     ///

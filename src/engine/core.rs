@@ -65,6 +65,8 @@ pub(crate) struct Engine {
     pub(super) handoff: Handoff,
     /// Hand-offs between nodes.
     pub(super) node_handoff: NodeHandoff,
+    /// A part of a shard waits for room in a link.
+    pub(super) parts_wait: bool,
     /// What has come of shards on their way to this core.
     pub(super) freight: BTreeMap<ShardKey, super::node_handover::Freight>,
     /// Sealed shards whose entities are being shipped, a part in each turn.
@@ -130,6 +132,7 @@ impl Engine {
                 setup.patience,
                 NODE_RETRY,
             ),
+            parts_wait: false,
             freight: BTreeMap::new(),
             shipping: Vec::new(),
             coordination: setup.coordination,
@@ -176,6 +179,7 @@ impl Engine {
     fn waits_for_room(&self, local: &Local) -> bool {
         let backlog = local.remote.as_ref().map(|remote| &remote.backlog);
         !self.unsent.is_empty()
+            || self.parts_wait
             || !local.outbox_is_empty()
             || backlog.is_some_and(|backlog| !backlog.is_empty())
     }

@@ -6,7 +6,7 @@ use crate::actor::batch::Note;
 use crate::actor::control::Control;
 use crate::actor::local::Local;
 use crate::actor::mutant::Mutant;
-use crate::actor::node_shipping::NodeOps;
+use crate::actor::node_shipping::{NodeOps, PART_BYTES};
 use crate::actor::outbox::OpenBatch;
 use crate::actor::refusal::Uncertainty;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
@@ -24,6 +24,12 @@ use std::collections::BTreeSet;
 
 /// Entities packed in one turn, so that the core stays responsive while a large shard leaves.
 const ENTITIES_PER_TURN: usize = 512;
+
+/// Of the bytes that may wait for another node, one in so many may be those of parts.
+const LINK_SHARE: usize = 4;
+
+/// The least bytes of a part.
+const LEAST_PART_BYTES: usize = 1 << 10;
 
 /// Parts written in one turn, for the same reason.
 const PARTS_PER_TURN: usize = 4;
@@ -151,6 +157,7 @@ impl Engine {
             self.take_shipment(local, &frame);
         }
         if !self.node_handoff.is_busy() {
+            self.parts_wait = false;
             return moved;
         }
         if local.mutant == Some(Mutant::UnsealsOnTimer) {
@@ -166,6 +173,7 @@ impl Engine {
             moved = true;
             self.pack_some(local, shard);
         }
+        self.parts_wait = false;
         for _ in 0..PARTS_PER_TURN {
             let due = self.node_handoff.due_parts();
             let mut sent = false;
@@ -310,15 +318,12 @@ impl Engine {
         let Some(ops) = node_ops(local, shard) else {
             return false;
         };
-        let has_room = local.remote.as_ref().is_some_and(|remote| {
-            let link = remote.links.get(&to);
-            link.is_some_and(|link| link.has_room(&remote.bounds))
-        });
-        if !has_room {
+        let Some(room) = local.room_for_part(to) else {
+            self.parts_wait = true;
             return false;
-        }
-        let number = shard.entity_type.0;
-        let part = (ops.next_part)(local, number, shard.shard, due.number == 0);
+        };
+        let (number, anew) = (shard.entity_type.0, due.number == 0);
+        let part = (ops.next_part)(local, number, shard.shard, anew, room);
         let Some((bytes, is_last)) = part else {
             let refused = self.node_handoff.refuse(shard, RefusedWhy::NotMovable);
             self.carry_out(local, refused.into_iter().collect());
@@ -422,6 +427,7 @@ fn readiness(local: &Local, shard: ShardKey) -> Readiness {
         is_suspended: local.is_suspended(shard),
         is_lapsed: local.region_states[number].is_lapsed,
         is_movable: local.regions[number].is_movable(),
+        has_left: local.has_sent_all_parts(shard),
     }
 }
 
@@ -431,6 +437,23 @@ impl Local {
         if let Some(ops) = node_ops(self, shard) {
             (ops.abandon)(self, shard.entity_type.0, shard.shard, why);
         }
+    }
+
+    /// How large a part for a node may be, if there is room for one now. Parts leave most of a link to messages.
+    fn room_for_part(&self, to: NodeId) -> Option<usize> {
+        let remote = self.remote.as_ref()?;
+        let waits = remote.links.get(&to)?.writer.pending().len();
+        let share = remote.bounds.buffer_bytes / LINK_SHARE;
+        let has_room = waits == 0 || waits + PART_BYTES.min(share) < share;
+        has_room.then_some(PART_BYTES.min(share).max(LEAST_PART_BYTES))
+    }
+
+    /// Whether nothing waits in the link to the node that a shard moves to.
+    fn has_sent_all_parts(&self, shard: ShardKey) -> bool {
+        let moving = self.topology.node_move(shard);
+        let link = moving.zip(self.remote.as_ref());
+        let link = link.and_then(|(moving, remote)| remote.links.get(&moving.to));
+        link.is_none_or(|link| link.is_empty())
     }
 
     fn set_hosted(&mut self, shard: ShardKey, hosted: bool) {

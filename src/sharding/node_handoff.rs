@@ -44,6 +44,9 @@ use super::move_error::RefusedWhy;
 use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardKey};
 use crate::base::time::Time;
 
+/// How often the time after which parts are sent again is doubled at most.
+const MOST_DOUBLINGS: u32 = 4;
+
 /// Parts of one shipment that are under way at once.
 pub const PARTS_UNDER_WAY: u32 = 8;
 
@@ -162,6 +165,8 @@ pub struct Readiness {
     pub is_lapsed: bool,
     /// Its entities are of a kind that can leave the node.
     pub is_movable: bool,
+    /// Nothing that was sent to its target waits here for the connection: silence is not for want of room.
+    pub has_left: bool,
 }
 
 /// How far the source has come with giving a shard away; see the [module](self).
@@ -219,8 +224,10 @@ impl NodeDeparture {
         self.phase
     }
 
+    /// Begins a new attempt, which waits longer for an answer than the one before it.
     fn begin_again(&mut self, now: Time, retry: Duration) {
         self.attempt += 1;
+        let retry = retry * (1 << self.attempt.min(MOST_DOUBLINGS));
         (self.sent, self.taken, self.is_all_sent) = (0, 0, false);
         self.again_at = now + retry;
     }
@@ -640,9 +647,10 @@ impl NodeHandoff {
                 NodePhase::Draining | NodePhase::Paused => {
                     steps.extend(departure.advance(shard, look(shard), now, self.retry));
                 }
-                NodePhase::Shipping if now >= departure.again_at => {
-                    departure.begin_again(now, self.retry);
-                }
+                NodePhase::Shipping if now >= departure.again_at => match look(shard).has_left {
+                    true => departure.begin_again(now, self.retry),
+                    false => departure.again_at = now + self.retry,
+                },
                 _ => {}
             }
         }

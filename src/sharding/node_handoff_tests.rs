@@ -24,6 +24,7 @@ const READY: Readiness = Readiness {
     is_suspended: false,
     is_lapsed: false,
     is_movable: true,
+    has_left: true,
 };
 
 fn at(ms: u64) -> Time {
@@ -217,7 +218,13 @@ fn silence_and_a_broken_connection_begin_a_new_attempt() {
     source.parts_taken(S, (7, 0), (1, false), at(3));
     assert_eq!(source.poll(at(502), |_| READY), []);
     assert_eq!(source.due_parts()[0].number, 2, "it has been heard since");
-    assert_eq!(source.poll(at(503), |_| READY), []);
+    let waits = Readiness {
+        has_left: false,
+        ..READY
+    };
+    assert_eq!(source.poll(at(503), |_| waits), []);
+    assert_eq!(source.due_parts()[0].number, 2, "there is no room");
+    assert_eq!(source.poll(at(1_003), |_| READY), []);
     let due = source.due_parts()[0];
     assert_eq!((due.attempt, due.number), (1, 0));
     source.part_sent(S, true, at(504));

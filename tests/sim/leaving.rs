@@ -9,6 +9,7 @@ use corecast::base::rng::{Rng, seeded};
 use corecast::cluster::node::settings::NodeSettings;
 use corecast::cluster::steward::StewardSettings;
 use corecast::rand::RngExt;
+use corecast::sharding::strategy::PlacementStrategy;
 use corecast::sim::{ClusterSimulation, SimulationBuilder, check_cluster_seeds};
 use corecast::{AskError, Region};
 use std::cell::RefCell;
@@ -179,6 +180,49 @@ fn a_node_that_leaves_gives_its_shards_away_first() {
         library.write(20);
         assert!(!library.owners(other).contains_key(&leaver));
         library.end()
+    });
+}
+
+/// With a ring, too, and only those who have the role.
+#[test]
+fn shards_live_where_their_type_says() {
+    check_cluster_seeds(2, |mut cluster| {
+        let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
+        let regions: Rc<RefCell<BTreeMap<NodeId, Region<u64, Line>>>> = Rc::default();
+        let history = History::default();
+        for node in nodes.clone() {
+            let (regions, history) = (regions.clone(), history.clone());
+            let make = move |mut builder: SimulationBuilder| {
+                let books = books(node, &history).role("shelf");
+                let region = builder.entities(books.strategy(PlacementStrategy::HashRing));
+                regions.borrow_mut().insert(node, region);
+                builder.cores(2)
+            };
+            let adapt = |given: NodeSettings| NodeSettings {
+                roles: match node.0 {
+                    3 => Vec::new(),
+                    _ => vec!["shelf".to_owned()],
+                },
+                ..settings(given)
+            };
+            cluster.govern(node, &nodes, adapt, make);
+            cluster.start_process(node);
+        }
+        let is_up = |cluster: &mut ClusterSimulation| nodes.iter().all(|it| cluster.is_up(*it));
+        assert!(cluster.run_until_true(ms(20_000), is_up));
+        for id in 0..IDS {
+            let book = regions.borrow()[&NodeId(3)].entity_ref(id);
+            assert_eq!(cluster.ask(NodeId(3), book, Line::Count), Ok(0));
+        }
+        let ownership = cluster.plane(NodeId(3)).unwrap().node().state().ownership();
+        let (number, spec) = ownership.types().next().unwrap();
+        assert_eq!(spec.strategy, PlacementStrategy::HashRing);
+        assert_eq!(spec.role.as_deref(), Some("shelf"));
+        let owners = ownership.shards_of(number).iter().map(|it| it.owner);
+        let owners: Vec<NodeId> = owners.flatten().collect();
+        assert!(!owners.is_empty());
+        assert!(owners.iter().all(|owner| owner.0 < 3), "{owners:?}");
+        cluster
     });
 }
 
