@@ -49,6 +49,11 @@ impl Local {
         }
     }
 
+    /// An ask of another node is somebody else's to answer from now on.
+    pub(super) fn forget_remote_ask(&mut self, address: ReplyAddress) {
+        let _ = self.take_remote_ask(address);
+    }
+
     fn take_remote_ask(&mut self, address: ReplyAddress) -> Option<RemoteAsk> {
         if address.table() != REMOTE {
             return None;

@@ -14,6 +14,7 @@ use super::reply::{Envelope, ReplyTo, discard};
 use crate::base::ids::{CoreId, EntityTypeId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
+use crate::sharding::node_handoff::Drained;
 use crate::wire::message::Message;
 use std::any::Any;
 
@@ -96,6 +97,8 @@ pub(crate) enum Note {
     Stop(CellRef),
     /// Before the message at this place: nothing more comes from this core for a moving shard.
     Last(Last),
+    /// The same for one that moves to another node.
+    Drained(Drained),
     /// Before the message at this place: somebody watches an entity, or does not any more.
     Signal(EntitySignal, Box<dyn FnOnce(&mut Local) + Send>),
     /// Before the message at this place: a message of another node, in its frame.
@@ -208,7 +211,7 @@ impl<M: Message> ActorBatch<M> {
                 match note {
                     Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                     Note::Stop(cell) => local.stop_in_order::<M>(cell),
-                    Note::Last(_) | Note::Signal(..) | Note::Frame(_) => {}
+                    Note::Last(_) | Note::Drained(_) | Note::Signal(..) | Note::Frame(_) => {}
                 }
             }
             local.accept(to, message, extra);
@@ -328,8 +331,9 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                     match note {
                         Note::Acknowledge(stored) => extra = Some(Extra::Acknowledge(stored)),
                         Note::Last(last) => local.lasts.push(last),
+                        Note::Drained(drained) => local.drained.push(drained),
                         Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
-                        Note::Frame(carried) => local.take_request(carried.frame(), true),
+                        Note::Frame(carried) => local.take_carried(&carried),
                         Note::Stop(_) => {}
                     }
                 }
@@ -341,8 +345,9 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
         for (_, note) in notes {
             match note {
                 Note::Last(last) => local.lasts.push(last),
+                Note::Drained(drained) => local.drained.push(drained),
                 Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
-                Note::Frame(carried) => local.take_request(carried.frame(), true),
+                Note::Frame(carried) => local.take_carried(&carried),
                 Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }
@@ -358,7 +363,7 @@ fn fail_notes(notes: &mut Notes, local: &mut Local, region: Option<u16>, why: Re
                 drop_guarded(arrive);
             }
             Note::Frame(carried) => local.refuse_frame(region, &carried.frame(), why),
-            Note::Stop(_) | Note::Last(_) => {}
+            Note::Stop(_) | Note::Last(_) | Note::Drained(_) => {}
         }
     }
 }

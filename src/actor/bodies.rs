@@ -126,6 +126,12 @@ impl<A: Actor<Msg: WireMessage>, I: EntityId> EntityBody<A, I> {
 }
 
 impl<A: Actor, I: EntityId> Body for EntityBody<A, I> {
+    fn arrive_again(&mut self) {
+        if !matches!(self.inner.stage, Stage::New | Stage::Reborn) {
+            self.inner.stage = Stage::Restored;
+        }
+    }
+
     fn run(&mut self, local: &mut Local, at: CellRef, budget: u32) -> Ran {
         self.accounted(local, at, |inner, local, place| {
             inner.run(local, at, place, entity_recipient::<I, A::Msg>, budget)

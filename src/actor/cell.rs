@@ -47,6 +47,9 @@ pub(crate) trait Body: Any {
     /// Marks an actor that was made to take the place of one that has failed.
     fn begin_again(&mut self);
 
+    /// Marks an entity whose children have stopped although it stays: it starts as if it had just come here.
+    fn arrive_again(&mut self) {}
+
     /// Takes out what makes such an actor; without it, this one cannot be restarted.
     fn take_seed(&mut self) -> Option<Seed>;
 

@@ -7,6 +7,7 @@ use super::remote::Lease;
 use crate::base::ids::{CoreId, Epoch, ShardKey};
 use crate::sharding::balancer::CoreLoad;
 use crate::sharding::move_error::{MoveError, RefusedWhy};
+use crate::sharding::node_handoff::MoveReport;
 use crate::sharding::topology::{MoveId, Topology};
 use crate::wire::address::Life;
 use std::fmt;
@@ -43,6 +44,8 @@ pub(crate) enum Control {
     Lease(Lease),
     /// To the coordination core: messages wait for these shards, and no node owns them.
     Wanted(Vec<ShardKey>),
+    /// To the coordination core: how a move to or from another node has ended for this one.
+    MoveEnded(MoveReport),
     /// To every core: all have halted, so what lies in the lanes is all there is. Stop.
     Stop,
 }
@@ -105,6 +108,7 @@ impl fmt::Debug for Control {
             Control::Life(life) => write!(f, "Life({life})"),
             Control::Lease(lease) => write!(f, "Lease({lease:?})"),
             Control::Wanted(shards) => write!(f, "Wanted({})", shards.len()),
+            Control::MoveEnded(report) => write!(f, "MoveEnded({report:?})"),
             Control::Died => f.write_str("Died"),
             Control::Stop => f.write_str("Stop"),
         }

@@ -9,6 +9,7 @@ use super::model::{Actor, Fault};
 use super::supervision::Supervision;
 use super::wire_id::WireId;
 use super::wire_region::Clustered;
+use crate::sharding::strategy::PlacementStrategy;
 use crate::wire::archive::{Archivable, ArchivedBytes, from_bytes, to_bytes};
 use crate::wire::message::WireMessage;
 use std::any::Any;
@@ -86,6 +87,10 @@ pub(crate) trait Host<I, M> {
     /// A fresh body; an error is what the factory's panic said.
     fn start(&self, id: &I, place: EntityPlace) -> Result<Box<dyn Body>, String>;
     fn is_ephemeral(&self) -> bool;
+    /// Whether its entities can leave the node: not if they move as values.
+    fn is_movable(&self) -> bool;
+    /// What an entity that stays in place is restored from elsewhere; `None` for one that starts afresh.
+    fn capture(&self, body: &dyn Body) -> Result<Option<(ArchivedBytes, Stage)>, Fault>;
     fn pack(&self, body: Box<dyn Body>) -> Result<Packed, Fault>;
     fn unpack(&self, id: &I, state: Packed, place: EntityPlace) -> Result<Box<dyn Body>, Fault>;
 }
@@ -141,6 +146,9 @@ pub struct EntityType<A, I> {
     pub(crate) supervision: Supervision,
     /// Its shards belong to nodes of the cluster.
     pub(crate) clustered: Option<Clustered>,
+    /// How they are spread over nodes, and what those nodes must be for.
+    pub(crate) strategy: PlacementStrategy,
+    pub(crate) role: Option<String>,
 }
 
 impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
@@ -150,6 +158,21 @@ impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
     /// Other nodes know the type by its name, and it has to have as many shards everywhere. While a node is no member (it has
     /// not been let in yet, or comes back after it was declared down) what it sends to entities of the cluster waits in its
     /// bounded buffers, and what finds no room there is refused.
+    ///
+    /// When a shard moves to another node, its state goes as the constructor says, waiting messages go in order, and so do
+    /// timers that tick once. What is made by code of its node does not go: timers that tick again and again, watches and
+    /// subscriptions of an entity end, and its `pre_start`, which runs again where it arrives, starts them again. Whoever
+    /// watches the entity from its old node hears that it is out of reach. Children stop. An
+    /// [`ephemeral`](EntityType::ephemeral) entity stops, with its hook, before its shard is shipped, and has stopped even if
+    /// the move is called off.
+    ///
+    /// Entities made with [`send`](EntityType::send) cannot leave their node, for their value is no message. A move of their
+    /// shards to another node is refused ([`RefusedWhy::NotMovable`]), and a node that leaves keeps them until its driver's
+    /// patience is at an end; then they start afresh elsewhere, as after its death. In a cluster whose nodes come and go use
+    /// [`captured`](EntityType::captured), [`event_sourced`](EntityType::event_sourced) with a journal that all nodes
+    /// share, or [`ephemeral`](EntityType::ephemeral).
+    ///
+    /// [`RefusedWhy::NotMovable`]: crate::sharding::move_error::RefusedWhy::NotMovable
     pub fn clustered(mut self) -> Self {
         self.clustered.get_or_insert_with(Clustered::of::<A, I>);
         self
@@ -215,6 +238,8 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
             max_active: None,
             supervision: Supervision::default(),
             clustered: None,
+            strategy: PlacementStrategy::default(),
+            role: None,
         }
     }
 
@@ -227,6 +252,38 @@ impl<A: Actor, I: EntityId> EntityType<A, I> {
     /// The mailbox of each entity (default: that of the runtime's settings).
     pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
         self.mailbox = Some(mailbox);
+        self
+    }
+
+    /// How the shards of a type of the cluster are spread over its nodes (default:
+    /// [`LeastLoaded`](PlacementStrategy::LeastLoaded)). All nodes have to say the same. It means nothing for others.
+    ///
+    /// ```
+    /// # use corecast::{Actor, Context, EntityType, Fault, Next};
+    /// # struct Account;
+    /// # impl Actor for Account {
+    /// #     type Msg = u64;
+    /// #     fn receive(&mut self, _: u64, _: &mut Context<Self>) -> Result<Next, Fault> { Ok(Next::Continue) }
+    /// # }
+    /// use corecast::sharding::strategy::PlacementStrategy;
+    ///
+    /// let accounts = EntityType::ephemeral("account", |_: &u64| Account)
+    ///     .strategy(PlacementStrategy::HashRing)
+    ///     .role("ledger")
+    ///     .clustered();
+    /// ```
+    pub fn strategy(mut self, strategy: PlacementStrategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Only nodes that have this role run entities of a type of the cluster; every node sends to them (default: all nodes
+    /// run them). All nodes have to say the same. A role has 1 to 64 bytes, none of them a control character; a node with
+    /// another does not start. It means nothing for types that are none of the cluster.
+    ///
+    /// While no node of the role is up, messages wait for an owner as for a shard that has not been allocated.
+    pub fn role(mut self, role: impl Into<String>) -> Self {
+        self.role = Some(role.into());
         self
     }
 
@@ -296,6 +353,23 @@ impl<A: Actor, I: EntityId> Host<I, A::Msg> for EntityHost<A, I> {
 
     fn is_ephemeral(&self) -> bool {
         matches!(self.transfer, Transfer::Ephemeral)
+    }
+
+    fn is_movable(&self) -> bool {
+        !matches!(self.transfer, Transfer::Send(_))
+    }
+
+    fn capture(&self, body: &dyn Body) -> Result<Option<(ArchivedBytes, Stage)>, Fault> {
+        let Transfer::Captured { capture, .. } = self.transfer else {
+            return Ok(None);
+        };
+        let Some(body) = (body as &dyn Any).downcast_ref::<EntityBody<A, I>>() else {
+            return Err(Fault::new("the body is not of the region's actor type"));
+        };
+        let ActorBody { actor, stage } = &body.inner;
+        let captured =
+            guarded(|| capture(actor)).unwrap_or_else(|panic| Err(Fault::panicked(panic)));
+        captured.map(|view| Some((view, *stage)))
     }
 
     fn pack(&self, body: Box<dyn Body>) -> Result<Packed, Fault> {

@@ -40,8 +40,13 @@ pub enum NotEntrusted {
 struct Archiving {
     runtime: RuntimeId,
     life: Life,
+    /// Asks of other nodes, which are named as they are named where they were opened, and the core that has been given them.
+    relays: Option<Relays>,
     noted: Vec<ReplyAddress>,
 }
+
+/// The asks of other nodes that a core has been given.
+pub(super) type Relays = (CoreId, Rc<RefCell<RemoteAsks>>);
 
 /// A message is being read.
 pub(crate) struct Reading {
@@ -74,6 +79,16 @@ pub(crate) fn archiving<T>(
     life: Life,
     work: impl FnOnce() -> T,
 ) -> (T, Vec<ReplyAddress>) {
+    archiving_through(runtime, life, None, work)
+}
+
+/// The same; asks of other nodes are named so that their answers go straight to where they were opened.
+pub(super) fn archiving_through<T>(
+    runtime: RuntimeId,
+    life: Life,
+    relays: Option<Relays>,
+    work: impl FnOnce() -> T,
+) -> (T, Vec<ReplyAddress>) {
     struct Ends;
     impl Drop for Ends {
         fn drop(&mut self) {
@@ -83,6 +98,7 @@ pub(crate) fn archiving<T>(
     ARCHIVING.set(Some(Archiving {
         runtime,
         life,
+        relays,
         noted: Vec::new(),
     }));
     let ends = Ends;
@@ -108,7 +124,11 @@ pub(super) fn note_archived(address: ReplyAddress) -> Result<Address, NotEntrust
             return Err(NotEntrusted::OtherRuntime);
         }
         archiving.noted.push(address);
-        Ok(address.on_wire(archiving.life))
+        let relayed = archiving.relays.as_ref().and_then(|(core, asks)| {
+            let is_theirs = address.table() == REMOTE && address.core() == *core;
+            is_theirs.then(|| asks.borrow().get(address)).flatten()
+        });
+        Ok(relayed.map_or_else(|| address.on_wire(archiving.life), |ask| ask.origin))
     })
 }
 

@@ -17,6 +17,7 @@ use super::guard::guarded;
 use super::link::Waiting;
 use super::local::{Extra, Local, TimerEvent};
 use super::lost::on_the_way_of;
+use super::mutant::Mutant;
 use super::outbox::OpenBatch;
 use super::reference::Receiver;
 use super::refusal::{AskError, Refused, Rejection};
@@ -24,7 +25,7 @@ use super::region::Sender;
 use super::remote::{Reserved, time_left};
 use super::wire_id::MAX_ID_BYTES;
 use super::wire_region::WriteMessage;
-use crate::base::ids::{CoreId, EntityTypeId, NodeId, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use crate::sharding::topology::Route;
 use crate::wire::address::{Address, Life, Target};
 use crate::wire::error::WriteError;
@@ -77,6 +78,14 @@ impl Carried {
     pub(crate) fn frame(&self) -> FrameRef<'_> {
         self.frame.as_ref()
     }
+
+    /// The epoch that its sender knew.
+    pub(super) fn epoch(&self) -> Epoch {
+        match self.frame().header().target {
+            Target::Shard { epoch, .. } => epoch,
+            Target::Node | Target::Actor { .. } => Epoch::default(),
+        }
+    }
 }
 
 impl Local {
@@ -122,7 +131,12 @@ impl Local {
                 let Unsent { message, extra, .. } = unsent;
                 self.hold::<I, M>(number, shard, key, message, extra, sender)
             }
-            sent => sent.map_err(Unsent::refuse),
+            sent => {
+                if sent.is_ok() {
+                    self.region_states[usize::from(number)].note_sent_away(shard);
+                }
+                sent.map_err(Unsent::refuse)
+            }
         }
     }
 
@@ -262,6 +276,8 @@ impl Local {
                     remote.stats.moved_notices += 1;
                 }
             }
+            Kind::Last => self.take_last(frame),
+            Kind::Shipment => self.take_shipment(frame),
             Kind::Credit | Kind::Ping | Kind::Pong | Kind::Bye => {}
             Kind::Watch | Kind::Unwatch | Kind::Terminated | Kind::Rewatch | Kind::Forget => {
                 self.take_watch_frame(frame);
@@ -274,7 +290,7 @@ impl Local {
     }
 
     /// Takes a message for an entity, straight from a connection or from the core that it had come to.
-    pub(super) fn take_request(&mut self, frame: FrameRef<'_>, carried: bool) {
+    pub(crate) fn take_request(&mut self, frame: FrameRef<'_>, carried: bool) {
         let header = *frame.header();
         let Target::Shard { key, epoch } = header.target else {
             return;
@@ -297,15 +313,34 @@ impl Local {
         if header.flags.contains(Flags::EPOCH_FENCE) && epoch < owner.fence {
             return self.refuse_frame(Some(number), &frame, Rejection::Fenced);
         }
+        let ignores_epoch = self.mutant == Some(Mutant::IgnoresEpoch);
         let me = self.core;
         let is_hosted = self.region_states[usize::from(number)].hosted[shard.index()];
         match self.regions[usize::from(number)].route_of(shard) {
             _ if carried && is_hosted => self.deliver_frame(number, shard, frame),
+            // What this core itself sends waits until the past owner is flushed; what has come by the present route does not,
+            // and the marker that is waited for is among it.
+            Some(Route::Hold)
+                if (epoch >= owner.epoch || ignores_epoch)
+                    && let Some(Route::To(core)) = self.topology.route(ShardKey {
+                        entity_type: here,
+                        shard,
+                    }) =>
+            {
+                match core == me {
+                    true if is_hosted => self.deliver_frame(number, shard, frame),
+                    true => self.hold_frame(number, shard, frame, Rejection::Moving),
+                    false => self.carry(core, number, frame),
+                }
+            }
             Some(Route::To(core)) if core == me => self.deliver_frame(number, shard, frame),
             Some(Route::To(core)) => self.carry(core, number, frame),
             Some(Route::Hold) => self.hold_frame(number, shard, frame, Rejection::Moving),
             Some(Route::Unallocated) => {
                 self.hold_frame(number, shard, frame, Rejection::Unallocated)
+            }
+            Some(Route::Away(node)) if ignores_epoch => {
+                self.pass_on(node, number, key, owner.epoch, frame);
             }
             // Whoever sent it knows more than this core.
             Some(Route::Away(_)) if epoch > owner.epoch => {
@@ -326,6 +361,9 @@ impl Local {
 
     /// Has the entity of a frame take it. Code of its id may panic, which is the end of this frame only.
     fn deliver_frame(&mut self, number: u16, shard: ShardId, frame: FrameRef<'_>) {
+        if frame.kind() == Kind::Last {
+            return self.marker_arrived(number, shard, frame);
+        }
         let Some(deliver) = self.region_states[usize::from(number)].ops.deliver else {
             return self.senseless_request(&frame, "an entity type that does not travel");
         };
@@ -336,7 +374,7 @@ impl Local {
     }
 
     /// Hands a frame to another core of this node.
-    fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
+    pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
         let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages;
         let Some(carried) = self.detach(&frame).filter(|_| !is_full) else {
             return self.refuse_frame(Some(number), &frame, Rejection::OutboxFull);
@@ -385,7 +423,20 @@ impl Local {
     /// Whoever sent the frames that wait for a shard of another node knew more than this core, or lied; it has had time to
     /// learn what that was.
     pub(crate) fn stays_behind(&mut self, number: u16, shard: ShardId) {
-        if let Some(Route::Away(_)) = self.regions[usize::from(number)].route_of(shard) {
+        let key = ShardKey {
+            entity_type: EntityTypeId(number),
+            shard,
+        };
+        let moving = self.topology.owner(key).and_then(|owner| owner.moving);
+        let (me, is_away) = (
+            self.remote.as_ref().map(|remote| remote.life.node),
+            matches!(
+                self.regions[usize::from(number)].route_of(shard),
+                Some(Route::Away(_))
+            ),
+        );
+        // One that is about to be its owner learns of it in the end.
+        if is_away && moving.map(|moving| moving.to) != me {
             let reject = self.region_states[usize::from(number)].ops.reject_held;
             reject(self, number, Some(shard), Rejection::Misrouted);
         }
@@ -397,7 +448,7 @@ impl Local {
         node: NodeId,
         number: u16,
         key: ShardKey,
-        epoch: crate::base::ids::Epoch,
+        epoch: Epoch,
         frame: FrameRef<'_>,
     ) {
         let header = Header {
@@ -421,6 +472,7 @@ impl Local {
         if let Some(link) = remote.links.get_mut(&node) {
             link.wrote(length, Waiting::Forwarded);
         }
+        self.region_states[usize::from(number)].note_sent_away(key.shard);
         self.count_written(length);
         let told = (header.sender.life.node, key);
         if let Some(remote) = &mut self.remote
@@ -450,6 +502,10 @@ impl Local {
             return self.end_frame(frame, why.into());
         }
         self.count_refused_frame();
+        if matches!(frame.kind(), Kind::Last | Kind::Shipment) {
+            // It comes again.
+            return;
+        }
         let name = match number {
             Some(number) => self.region_states[usize::from(number)].message,
             None => "a message of another node",

@@ -247,6 +247,11 @@ pub struct Local {
     pub(crate) region_states: Vec<RegionState>,
     /// `Last` markers that have arrived, for the engine to act upon.
     pub(crate) lasts: Vec<crate::sharding::handoff::Last>,
+    /// The same of moves between nodes: markers of this node's cores, markers of this core that have come back, and parts of
+    /// shards.
+    pub(crate) drained: Vec<crate::sharding::node_handoff::Drained>,
+    pub(crate) passed: Vec<(crate::base::ids::ShardKey, u64)>,
+    pub(crate) shipments: super::markers::Shipments,
 
     pub(crate) port: Port<Control, Box<dyn Batch>>,
     pub(crate) outbox: Vec<Target>,
@@ -339,6 +344,9 @@ impl Local {
             regions: Vec::new(),
             region_states: Vec::new(),
             lasts: Vec::new(),
+            drained: Vec::new(),
+            passed: Vec::new(),
+            shipments: Vec::new(),
             outbox: (0..cores).map(|_| Target::default()).collect(),
             failures: Outgoing::new(cores),
             signals: Outgoing::new(cores),

@@ -12,6 +12,14 @@ pub enum Mutant {
     ShipDropsMailbox,
     /// The target runs a shard while parts of it are still on their way.
     RunsBeforeOwned,
+    /// A core does not wait for its marker when a shard has changed nodes.
+    SkipLastBetweenNodes,
+    /// The target of a move between nodes opens the shard when it has come as a whole, before the log says so.
+    OpensBeforeOwn,
+    /// The source of a move between nodes opens the shard again some time after it was shipped.
+    UnsealsOnTimer,
+    /// Messages of other nodes are taken and passed on whatever the epoch that their senders knew.
+    IgnoresEpoch,
     /// The engine itself panics, with the next call from another thread.
     EnginePanics,
     /// The engine of the coordination core panics when all cores are at a halt, before it tells them to stop.

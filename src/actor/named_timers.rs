@@ -13,6 +13,8 @@ use crate::base::timer_wheel::{TimerKey, TimerWheel};
 use ahash::{AHashMap, RandomState};
 use hashbrown::HashTable;
 use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What a timer is called: a text, a number, or both, so that one kind of timer can run for many things.
@@ -34,11 +36,41 @@ pub struct TimerName {
 }
 
 impl TimerName {
+    /// A name that has come from another node, if it can be made here: of texts only so many are remembered for ever, as
+    /// many as a program can be expected to have in its source.
+    pub(crate) fn from_parts(text: &str, number: u64) -> Option<TimerName> {
+        let text = interned(text)?;
+        Some(TimerName { text, number })
+    }
+
+    pub(crate) fn parts(self) -> (&'static str, u64) {
+        (self.text, self.number)
+    }
+
     /// The same on every core and in every run.
     pub(crate) fn stable_hash(self) -> u64 {
         let words = [stable_hash(self.text.as_bytes()), self.number].map(u64::to_le_bytes);
         stable_hash(words.as_flattened())
     }
+}
+
+/// The most texts that are remembered, and the longest one.
+const MOST_TEXTS: usize = 10_000;
+const LONGEST_TEXT: usize = 256;
+
+/// The text that is equal to this one, for ever; `None` if it is too long, or one too many.
+fn interned(text: &str) -> Option<&'static str> {
+    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = texts.get(text) {
+        return Some(known);
+    }
+    if text.len() > LONGEST_TEXT || texts.len() >= MOST_TEXTS {
+        return None;
+    }
+    let text: &'static str = Box::leak(text.to_owned().into_boxed_str());
+    texts.insert(text);
+    Some(text)
 }
 
 impl From<&'static str> for TimerName {
@@ -255,6 +287,18 @@ impl NamedTimers {
         };
         let ids = std::iter::from_fn(|| self.end(wheel, first(self)?));
         ids.collect()
+    }
+
+    /// The timers of an owner: those that are due, and then those that run.
+    pub(crate) fn of(&self, owner: CellRef) -> impl Iterator<Item = &NamedTimer> {
+        let lists = self
+            .owners
+            .get(&owner)
+            .map(|owned| [owned.due.first, owned.running.first]);
+        let next = |id: &u32| Some(self.slots[*id].next).filter(|next| *next != NIL);
+        let firsts = lists.into_iter().flatten().filter(|first| *first != NIL);
+        let ids = firsts.flat_map(move |first| std::iter::successors(Some(first), next));
+        ids.filter_map(|id| self.slots[id].timer.as_ref())
     }
 
     /// Takes all timers out of a core that has ended.

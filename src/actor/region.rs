@@ -12,6 +12,7 @@ use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::lost::on_the_way_of;
 use super::mailbox::Mailbox;
+use super::node_shipping::Departing;
 use super::outbox::OpenBatch;
 use super::recency::Recency;
 use super::reference::{CellRef, Receiver, Region, shard_of};
@@ -42,6 +43,8 @@ pub(crate) struct RegionTable<I: EntityId, M> {
     pub(super) held: BTreeMap<ShardId, VecDeque<Held<I, M>>>,
     /// Entities of sealed shards that have yet to be shipped.
     pub(super) leaving: BTreeMap<ShardId, Vec<(I, CellRef)>>,
+    /// Shards on their way to another node.
+    pub(super) departing: BTreeMap<ShardId, Departing<I, M>>,
     pub(crate) outgoing: Outgoing<EntityBatch<I, M>>,
     /// How its messages travel, if they do.
     pub(super) wire: Option<WireOps<I, M>>,
@@ -77,6 +80,10 @@ pub(crate) trait AnyRegion: AsAny {
     fn held_of(&self, shard: ShardId) -> usize;
     /// Has a frame wait for its shard.
     fn hold_frame(&mut self, shard: ShardId, carried: Carried);
+    /// Takes out the frames of at least this epoch that wait for their shard, in order.
+    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Box<Carried>>;
+    /// Whether its entities can leave the node.
+    fn is_movable(&self) -> bool;
     /// Puts a note into the open batch for a core. How much is in the batch then, and whether it was opened for it.
     fn note(&mut self, number: u16, to: CoreId, note: Note) -> (usize, bool);
     /// Entities of a shard.
@@ -107,6 +114,12 @@ impl<I: EntityId, M: Message> RegionTable<I, M> {
         self.shards[shard.index()]
             .find(self.table_hash(key), |entry| entry.id.is(key))
             .map(|entry| entry.slot)
+    }
+
+    /// The active entities of a shard.
+    pub(super) fn tenants(&self, shard: ShardId) -> impl Iterator<Item = (&I, u32)> {
+        let entries = self.shards[shard.index()].iter();
+        entries.map(|entry| (&entry.id, entry.slot))
     }
 
     fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
@@ -151,6 +164,24 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
     fn hold_frame(&mut self, shard: ShardId, carried: Carried) {
         let held = self.held.entry(shard).or_default();
         held.push_back(Held::Frame(Box::new(carried)));
+    }
+
+    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Box<Carried>> {
+        let Some(held) = self.held.get_mut(&shard) else {
+            return Vec::new();
+        };
+        let is_newer = |it: &Held<I, M>| matches!(it, Held::Frame(frame) if frame.epoch() >= epoch);
+        let (newer, older): (VecDeque<_>, VecDeque<_>) = held.drain(..).partition(is_newer);
+        *held = older;
+        let frames = newer.into_iter().filter_map(|held| match held {
+            Held::Frame(frame) => Some(frame),
+            Held::Message(..) | Held::Signal(..) => None,
+        });
+        frames.collect()
+    }
+
+    fn is_movable(&self) -> bool {
+        self.wire.is_some() && self.host.is_movable()
     }
 
     fn note(&mut self, number: u16, to: CoreId, note: Note) -> (usize, bool) {
@@ -252,6 +283,7 @@ impl Local {
                 shards: (0..shards).map(|_| HashTable::new()).collect(),
                 held: BTreeMap::new(),
                 leaving: BTreeMap::new(),
+                departing: BTreeMap::new(),
                 outgoing: Outgoing::new(self.port.cores()),
                 wire,
             })));
@@ -262,6 +294,10 @@ impl Local {
             is_lapsed: false,
             epochs: match clustered {
                 Some(_) if self.remote.is_some() => vec![Epoch::default(); shards as usize],
+                _ => Vec::new(),
+            },
+            sent_away: match clustered {
+                Some(_) if self.remote.is_some() => vec![false; shards as usize],
                 _ => Vec::new(),
             },
             handled: vec![0; shards as usize],
@@ -285,6 +321,7 @@ impl Local {
                 reject_held: super::held::reject_held::<I, A::Msg>,
                 deliver: wire.map(|wire| wire.deliver),
                 drop_message: wire.map(|wire| wire.drop_message),
+                node: wire.map(|wire| wire.node),
             },
         });
     }

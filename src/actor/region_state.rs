@@ -2,6 +2,7 @@
 
 use super::control::Cargo;
 use super::local::Local;
+use super::node_shipping::NodeOps;
 use super::recency::Recency;
 use super::refusal::Rejection;
 use super::supervision::Supervision;
@@ -27,6 +28,8 @@ pub(crate) struct RegionState {
     pub(crate) kind: u16,
     /// Of a type of the cluster: the epoch in which each shard runs here, or has run last.
     pub(crate) epochs: Vec<Epoch>,
+    /// Of a type of the cluster: the shards for which this core has sent something to the node that owns them.
+    pub(crate) sent_away: Vec<bool>,
     /// Shards whose entities run on this core.
     pub(crate) hosted: Vec<bool>,
     /// Shards that are being shipped: none of their entities may run.
@@ -45,6 +48,19 @@ pub(crate) struct RegionState {
 }
 
 impl RegionState {
+    /// Something has gone to the node that owns a shard.
+    pub(crate) fn note_sent_away(&mut self, shard: ShardId) {
+        if let Some(sent) = self.sent_away.get_mut(shard.index()) {
+            *sent = true;
+        }
+    }
+
+    /// Whether something has gone to the node that owned a shard, of which nothing is known of the next.
+    pub(crate) fn take_sent_away(&mut self, shard: ShardId) -> bool {
+        let sent = self.sent_away.get_mut(shard.index());
+        sent.is_some_and(std::mem::take)
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.max_active.is_some_and(|max| self.active > max)
     }
@@ -61,6 +77,8 @@ pub(crate) struct RegionOps {
     pub(crate) deliver: Option<Deliver>,
     /// Drops the message in a frame that is refused.
     pub(crate) drop_message: Option<fn(FrameRef<'_>)>,
+    /// How its shards change nodes, for types whose messages travel.
+    pub(crate) node: Option<NodeOps>,
 }
 
 /// What is to be shipped.

@@ -464,7 +464,7 @@ impl Local {
     }
 
     /// A header from this core.
-    pub(super) fn header(&self, kind: crate::wire::kind::Kind, target: Target) -> Header {
+    pub(crate) fn header(&self, kind: crate::wire::kind::Kind, target: Target) -> Header {
         let sender = match &self.remote {
             Some(remote) => remote.sender(self.core),
             None => Sender::default(),

@@ -125,6 +125,13 @@ impl RemoteAsks {
         slot.is_some_and(|slot| slot.generation == address.generation() && slot.open.is_some())
     }
 
+    /// One that is open.
+    pub(crate) fn get(&self, address: ReplyAddress) -> Option<RemoteAsk> {
+        let slot = self.slots.get(address.slot());
+        let slot = slot.filter(|slot| slot.generation == address.generation());
+        slot?.open
+    }
+
     /// Takes one out, unless it has ended before.
     pub(crate) fn take(&mut self, address: ReplyAddress) -> Option<RemoteAsk> {
         let slot = self.slots.get_mut(address.slot());

@@ -204,7 +204,7 @@ impl Local {
     }
 
     /// Where frames of a watch go, and the bytes of the entity's id.
-    fn place_of(&mut self, number: u64) -> Option<(Target, Vec<u8>)> {
+    fn watched_place(&mut self, number: u64) -> Option<(Target, Vec<u8>)> {
         let entity = match self.watches.target_of(number)? {
             Watched::Actor(actor) => return Some((actor_target(*actor), Vec::new())),
             Watched::Entity(entity) => entity,
@@ -217,7 +217,7 @@ impl Local {
     }
 
     fn write_watch(&mut self, number: u64, life: Life, round: u16) {
-        match self.place_of(number) {
+        match self.watched_place(number) {
             Some(place) => self.write_place(Kind::Watch, number, life, round, place),
             None => {
                 tracing::error!(core = %self.core, "the id of an entity that is watched cannot be written");
@@ -250,7 +250,7 @@ impl Local {
     #[cold]
     pub(super) fn unwatch_far(&mut self, number: u64, placed: Placed) {
         if let Some(round) = self.watches.far.round(placed.life)
-            && let Some(place) = self.place_of(number)
+            && let Some(place) = self.watched_place(number)
         {
             self.write_place(Kind::Unwatch, number, placed.life, round, place);
         }

@@ -335,7 +335,7 @@ impl Local {
         drop_guarded(id);
     }
 
-    fn unpack_entity<I: EntityId, M: Message>(
+    pub(super) fn unpack_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         shard: ShardId,

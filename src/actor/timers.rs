@@ -30,6 +30,22 @@ enum Tick<M> {
     Each(Box<dyn FnMut() -> M + Send>),
 }
 
+/// The message of a timer that ticks once. One that ticks again and again makes its messages by code of this node.
+pub(super) fn only_message<M: Message>(timer: &NamedTimer) -> Option<&M> {
+    let Purpose::Tick(tick) = &timer.purpose else {
+        return None;
+    };
+    match tick.downcast_ref()? {
+        Tick::Once(message) => message.as_ref(),
+        Tick::Each(_) => None,
+    }
+}
+
+/// What a timer is for that brings this message once.
+pub(super) fn tick_once<M: Message>(message: M) -> Purpose {
+    Purpose::Tick(Box::new(Tick::Once(Some(message))))
+}
+
 impl<M: Message> Tick<M> {
     fn next_of(timer: &mut NamedTimer) -> Option<M> {
         let Purpose::Tick(tick) = &mut timer.purpose else {
@@ -54,7 +70,8 @@ impl<M: Message> Tick<M> {
 /// When the actor stops or is restarted, its timers have ended before [`post_stop`](Actor::post_stop), and so have those of an
 /// entity that is passivated: to go on in its next life, it starts them in [`pre_start`](Actor::pre_start). (A tick counts
 /// as use, so an entity that ticks more often than its time to be idle stays.) When a shard moves, the timers of entities
-/// whose state moves go with them. From the beginning of a shutdown no timer ticks any more.
+/// whose state moves go with them; to another node only those go that tick once, for the others make their messages by code
+/// of this one. From the beginning of a shutdown no timer ticks any more.
 impl<A: Actor> Context<'_, A> {
     /// Sends a message to this actor after a while, unless the timer is cancelled or replaced until then.
     ///

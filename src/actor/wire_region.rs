@@ -10,6 +10,7 @@ use super::entity_id::EntityId;
 use super::frame_delivery::{deliver, drop_message};
 use super::local::Local;
 use super::model::{Actor, Next};
+use super::node_shipping::NodeOps;
 use super::reference::CellRef;
 use super::reply;
 use super::wire_id::WireId;
@@ -52,6 +53,7 @@ pub(crate) struct WireOps<I: EntityId, M> {
     pub(super) write: WriteMessage<M>,
     pub(super) drop_message: fn(FrameRef<'_>),
     pub(super) deliver: Deliver,
+    pub(super) node: NodeOps,
     register: fn(&mut TypeRegistry) -> Result<(), TypeClash>,
 }
 
@@ -70,6 +72,7 @@ impl<I: WireId, M: WireMessage> WireOps<I, M> {
             write: write_message::<M>,
             drop_message: drop_message::<M>,
             deliver: deliver::<A, I>,
+            node: NodeOps::of::<A, I>(),
             register: TypeRegistry::register::<M>,
         }
     }

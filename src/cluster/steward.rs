@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::base::ids::{EntityTypeId, NodeId, ShardId, ShardKey};
+use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
 use crate::cluster::command::{Command, MAX_SHARDS_PER_COMMAND};
 use crate::cluster::state::ClusterState;
@@ -33,6 +33,10 @@ pub struct StewardSettings {
     /// How long a move may take before it is called off. Start with 30 s; more than an entity's longest asynchronous
     /// handler takes.
     pub move_timeout: Duration,
+    /// How long a node that leaves stays after the last of its shards has gone. Start with 1 s: it passes on what is still on
+    /// its way to it from nodes that hear of that late. Too short, and such messages are lost; too long, and restarting
+    /// one node after the other takes longer.
+    pub linger: Duration,
     /// How long a proposal is waited for before it is made again. Start with 2 s.
     pub retry: Duration,
     /// How long a dead node is remembered as a member. Start with 60 s.
@@ -46,6 +50,7 @@ impl Default for StewardSettings {
             settle: Duration::from_secs(2),
             rebalance: true,
             move_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(1),
             retry: Duration::from_secs(2),
             forget_dead_after: Duration::from_secs(60),
         }
@@ -107,6 +112,12 @@ pub struct Steward {
     proposed: BTreeMap<Matter, Proposed>,
     /// The moves under way and when this steward saw them first, each by its shard and the index of its `Prepare`.
     moves: BTreeMap<(ShardKey, u64), Time>,
+    /// The owners of shards that move.
+    owners: BTreeMap<ShardKey, (Option<NodeId>, Epoch)>,
+    /// Shards whose move was called off, and until when they are left where they are.
+    called_off: BTreeMap<ShardKey, Time>,
+    /// Members that leave, own nothing any more, and until when they stay.
+    lingering: BTreeMap<NodeId, Time>,
     /// Dead members and when this steward saw them first.
     dead: BTreeMap<NodeId, Time>,
     /// The live members when this steward looked last.
@@ -124,6 +135,9 @@ impl Steward {
             wanted: BTreeSet::new(),
             proposed: BTreeMap::new(),
             moves: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            called_off: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             dead: BTreeMap::new(),
             live: Vec::new(),
             unsettled_until: Some(now),
@@ -151,9 +165,15 @@ impl Steward {
         let dead = dead
             .filter(|(node, _)| is_open(Matter::Member(**node)))
             .map(|(_, since)| *since + settings.forget_dead_after);
+        let lingering = self.lingering.iter();
+        let lingering = lingering
+            .filter(|(node, _)| is_open(Matter::Member(**node)))
+            .map(|(_, until)| *until);
         proposals
             .chain(moves)
             .chain(dead)
+            .chain(self.called_off.values().copied())
+            .chain(lingering)
             .chain(self.unsettled_until)
             .min()
     }
@@ -176,10 +196,18 @@ impl Steward {
     /// Nodes that have given everything away have left, and the dead are forgotten some time.
     fn end_memberships(&mut self, state: &ClusterState, now: Time, commands: &mut Vec<Command>) {
         let mut seen = BTreeSet::new();
+        let mut lingers = BTreeSet::new();
+        let is_alone = state.members().live().count() == 1;
         for member in state.members().members() {
             let (node, incarnation) = (member.node, member.incarnation);
             let change = match member.state {
                 MemberState::Leaving if state.ownership().concerned_with(node).next().is_none() => {
+                    lingers.insert(node);
+                    let linger = self.settings.linger;
+                    let until = *self.lingering.entry(node).or_insert(now + linger);
+                    if now < until && !is_alone {
+                        continue;
+                    }
                     Change::Left { node, incarnation }
                 }
                 MemberState::Down => {
@@ -197,6 +225,7 @@ impl Steward {
             }
         }
         self.dead.retain(|node, _| seen.contains(node));
+        self.lingering.retain(|node, _| lingers.contains(node));
     }
 
     /// Shards without an owner get one: those that somebody wants, and those that have had one.
@@ -252,10 +281,25 @@ impl Steward {
             .moves()
             .map(|(shard, record)| (shard, record.since))
             .collect();
+        // What has come of those that have ended: a shard that stays does so for a while, for what kept it may last.
+        let ended = self.moves.keys().filter(|id| !under_way.contains(id));
+        let ended: Vec<ShardKey> = ended.map(|(shard, _)| *shard).collect();
         self.moves.retain(|id, _| under_way.contains(id));
+        for shard in ended {
+            let record = state.ownership().shard(shard);
+            if self.owners.get(&shard).copied() == record.map(|it| (it.owner, it.epoch)) {
+                self.called_off.insert(shard, now + self.settings.retry);
+            }
+        }
+        self.called_off.retain(|_, until| *until > now);
+        self.owners
+            .retain(|shard, _| under_way.iter().any(|id| id.0 == *shard));
         for id in under_way {
             let since = *self.moves.entry(id).or_insert(now);
             let (shard, prepared) = id;
+            if let Some(record) = state.ownership().shard(shard) {
+                self.owners.insert(shard, (record.owner, record.epoch));
+            }
             if now >= since + self.settings.move_timeout
                 && self.propose(state, (Matter::Shard(shard), None), now)
             {
@@ -300,6 +344,7 @@ impl Steward {
                 record.moving_to.is_none()
                     && (has_settled || is_urgent)
                     && !self.proposed.contains_key(&Matter::Shard(key))
+                    && !self.called_off.contains_key(&key)
             });
             relocations.truncate(room);
             room -= relocations.len();

@@ -49,6 +49,8 @@ struct ClusteredRegion {
     id: EntityTypeId,
     register: RegisterMessage,
     keep_running: bool,
+    strategy: PlacementStrategy,
+    role: Option<String>,
 }
 
 /// Registers a message type that may travel.
@@ -98,6 +100,8 @@ impl Regions {
                 id,
                 register: clustered.register,
                 keep_running: clustered.keep_running,
+                strategy: entity.strategy,
+                role: entity.role.clone(),
             });
         }
         self.names.push(entity.name);
@@ -135,8 +139,8 @@ impl Regions {
         let spec = |region: &ClusteredRegion| TypeSpec {
             name: self.names[region.id.index()].to_owned(),
             shards: self.shards[region.id.index()],
-            strategy: PlacementStrategy::default(),
-            role: None,
+            strategy: region.strategy,
+            role: region.role.clone(),
             keep_running: region.keep_running,
         };
         self.clustered.iter().map(spec).collect()

@@ -9,6 +9,7 @@ use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::coordinator::{Coordinator, Input, MoveRequest, Output};
 use crate::sharding::move_error::MoveError;
+use crate::sharding::node_handoff::MoveReport;
 use crate::sharding::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) struct Coordination {
     drain: Option<Drain>,
     /// Cores whose engines have panicked.
     dead: BTreeSet<CoreId>,
+    /// How moves between nodes have ended for this one, for the log to hear.
+    ended: Vec<MoveReport>,
     /// Shards for which messages wait somewhere, because they had no owner.
     wanted: BTreeSet<ShardKey>,
 }
@@ -57,6 +60,7 @@ impl Coordination {
             next_token: 0,
             drain: None,
             dead: BTreeSet::new(),
+            ended: Vec::new(),
             wanted: BTreeSet::new(),
         }
     }
@@ -72,6 +76,21 @@ impl Coordination {
         let topology = self.coordinator.topology();
         self.wanted
             .retain(|shard| (topology.owner(*shard)).is_some_and(|owner| owner.owner.is_none()));
+    }
+
+    /// Takes out how moves between nodes have ended for this one, as the cluster numbers types.
+    pub(super) fn take_ended(&mut self) -> Vec<MoveReport> {
+        let topology = self.coordinator.topology();
+        let ended = std::mem::take(&mut self.ended).into_iter();
+        let in_cluster = |report: MoveReport| {
+            let entity_type = topology.number_in_cluster(report.shard.entity_type)?;
+            let shard = ShardKey {
+                entity_type,
+                ..report.shard
+            };
+            Some(MoveReport { shard, ..report })
+        };
+        ended.filter_map(in_cluster).collect()
     }
 
     /// The shards that are wanted and have no owner, as the cluster numbers their types.
@@ -120,6 +139,7 @@ impl Coordination {
             Control::Lost { id } => self.coordinator.handle(Input::Lost { id }, now),
             Control::Load(load) => self.coordinator.handle(Input::LoadReport(load), now),
             Control::Wanted(shards) => self.wanted.extend(shards),
+            Control::MoveEnded(report) => self.ended.push(report),
             Control::DrainAnswer(answer) => {
                 if let Some(drain) = self
                     .drain

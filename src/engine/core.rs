@@ -25,9 +25,10 @@ use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::mesh::lane::Unsent;
 use crate::sharding::handoff::Handoff;
+use crate::sharding::node_handoff::NodeHandoff;
 use crate::sharding::topology::MoveId;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,6 +39,9 @@ const LOOKS_PER_CLOCK: u32 = 32;
 
 /// After this time a core that waits for room in a lane looks again.
 const FULL_LANE_RETRY: Duration = Duration::from_micros(100);
+
+/// After such a silence parts of shards, and markers, are sent to another node again.
+const NODE_RETRY: Duration = Duration::from_millis(500);
 
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,12 @@ pub(crate) struct Engine {
     pub(super) local: Rc<RefCell<Local>>,
     pub(super) jobs: JobQueue,
     pub(super) handoff: Handoff,
+    /// Hand-offs between nodes.
+    pub(super) node_handoff: NodeHandoff,
+    /// A part of a shard waits for room in a link.
+    pub(super) parts_wait: bool,
+    /// What has come of shards on their way to this core.
+    pub(super) freight: BTreeMap<ShardKey, super::node_handover::Freight>,
     /// Sealed shards whose entities are being shipped, a part in each turn.
     pub(super) shipping: Vec<super::handover::Shipping>,
     pub(super) coordination: Option<Coordination>,
@@ -102,6 +112,8 @@ impl Engine {
         for install in install {
             install(&mut local.borrow_mut());
         }
+        let node = local.borrow().remote.as_ref().map(|it| it.life.node);
+        let all_cores = || (0..cores as u16).map(CoreId);
         let hosts = me.index() < setup.data_cores && !install.is_empty();
         let load = super::handover::LoadWindow::new(setup.load_window.filter(|_| hosts));
         if let Some(window) = load.length() {
@@ -112,7 +124,16 @@ impl Engine {
         Engine {
             local,
             jobs: setup.jobs,
-            handoff: Handoff::new(me, (0..cores as u16).map(CoreId), topology, setup.patience),
+            handoff: Handoff::new(me, all_cores(), topology, setup.patience),
+            node_handoff: NodeHandoff::new(
+                me,
+                node.unwrap_or_default(),
+                all_cores(),
+                setup.patience,
+                NODE_RETRY,
+            ),
+            parts_wait: false,
+            freight: BTreeMap::new(),
             shipping: Vec::new(),
             coordination: setup.coordination,
             data_cores: setup.data_cores,
@@ -158,6 +179,7 @@ impl Engine {
     fn waits_for_room(&self, local: &Local) -> bool {
         let backlog = local.remote.as_ref().map(|remote| &remote.backlog);
         !self.unsent.is_empty()
+            || self.parts_wait
             || !local.outbox_is_empty()
             || backlog.is_some_and(|backlog| !backlog.is_empty())
     }
@@ -205,6 +227,9 @@ impl Engine {
             let local = &mut *shared.borrow_mut();
             moved |= run_ready(local);
             moved |= self.hand_over(local);
+            if local.remote.is_some() {
+                moved |= self.hand_over_nodes(local);
+            }
             moved |= self.coordinate(local);
             moved |= passivate_surplus(local);
             if reply::has_orphans() {
@@ -322,6 +347,7 @@ impl Engine {
         [
             local.timers.next_wake(),
             self.handoff.next_deadline(),
+            self.node_handoff.next_deadline(),
             self.coordination_deadline(local.now),
             retry,
         ]
@@ -353,6 +379,7 @@ impl Engine {
             | Control::Installed { .. }
             | Control::Refused { .. }
             | Control::Load(_)
+            | Control::MoveEnded(_)
             | Control::DrainAnswer(_) => {
                 if let Some(coordination) = &mut self.coordination {
                     coordination.handle(local.now, message);

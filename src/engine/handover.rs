@@ -79,8 +79,10 @@ impl Engine {
                 }
                 Step::Release { shard, to } => {
                     let mine = local.topology.is_mine(shard);
+                    let is_flushing = self.node_handoff.is_flushing(shard);
                     let route = match local.topology.route(shard) {
-                        Some(route) if !mine => route,
+                        _ if is_flushing && mine => Route::Hold,
+                        Some(route) if !mine || route == Route::Hold => route,
                         _ => Route::To(to),
                     };
                     local.regions[shard.entity_type.index()].set_route(shard.shard, route);
@@ -92,6 +94,11 @@ impl Engine {
                     } else if to == me {
                         local.host(shard);
                         local.unseal(shard);
+                    }
+                    if route == Route::Hold {
+                        // It is to leave the node, or what was sent to its past owner has yet to arrive.
+                        local.release_present(shard);
+                        continue;
                     }
                     let release = local.region_states[shard.entity_type.index()]
                         .ops
@@ -205,7 +212,7 @@ impl Engine {
 }
 
 impl Local {
-    fn seal_shard(&mut self, key: ShardKey) {
+    pub(super) fn seal_shard(&mut self, key: ShardKey) {
         self.region_states[key.entity_type.index()].sealed[key.shard.index()] = true;
         self.tasks.detours.sealed = true;
     }
@@ -222,7 +229,7 @@ impl Local {
     }
 
     /// Lets the entities of a shard run again; those that had something to do meanwhile are ready.
-    fn unseal(&mut self, key: ShardKey) {
+    pub(super) fn unseal(&mut self, key: ShardKey) {
         let region = key.entity_type.index();
         if !std::mem::take(&mut self.region_states[region].sealed[key.shard.index()]) {
             return;

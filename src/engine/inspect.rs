@@ -24,6 +24,7 @@ impl Engine {
         !local.outbox_is_empty()
             || !self.unsent.is_empty()
             || self.handoff.is_leaving()
+            || self.node_handoff.is_working()
             || local.regions.iter().any(|region| region.held() > 0)
     }
 

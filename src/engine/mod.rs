@@ -8,6 +8,7 @@ pub(crate) mod data_peers;
 pub mod handover;
 pub mod inspect;
 mod intake;
+pub(crate) mod node_handover;
 mod passivation;
 pub mod remote;
 pub mod shutdown;

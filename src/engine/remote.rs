@@ -12,17 +12,15 @@ use super::core::Engine;
 use crate::actor::control::Control;
 use crate::actor::link::Link;
 use crate::actor::local::Local;
-use crate::actor::mutant::Mutant;
 use crate::actor::refusal::Rejection;
 use crate::actor::remote::Lease;
 use crate::actor::reply;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::sharding::cluster_view::{OwnershipError, OwnershipUpdate};
 use crate::sharding::coordinator::Input;
-use crate::sharding::topology::{Route, Topology};
+use crate::sharding::topology::Topology;
 use crate::wire::address::Life;
 use crate::wire::frame::FrameRef;
-use std::collections::BTreeSet;
 
 /// A core that takes frames between two turns.
 pub(crate) struct Intake<'a> {
@@ -143,6 +141,7 @@ impl Engine {
             return;
         }
         local.lose_link(node);
+        self.node_handoff.link_lost(node, local.now);
         local.settle_orphans(false);
         local.end_faulty();
         self.is_no_longer_idle();
@@ -230,56 +229,6 @@ impl Engine {
             && older.members() != Some(members)
         {
             local.meet(members);
-        }
-    }
-
-    /// Acts upon what the cluster has decided of shards: opens those that are this node's now, gives up those that are not,
-    /// and sends on what waited for an owner.
-    pub(super) fn adopt_owners(&self, local: &mut Local, older: &Topology) {
-        let me = local.core;
-        let topology = local.topology.clone();
-        let moving: BTreeSet<ShardKey> = self.handoff.held().map(|held| held.id.shard).collect();
-        let changed = topology.owners_changed_since(older);
-        for key in changed.iter().copied() {
-            let number = key.entity_type.index();
-            let (Some(route), Some(placement)) = (topology.route(key), topology.placement(key))
-            else {
-                continue;
-            };
-            if let Some(remote) = &mut local.remote {
-                remote.reported.remove(&key);
-            }
-            let (was_mine, is_mine) = (older.is_mine(key), topology.is_mine(key));
-            let epoch_of = |topology: &Topology| topology.owner(key).map(|owner| owner.epoch);
-            // In another epoch it comes from another node, even if that has gone unnoticed here.
-            let blind = local.mutant == Some(Mutant::IgnoreEpochOfOwner);
-            let stays = is_mine && (blind || epoch_of(older) == epoch_of(&topology));
-            let is_moving = moving.contains(&key);
-            // First, for what its entities say at their end.
-            if !is_moving && local.regions[number].route_of(key.shard) != Some(route) {
-                local.regions[number].set_route(key.shard, route);
-            }
-            if was_mine && !stays {
-                local.lose_shard(key);
-            }
-            if is_moving {
-                // The end of its move sees to the rest.
-                continue;
-            }
-            if is_mine && placement.owner == me {
-                local.host(key);
-            }
-            if route == Route::Unallocated {
-                if local.regions[number].held_of(key.shard) > 0 {
-                    local.want(key.entity_type.0, key.shard);
-                }
-                continue;
-            }
-            let release = local.region_states[number].ops.release_held;
-            release(local, key.entity_type.0, key.shard);
-        }
-        for key in changed {
-            local.watched_shard_changed(key);
         }
     }
 }

@@ -126,6 +126,7 @@ impl Engine {
     /// Takes in what was under way between two cores, so that its entities end with their hooks and its messages are
     /// counted.
     fn unload_for_the_end(&mut self, local: &mut Local) {
+        self.end_departures(local);
         let me = local.core;
         let unsent = std::mem::take(&mut self.unsent)
             .into_iter()

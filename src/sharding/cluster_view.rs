@@ -24,6 +24,17 @@ pub struct ShardOwner {
     pub epoch: Epoch,
     /// What comes from an owner of a lower epoch is refused.
     pub fence: Epoch,
+    /// The move under way.
+    pub moving: Option<NodeMove>,
+}
+
+/// A move of a shard to another node, as the log has prepared it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeMove {
+    /// The index of the `Prepare`: the name of the move.
+    pub prepared: u64,
+    /// The target.
+    pub to: NodeId,
 }
 
 impl From<&ShardRecord> for ShardOwner {
@@ -32,6 +43,10 @@ impl From<&ShardRecord> for ShardOwner {
             owner: record.owner,
             epoch: record.epoch,
             fence: record.fence,
+            moving: record.moving_to.map(|to| NodeMove {
+                prepared: record.since,
+                to,
+            }),
         }
     }
 }
@@ -234,6 +249,12 @@ impl Topology {
         }
     }
 
+    /// Where the log has prepared a shard of this node to move to.
+    #[must_use]
+    pub fn node_move(&self, key: ShardKey) -> Option<NodeMove> {
+        self.owner(key)?.moving.filter(|_| self.is_mine(key))
+    }
+
     pub(super) fn is_me(&self, node: NodeId) -> bool {
         self.cluster.as_ref().is_some_and(|view| view.me == node)
     }
@@ -261,6 +282,14 @@ impl Topology {
     #[must_use]
     pub fn type_of_number(&self, number: EntityTypeId) -> Option<EntityTypeId> {
         self.cluster.as_ref()?.numbers.get(&number).copied()
+    }
+
+    /// Shards that are to leave this node, and whose place on it has changed since `older`.
+    pub(crate) fn leaving_moved_since(&self, older: &Topology) -> Vec<ShardKey> {
+        let moved = self.changes_since(older).map(|(shard, ..)| shard);
+        moved
+            .filter(|shard| self.node_move(*shard).is_some())
+            .collect()
     }
 
     /// The shards of which the cluster says something else than in `older`.

@@ -34,6 +34,7 @@ fn news(name: &str, number: u16, owners: &[Option<NodeId>]) -> OwnershipUpdate {
         owner: *owner,
         epoch: Epoch(7),
         fence: Epoch(0),
+        moving: None,
     };
     OwnershipUpdate {
         members: Arc::new(Members::from([(ME, Incarnation(1))])),

@@ -314,6 +314,10 @@ impl Coordinator {
         if !self.topology.is_mine(shard) {
             return Err(MoveError::NotOwned { shard });
         }
+        if let Some(leaving) = self.topology.node_move(shard) {
+            let to = leaving.to;
+            return Err(MoveError::LeavesNode { shard, to });
+        }
         if placement.owner == core {
             return Ok(true);
         }
@@ -337,6 +341,11 @@ impl Coordinator {
             let Some(&ShardState::Waiting { to, token, .. }) = self.shards.get(&shard) else {
                 continue;
             };
+            if let Some(leaving) = self.topology.node_move(shard) {
+                let to = leaving.to;
+                self.give_up(shard, MoveError::LeavesNode { shard, to });
+                continue;
+            }
             let id = MoveId {
                 shard,
                 version: self.topology.version() + 1,

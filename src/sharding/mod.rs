@@ -9,6 +9,9 @@ pub mod coordinator;
 mod coordinator_tests;
 pub mod handoff;
 pub mod move_error;
+pub mod node_handoff;
+#[cfg(test)]
+mod node_handoff_tests;
 pub mod ownership;
 #[cfg(test)]
 mod ownership_tests;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::base::ids::{CoreId, EntityTypeId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, NodeId, ShardKey};
 
 /// The answer to a request to move a shard that did not move it. Except after [`MoveError::CoreStopped`] the shard is
 /// where it was and keeps its epoch.
@@ -31,6 +31,14 @@ pub enum MoveError {
     NotOwned {
         /// The shard that was asked for.
         shard: ShardKey,
+    },
+    /// The shard is about to leave this node.
+    #[error("cannot move {shard} between cores: it is on its way to {to}")]
+    LeavesNode {
+        /// The shard that was asked for.
+        shard: ShardKey,
+        /// Where it is going.
+        to: NodeId,
     },
     /// The target runs no entities.
     #[error("cannot move {shard} to {core}: it is not a data core of this runtime")]
@@ -113,7 +121,8 @@ pub enum RefusedWhy {
     /// The target has stopped.
     #[error("the core to which it was to go has stopped")]
     TargetStopped,
-    /// The owner cannot send this shard's state.
+    /// The owner cannot send this shard's state. Between nodes: its entities move as values, which cannot leave their node,
+    /// or the state or a waiting message of one of them could not be archived.
     #[error("the state of its entities cannot be moved")]
     NotMovable,
 }

@@ -188,6 +188,9 @@ impl Topology {
             Some(ShardOwner {
                 owner: Some(node), ..
             }) if !self.is_me(node) => Route::Away(node),
+            Some(ShardOwner {
+                moving: Some(_), ..
+            }) => Route::Hold,
             _ if placement.moving_to.is_some() => Route::Hold,
             _ => Route::To(placement.owner),
         })

@@ -134,6 +134,7 @@ impl ClusterSimulation {
                 self.node(node).step_until(now);
                 self.see_to(node);
                 self.report_wanted(node);
+                self.hear_moves(node);
                 Some(node)
             }
             Next::Control(node) => {

@@ -22,6 +22,7 @@ use crate::consensus::bootstrap::Start;
 use crate::engine::data_peers::DataPeers;
 use crate::membership::view::MemberState;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
+use crate::sharding::node_handoff::MoveReport;
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -434,6 +435,20 @@ impl ClusterSimulation {
                 if !process.reported.contains(&shard) && plane.want_shard(shard, now).is_ok() {
                     process.reported.insert(shard);
                     process.is_stirred = true;
+                }
+            }
+        }
+    }
+
+    /// Tells the control plane of a node how moves have ended for its cores.
+    pub(super) fn report_moves(&mut self, node: NodeId, ended: &[MoveReport]) {
+        let now = self.now();
+        if let Some(plane) = self.plane_mut(node) {
+            for report in ended {
+                let (shard, prepared) = (report.shard, report.prepared);
+                match report.outcome {
+                    Ok(()) => plane.shard_arrived(shard, prepared, now),
+                    Err(_) => plane.shard_refused(shard, prepared, now),
                 }
             }
         }

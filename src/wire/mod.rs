@@ -20,6 +20,7 @@ mod greeting_lies_tests;
 mod greeting_sides;
 #[cfg(test)]
 mod greeting_tests;
+pub mod handoff;
 pub mod header;
 pub mod hello;
 pub mod kind;
