@@ -1,4 +1,4 @@
-//! A node of a cluster that prints its members as they change.
+//! A node of a cluster that prints its members as they change, and on which of them entities live that it asks.
 //!
 //! ```sh
 //! cargo run --example cluster                              # three nodes in processes of their own; one is killed
@@ -20,7 +20,11 @@
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use clap::Parser;
-use corecast::{Cluster, ClusterArgs, ClusterChanged, ClusterView, PinningArgs, Runtime};
+use corecast::{
+    Actor, Cluster, ClusterArgs, ClusterChanged, ClusterView, Context, EntityType, Fault, Handle,
+    Next, PinningArgs, Region, ReplyTo, Runtime, WireMessage,
+};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -39,6 +43,33 @@ struct Args {
     until_up: Option<usize>,
 }
 
+/// Entities of the whole cluster: each lives on one node, and every node can ask it.
+struct Place {
+    node: u32,
+}
+
+/// Where are you?
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Where(ReplyTo<u32>);
+
+impl WireMessage for Where {
+    const NAME: &'static str = "example.Where";
+    const VERSION: u16 = 1;
+}
+
+impl Actor for Place {
+    type Msg = Where;
+
+    fn receive(
+        &mut self,
+        Where(reply_to): Where,
+        ctx: &mut Context<'_, Self>,
+    ) -> Result<Next, Fault> {
+        ctx.reply(reply_to, self.node);
+        Ok(Next::Continue)
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     match args.cluster.settings() {
@@ -52,8 +83,11 @@ fn run_node(args: Args) -> Result<(), Box<dyn Error>> {
     let mut settings = args.cluster.settings().ok_or("no node id was given")?;
     // The others may come later, and this is to print them as they come.
     settings.required_quorum = 0;
-    let builder = Runtime::builder().pinning(&args.pinning);
-    let runtime = builder.cluster(settings).start()?;
+    let node = settings.node.0;
+    let mut builder = Runtime::builder().pinning(&args.pinning).cluster(settings);
+    let places = EntityType::send("place", move |_: &u64| Place { node });
+    let places = builder.entities(places.num_shards(PLACES as u32).clustered());
+    let runtime = builder.start()?;
     let cluster: Cluster = runtime.cluster().ok_or("it was started as a node")?;
     println!("listens at {}", cluster.state().advertised);
     let changes = cluster.changes(1_000)?;
@@ -69,9 +103,40 @@ fn run_node(args: Args) -> Result<(), Box<dyn Error>> {
             show(&view);
         }
     });
+    let handle = runtime.handle();
+    std::thread::spawn(move || ask_places(&handle, places));
     let report = runtime.run_until_signal()?;
     println!("left: {:?}", report.left);
     Ok(())
+}
+
+/// How many entities are asked.
+const PLACES: u64 = 12;
+
+/// Asks all entities again and again, and prints where they are whenever that has changed.
+fn ask_places(handle: &Handle, places: Region<u64, Where>) {
+    let mut before = String::new();
+    loop {
+        let asks = (0..PLACES).map(|id| handle.ask(places.entity_ref(id), Where));
+        let asks: Vec<_> = asks.collect();
+        let mut nodes = BTreeMap::<u32, usize>::new();
+        let answers = asks.into_iter().filter_map(|ask| ask.wait().ok());
+        answers.for_each(|node| *nodes.entry(node).or_default() += 1);
+        let answered: usize = nodes.values().sum();
+        let nodes = nodes
+            .iter()
+            .map(|(node, count)| format!("{count} on node {node}"));
+        let nodes: Vec<String> = nodes.collect();
+        let now = format!(
+            "{answered} of {PLACES} entities answer: {}",
+            nodes.join(", ")
+        );
+        if now != before {
+            println!("{now}");
+            before = now;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn show(view: &ClusterView) {
@@ -118,22 +183,33 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
         });
     }
     let begun = Instant::now();
-    // What each has said last.
-    let mut last = [const { String::new() }; 4];
-    let mut wait_until = |all: &[usize], parts: &[&str]| -> Result<(), Box<dyn Error>> {
-        let says = |line: &String| parts.iter().all(|part| line.contains(part));
-        while !all.iter().all(|node| says(&last[*node])) {
+    // Waits until each of these nodes has said something of each kind.
+    let wait_until = |all: &[usize], kinds: &[fn(&str) -> bool]| -> Result<(), Box<dyn Error>> {
+        let kinds = |node: &usize| {
+            kinds
+                .iter()
+                .map(|is_so| (*node, *is_so))
+                .collect::<Vec<_>>()
+        };
+        let mut awaited: Vec<(usize, fn(&str) -> bool)> = all.iter().flat_map(kinds).collect();
+        while !awaited.is_empty() {
             let (node, line) = lines.recv_timeout(Duration::from_secs(60))?;
             let seconds = begun.elapsed().as_secs_f64();
             println!("{seconds:6.2} s  node {node}: {line}");
-            last[node] = line;
+            awaited.retain(|(waits, is_so)| *waits != node || !is_so(&line));
         }
         Ok(())
     };
-    wait_until(&[1, 2, 3], &["1 (Up, life", "2 (Up, life", "3 (Up, life"])?;
+    let all_answer: fn(&str) -> bool = |line| line.contains("12 of 12 entities answer");
+    let all_up: fn(&str) -> bool =
+        |line| (1..=3).all(|id| line.contains(&format!("{id} (Up, life")));
+    wait_until(&[1, 2, 3], &[all_up, all_answer])?;
     println!("node 2 is killed");
     nodes.0[1].kill()?;
-    wait_until(&[1, 3], &["2 (Down"])?;
+    let is_down: fn(&str) -> bool = |line| line.contains("2 (Down");
+    let all_elsewhere: fn(&str) -> bool =
+        |line| line.contains("12 of 12 entities answer") && !line.contains("on node 2");
+    wait_until(&[1, 3], &[is_down, all_elsewhere])?;
     drop(nodes);
     std::fs::remove_dir_all(&directory)?;
     Ok(())

@@ -64,14 +64,13 @@ impl Actor for Visited {
     }
 }
 
-/// It would have entities of its own, and messages to those of others would go nowhere.
 #[test]
-fn an_entity_type_of_the_whole_cluster() {
+fn an_entity_type_whose_name_other_nodes_cannot_be_told() {
     let cluster = ClusterSettings::new(1, "127.0.0.1:0", "unused");
     let mut builder = Runtime::builder().cluster(cluster);
-    builder.entities(EntityType::send("place", |_: &u64| Visited).clustered());
+    builder.entities(EntityType::send("a\nplace", |_: &u64| Visited).clustered());
     let error = refused(builder);
-    says(&error, &["\"place\"", "`clustered`", "the simulator only"]);
+    says(&error, &["a\nplace", "control characters"]);
 }
 
 #[test]

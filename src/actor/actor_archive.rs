@@ -1,6 +1,7 @@
 //! Actors of other nodes: their addresses in archives, and messages to them.
 //!
-//! An address is a place in one life of one node, so it is archived as it is, and means the same everywhere. How messages of
+//! An address is a place in one life of one node, so it is archived as it is, and means the same everywhere; but for what
+//! this process calls itself (`own_life`). How messages of
 //! its type are written and read is noted when an address is archived or read, since that is where the type is known to
 //! travel: whoever holds an address of an actor of another node has read it, and on the node of the actor it was archived.
 
@@ -9,6 +10,7 @@ use super::entrusting::{read_whole, reading, why_unread};
 use super::frames::{Away, Unsent};
 use super::guard::guarded;
 use super::local::{Extra, Local};
+use super::own_life;
 use super::reference::{ActorRef, CellRef, Destination, Home, Receiver};
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
@@ -51,7 +53,7 @@ impl<M: WireMessage> ArchivedActorRef<M> {
         let node = NodeId(self.node.to_native());
         let incarnation = Incarnation(self.incarnation.to_native());
         ActorRef::new(
-            Home::new(node, incarnation),
+            own_life::read(Home::new(node, incarnation)),
             CoreId(self.core.to_native()),
             CellRef::from_bits(self.cell.to_native()),
         )
@@ -69,9 +71,10 @@ impl<M: WireMessage> Archive for ActorRef<M> {
     type Resolver = ();
 
     fn resolve(&self, (): (), out: Place<Self::Archived>) {
+        let home = own_life::archived(self.home);
         let place = ActorPlace::<M> {
-            node: self.home.node().0,
-            incarnation: self.home.incarnation().0,
+            node: home.node().0,
+            incarnation: home.incarnation().0,
             cell: self.cell.to_bits(),
             core: self.core.0,
             half: 0,
@@ -166,6 +169,11 @@ impl Local {
         let Receiver::Actor(home, core, cell) = to else {
             return Err(refuse(Rejection::OldIncarnation, message, extra));
         };
+        if self.is_given_home(home) && home != self.home {
+            // It was read where nobody knew that this is its node: by a thread outside of the cores.
+            let to = ActorRef::new(self.home, core, cell);
+            return self.deliver_to_actor(to, message, extra);
+        }
         let (node, incarnation) = (home.node(), home.incarnation());
         let is_elsewhere = (self.remote.as_ref()).is_some_and(|it| it.life.node != node);
         if !is_elsewhere {

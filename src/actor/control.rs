@@ -8,6 +8,7 @@ use crate::base::ids::{CoreId, Epoch, ShardKey};
 use crate::sharding::balancer::CoreLoad;
 use crate::sharding::move_error::{MoveError, RefusedWhy};
 use crate::sharding::topology::{MoveId, Topology};
+use crate::wire::address::Life;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(crate) enum Control {
     Halt { round: u64 },
     /// To the coordination core: the sender's engine has panicked, and this is the last of it.
     Died,
+    /// To every core: the life that the cluster has given to the node, before the owners and the lease of that life.
+    Life(Life),
     /// To every data core: the lease of the node.
     Lease(Lease),
     /// To the coordination core: messages wait for these shards, and no node owns them.
@@ -99,6 +102,7 @@ impl fmt::Debug for Control {
             Control::DrainQuery { round, .. } => write!(f, "DrainQuery({round})"),
             Control::DrainAnswer(answer) => write!(f, "DrainAnswer({answer:?})"),
             Control::Halt { round } => write!(f, "Halt({round})"),
+            Control::Life(life) => write!(f, "Life({life})"),
             Control::Lease(lease) => write!(f, "Lease({lease:?})"),
             Control::Wanted(shards) => write!(f, "Wanted({})", shards.len()),
             Control::Died => f.write_str("Died"),

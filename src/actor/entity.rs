@@ -147,9 +147,9 @@ impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
     /// Entities of the whole cluster, on a node that is part of one: each shard belongs to one node, and every node sends to
     /// all of them. On a node that is alone it changes nothing.
     ///
-    /// Other nodes know the type by its name, and it has to have as many shards everywhere. So far it is for clusters in the
-    /// simulator (`sim::ClusterSimulation`); a `Runtime` that is a node of a
-    /// cluster refuses to start with it.
+    /// Other nodes know the type by its name, and it has to have as many shards everywhere. While a node is no member (it has
+    /// not been let in yet, or comes back after it was declared down) what it sends to entities of the cluster waits in its
+    /// bounded buffers, and what finds no room there is refused.
     pub fn clustered(mut self) -> Self {
         self.clustered.get_or_insert_with(Clustered::of::<A, I>);
         self

@@ -40,7 +40,10 @@ impl Local {
             return;
         }
         if lapsed {
-            tracing::warn!(core = %self.core, "the lease of this node has lapsed; its entities wait");
+            // A node that has just joined has none yet, and no entities either.
+            if (self.hosted_of_leased().iter()).any(|(_, shards)| !shards.is_empty()) {
+                tracing::warn!(core = %self.core, "the lease of this node has lapsed; its entities wait");
+            }
             // What handlers have written since the last flush: they may have run on beyond it.
             self.discard_turn();
         }

@@ -42,6 +42,7 @@ pub mod model;
 pub mod mutant;
 pub mod named_timers;
 pub mod outbox;
+pub(crate) mod own_life;
 pub mod pending;
 pub mod profiles;
 mod published;

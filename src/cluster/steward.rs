@@ -86,14 +86,25 @@ enum Matter {
     Member(NodeId),
 }
 
+/// A proposal.
+#[derive(Clone, Copy, Debug)]
+struct Proposed {
+    /// Given what it was made.
+    version: u64,
+    /// Until when it is waited for.
+    until: Time,
+    /// The node that is to have the shard, if it is about one.
+    to: Option<NodeId>,
+}
+
 /// The leader's housekeeping. Make a new one when a node becomes leader, and drop it when it is none any more.
 #[derive(Clone, Debug)]
 pub struct Steward {
     settings: StewardSettings,
     /// Shards that somebody has sent to and nobody owns. Bounded by the number of shards that there are.
     wanted: BTreeSet<ShardKey>,
-    /// What was proposed, given what was, and until when it is waited for.
-    proposed: BTreeMap<Matter, (u64, Time)>,
+    /// What was proposed.
+    proposed: BTreeMap<Matter, Proposed>,
     /// The moves under way and when this steward saw them first, each by its shard and the index of its `Prepare`.
     moves: BTreeMap<(ShardKey, u64), Time>,
     /// Dead members and when this steward saw them first.
@@ -131,7 +142,7 @@ impl Steward {
     pub fn next_deadline(&self) -> Option<Time> {
         let settings = &self.settings;
         let is_open = |matter| !self.proposed.contains_key(&matter);
-        let proposals = self.proposed.values().map(|(_, until)| *until);
+        let proposals = self.proposed.values().map(|proposed| proposed.until);
         let moves = self.moves.iter();
         let moves = moves
             .filter(|((shard, _), _)| is_open(Matter::Shard(*shard)))
@@ -153,7 +164,7 @@ impl Steward {
     pub fn look(&mut self, state: &ClusterState, now: Time) -> Vec<Command> {
         // Whatever has changed since it was proposed about is not waited for.
         self.proposed
-            .retain(|matter, (given, until)| *until > now && version(state, *matter) == *given);
+            .retain(|matter, it| it.until > now && version(state, *matter) == it.version);
         let mut commands = Vec::new();
         self.end_memberships(state, now, &mut commands);
         self.allocate(state, now, &mut commands);
@@ -181,7 +192,7 @@ impl Steward {
                 }
                 _ => continue,
             };
-            if self.propose(state, Matter::Member(node), now) {
+            if self.propose(state, (Matter::Member(node), None), now) {
                 commands.push(Command::Member(change));
             }
         }
@@ -210,7 +221,16 @@ impl Steward {
             if homeless.is_empty() {
                 continue;
             }
-            let owners = state.ownership().owners_to_be(entity_type);
+            let mut owners = state.ownership().owners_to_be(entity_type);
+            // Those that are on their way count: shards are wanted one by one, faster than they are given.
+            for (matter, proposed) in &self.proposed {
+                if let Matter::Shard(key) = matter
+                    && key.entity_type == entity_type
+                    && let Some(owner) = owners.get_mut(key.shard.index())
+                {
+                    *owner = owner.or(proposed.to);
+                }
+            }
             let relocations = plan(state, spec).allocate(&spec.name, &homeless, &owners);
             self.place(state, entity_type, &relocations, now, &mut placements);
         }
@@ -237,7 +257,7 @@ impl Steward {
             let since = *self.moves.entry(id).or_insert(now);
             let (shard, prepared) = id;
             if now >= since + self.settings.move_timeout
-                && self.propose(state, Matter::Shard(shard), now)
+                && self.propose(state, (Matter::Shard(shard), None), now)
             {
                 let abort = OwnershipCommand::Abort { shard, prepared };
                 commands.push(Command::Ownership(abort));
@@ -301,20 +321,26 @@ impl Steward {
                 entity_type,
                 shard: relocation.shard,
             };
-            if self.propose(state, Matter::Shard(shard), now) {
+            if self.propose(state, (Matter::Shard(shard), Some(relocation.to)), now) {
                 placements.push((shard, relocation.to));
             }
         }
     }
 
     /// Whether something may be proposed about this now; if so, it counts as proposed.
-    fn propose(&mut self, state: &ClusterState, matter: Matter, now: Time) -> bool {
+    fn propose(
+        &mut self,
+        state: &ClusterState,
+        (matter, to): (Matter, Option<NodeId>),
+        now: Time,
+    ) -> bool {
         if self.proposed.contains_key(&matter) {
             return false;
         }
         let until = now + self.settings.retry;
-        self.proposed
-            .insert(matter, (version(state, matter), until));
+        let version = version(state, matter);
+        let proposed = Proposed { version, until, to };
+        self.proposed.insert(matter, proposed);
         true
     }
 }

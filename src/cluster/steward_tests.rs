@@ -160,6 +160,27 @@ fn shards_of_the_dead_get_other_owners_at_once() {
     );
 }
 
+/// What is on its way counts: they are wanted faster than the log gives them.
+#[test]
+fn shards_that_are_wanted_one_by_one_are_spread_all_the_same() {
+    let log = Log::with(3, 9);
+    let mut steward = Steward::new(StewardSettings::default(), Time::ZERO);
+    let mut given = std::collections::BTreeMap::<NodeId, u32>::new();
+    let shards: Vec<_> = log.state.ownership().iter().map(|(key, _)| key).collect();
+    for shard in shards {
+        assert!(steward.want(&log.state, shard));
+        for command in steward.look(&log.state, Time::ZERO) {
+            let Command::Ownership(OwnershipCommand::Allocate(placed)) = command else {
+                panic!("{command:?}");
+            };
+            for (_, to) in placed {
+                *given.entry(to).or_default() += 1;
+            }
+        }
+    }
+    assert_eq!(given.values().copied().collect::<Vec<_>>(), [3, 3, 3]);
+}
+
 #[test]
 fn a_node_that_joins_gets_its_share_when_the_members_have_settled() {
     let settings = StewardSettings {

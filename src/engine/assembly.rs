@@ -71,12 +71,6 @@ pub enum RegionError {
     /// More than there are numbers for.
     #[error("there are more than {} entity types", u16::MAX)]
     TooMany,
-    /// A type of the whole cluster on a node whose messages to others have no sockets.
-    #[error(
-        "the entity type {0:?} is one of the whole cluster (`clustered`), and so far messages between nodes go over the \
-         network of the simulator only; without it each node has entities of its own"
-    )]
-    Clustered(&'static str),
 }
 
 impl Default for Regions {
@@ -148,15 +142,6 @@ impl Regions {
         self.clustered.iter().map(spec).collect()
     }
 
-    /// Refuses types of the whole cluster: for a node that is part of one and cannot send their messages.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn check_local(&self) -> Result<(), RegionError> {
-        match self.clustered().next() {
-            Some((_, name)) => Err(RegionError::Clustered(name)),
-            None => Ok(()),
-        }
-    }
-
     pub(crate) fn check(&self) -> Result<(), RegionError> {
         if self.names.len() > usize::from(u16::MAX) {
             return Err(RegionError::TooMany);
@@ -200,7 +185,8 @@ pub(crate) struct NodeSpec {
     /// How long a shard may take to become ready to leave its core.
     pub(crate) patience: Duration,
     pub(crate) clock: OutsideClock,
-    /// Which life of which node of a cluster it is; `None` if it is alone.
+    /// Which life of which node of a cluster it is, or, until the cluster says so, by which it calls itself; `None` if it is
+    /// alone.
     pub(crate) cluster: Option<(Life, LinkBounds)>,
 }
 

@@ -131,6 +131,7 @@ impl Coordination {
             }
             Control::Topology(_)
             | Control::Cargo(_)
+            | Control::Life(_)
             | Control::Lease(_)
             | Control::Survive { .. }
             | Control::DrainQuery { .. }

@@ -345,6 +345,7 @@ impl Engine {
             Control::Stop => self.stopping = true,
             Control::Died => self.lost(local, from),
             Control::Survive { id } => self.survive(local, id),
+            Control::Life(life) => local.begin_life(life),
             Control::Lease(lease) => local.set_lease(lease),
             Control::Wanted(_)
             | Control::Lost { .. }

@@ -155,10 +155,39 @@ impl Engine {
 
     /// Coordination core: the lease of the node, for all of its cores.
     pub(crate) fn set_lease(&mut self, lease: Lease) {
+        self.tell_all(|| Control::Lease(lease));
+    }
+
+    /// Coordination core: the cluster has given the node a life. Owners and lease of that life come after it.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "simulated cores have one life each")
+    )]
+    pub(crate) fn begin_life(&mut self, life: Life) {
+        self.tell_all(|| Control::Life(life));
+    }
+
+    /// Coordination core: the life of the node is over. It has no lease and no shards any more and knows nobody; what is
+    /// sent to entities waits, as far as there is room, for the next life to say who owns them.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "simulated cores have one life each")
+    )]
+    pub(crate) fn end_life(&mut self) {
+        self.set_lease(Lease::Lapsed);
+        let now = self.local.borrow().clock.now();
+        if let Some(coordination) = &mut self.coordination {
+            let nobody = coordination.topology().abandoned();
+            coordination.tell(Input::OwnershipChanged(nobody), now);
+        }
+        self.is_no_longer_idle();
+    }
+
+    fn tell_all(&mut self, message: impl Fn() -> Control) {
         let shared = self.local.clone();
         let local = &mut *shared.borrow_mut();
         for core in 0..local.port.cores() as u16 {
-            self.send_control(local, CoreId(core), Control::Lease(lease));
+            self.send_control(local, CoreId(core), message());
         }
         local.ring_bells();
         self.is_no_longer_idle();

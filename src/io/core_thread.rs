@@ -4,9 +4,11 @@
 //! executor gets the thread back as soon as its preemption timer says so, so that I/O goes on under load.
 
 use super::cluster::coordination;
+use super::cluster::data_core::{self, DataCore, DataSeed};
 use super::cluster::driver::{ClusterDriver, ClusterSeed};
 use super::leaked_eventfd::{self, LeakedEventfd};
 use super::locked_memory::IoDemand;
+use super::runtime_clock::RuntimeClock;
 use super::start_error::{IoFacts, IoStartError};
 use crate::actor::guard::{drop_guarded, guarded, panic_text};
 use crate::actor::handle::OutsideClock;
@@ -93,8 +95,8 @@ impl Drop for CoreThread {
 
 /// What all cores of a runtime share.
 pub(crate) struct Shared {
-    /// The start of the runtime's time.
-    pub(crate) started: Instant,
+    /// The runtime's time.
+    pub(crate) clock: RuntimeClock,
     pub(crate) facts: IoFacts,
     pub(crate) demand: IoDemand,
     pub(crate) blocking: Arc<dyn Executor>,
@@ -105,13 +107,14 @@ pub(crate) struct Shared {
 impl Shared {
     /// The runtime's time starts now.
     pub(crate) fn new(
+        is_node_of_cluster: bool,
         facts: IoFacts,
         demand: IoDemand,
         blocking: Arc<dyn Executor>,
         seed: u64,
     ) -> Shared {
         Shared {
-            started: Instant::now(),
+            clock: RuntimeClock::start(is_node_of_cluster),
             facts,
             demand,
             blocking,
@@ -121,16 +124,32 @@ impl Shared {
 
     /// The runtime's time as it is read outside of its cores.
     pub(crate) fn clock(&self) -> OutsideClock {
-        let started = self.started;
-        Box::new(move || CoreClock::time(started))
+        let clock = self.clock;
+        Box::new(move || clock.now())
     }
 }
 
 /// What becomes of a core on its thread.
 pub(crate) struct CoreSeed {
     pub(crate) engine: EngineSeed,
-    /// On the coordination core of a node of a cluster.
-    pub(crate) cluster: Option<ClusterSeed>,
+    pub(crate) part: PartSeed,
+}
+
+/// What part a core has in a cluster.
+pub(crate) enum PartSeed {
+    /// None: its runtime is alone.
+    None,
+    /// It is the coordination core of a node.
+    Coordination(Box<ClusterSeed>),
+    /// It is one of the others.
+    Data(Box<DataSeed>),
+}
+
+/// The same, on its thread.
+enum Part {
+    None,
+    Coordination(Box<ClusterDriver>),
+    Data(Box<DataCore>),
 }
 
 /// Starts the thread of a core, and returns when its executor runs.
@@ -204,7 +223,7 @@ fn run(seed: CoreSeed, life: &Life, settings: &ThreadSettings, shared: &Shared, 
     executor.run(async {
         let driver = CoreDriver {
             clock: Box::new(CoreClock {
-                started: shared.started,
+                clock: shared.clock,
                 executor: glommio::executor(),
             }),
             tracer: None,
@@ -212,10 +231,19 @@ fn run(seed: CoreSeed, life: &Life, settings: &ThreadSettings, shared: &Shared, 
             rng: seeded(shared.seed, u64::from(life.core.0)),
             blocking: shared.blocking.clone(),
         };
-        let cluster = seed.cluster.map(ClusterDriver::new);
+        let part = match seed.part {
+            PartSeed::None => Part::None,
+            PartSeed::Coordination(seed) => {
+                Part::Coordination(Box::new(ClusterDriver::new(*seed, shared.clock)))
+            }
+            PartSeed::Data(seed) => {
+                let rng = seeded(shared.seed, CONNECTIONS | u64::from(life.core.0));
+                Part::Data(Box::new(DataCore::new(*seed, rng)))
+            }
+        };
         match guarded(|| seed.engine.start(driver)) {
             Ok(mut engine) => {
-                live(&mut engine, cluster, life, settings, watched).await;
+                live(&mut engine, part, life, settings, watched).await;
                 drop_guarded(engine);
             }
             Err(panic) => life.end(&panic),
@@ -225,40 +253,48 @@ fn run(seed: CoreSeed, life: &Life, settings: &ThreadSettings, shared: &Shared, 
     });
 }
 
+/// The streams of the seed that connections draw from.
+const CONNECTIONS: u64 = 1 << 32;
+
 /// How often a core that dies tries to hand over what it owes to others, and the pause after each.
 const LAST_ATTEMPTS: u32 = 100;
 const LAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs the engine to its end. One that panics is wound up, so that nobody waits for it.
 ///
-/// A node of a cluster closes its connections and its ledger in either case, behind the end of its actors.
+/// A node of a cluster closes its connections and its ledger behind the end of its actors. Those of a data core that has
+/// panicked are cut: nobody knows what it would have sent.
 async fn live(
     engine: &mut Engine,
-    mut cluster: Option<ClusterDriver>,
+    mut part: Part,
     life: &Life,
     settings: &ThreadSettings,
     watched: bool,
 ) {
-    let both = async {
-        let stopped = match &mut cluster {
-            Some(cluster) => {
-                if !watched {
-                    keep_awake();
+    if !watched {
+        keep_awake();
+    }
+    let turns = async {
+        match &mut part {
+            Part::None => drive(engine, &life.doorbell, settings).await,
+            Part::Data(data) => data_core::drive(engine, data, &life.doorbell, settings).await,
+            Part::Coordination(cluster) => {
+                let stopped = coordination::drive(engine, cluster, &life.doorbell).await;
+                // When it takes part in a cluster no more.
+                if !stopped {
+                    drive(engine, &life.doorbell, settings).await;
                 }
-                coordination::drive(engine, cluster, &life.doorbell).await
             }
-            None => false,
-        };
-        // Without a cluster, or when it takes part in one no more.
-        if !stopped {
-            drive(engine, &life.doorbell, settings, watched).await;
         }
     };
-    let ended = CatchPanic::new(both).await;
+    let ended = CatchPanic::new(turns).await;
+    if let Part::Data(_) = part {
+        part = Part::None;
+    }
     if let Err(error) = ended {
         die(engine, life, &error.to_string());
     }
-    if let Some(cluster) = cluster {
+    if let Part::Coordination(cluster) = part {
         cluster.close(&life.doorbell).await;
     }
 }
@@ -282,19 +318,13 @@ impl Life {
 }
 
 struct CoreClock {
-    started: Instant,
+    clock: RuntimeClock,
     executor: ExecutorProxy,
-}
-
-impl CoreClock {
-    fn time(started: Instant) -> Time {
-        Time::from_nanos(started.elapsed().as_nanos() as u64)
-    }
 }
 
 impl Clock for CoreClock {
     fn now(&self) -> Time {
-        CoreClock::time(self.started)
+        self.clock.now()
     }
 
     fn wants_to_yield(&self) -> bool {
@@ -303,11 +333,8 @@ impl Clock for CoreClock {
 }
 
 /// Turns the engine until it stops: turn while there is work, then spin, then park.
-async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettings, watched: bool) {
+async fn drive(engine: &mut Engine, doorbell: &Doorbell, settings: &ThreadSettings) {
     let executor = glommio::executor();
-    if !watched {
-        keep_awake();
-    }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut idle_since: Option<Time> = None;
     let mut just_read: Option<Time> = None;

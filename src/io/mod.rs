@@ -11,5 +11,6 @@ pub mod locked_memory;
 pub mod log_files;
 pub mod machine;
 pub mod preflight;
+pub(crate) mod runtime_clock;
 pub mod start_error;
 pub mod watchdog;

@@ -1,8 +1,9 @@
 //! A runtime: builder, start, and end.
 
 use super::cluster::handle::Cluster;
-use super::cluster::preparation::{Contribution, prepare};
+use super::cluster::preparation::{Contribution, Prepared, prepare};
 use super::cluster::settings::ClusterSettings;
+use super::cluster::start_error::ClusterStartError;
 use super::cluster::waiting::wait_until_ready;
 use super::pinning_args::PinningArgs;
 use super::settings::{CoreSelection, ParkPolicy, Plan, Settings};
@@ -11,9 +12,11 @@ use crate::actor::control::Request;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::Handle;
+use crate::actor::link::LinkBounds;
 use crate::actor::local::Limits;
 use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
+use crate::actor::own_life::life_of_process;
 use crate::actor::pending::{Pending, pending};
 use crate::actor::reference::Region;
 use crate::actor::refusal::Rejection;
@@ -21,8 +24,7 @@ use crate::actor::reply::{RuntimeId, close_exit};
 use crate::base::ids::CoreId;
 use crate::engine::assembly::{NodeSpec, Regions, assemble};
 use crate::io::blocking_pool::{BlockingPool, BlockingThreads};
-use crate::io::cluster::driver::ClusterSeed;
-use crate::io::core_thread::{self, CoreSeed, CoreThread, Shared, ThreadSettings};
+use crate::io::core_thread::{self, CoreSeed, CoreThread, PartSeed, Shared, ThreadSettings};
 use crate::io::locked_memory::IoDemand;
 use crate::io::watchdog::Watchdog;
 use crate::io::{machine, preflight};
@@ -107,7 +109,9 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Makes the runtime a node of a cluster. Entities stay where they are: each node has its own.
+    /// Makes the runtime a node of a cluster. Each shard of the entity types that are [clustered](EntityType::clustered)
+    /// belongs to one of the nodes then, as the cluster decides, and every node sends to all of them; of other types each
+    /// node has entities of its own.
     pub fn cluster(mut self, settings: ClusterSettings) -> Self {
         self.cluster = Some(settings);
         self
@@ -133,9 +137,6 @@ impl RuntimeBuilder {
             return Err(StartError::PanicAborts);
         }
         self.regions.check()?;
-        if self.cluster.is_some() {
-            self.regions.check_local()?;
-        }
         self.coordinator.check()?;
         let machine = machine::read_machine()?;
         let plan = self.settings.plan(&machine)?;
@@ -147,7 +148,9 @@ impl RuntimeBuilder {
         let facts = preflight::check(&machine, &demand)?;
         let (pool, blocking_threads) =
             BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
-        let shared = Arc::new(Shared::new(facts, demand, pool, entropy()));
+        let is_node = self.cluster.is_some();
+        let shared = Arc::new(Shared::new(is_node, facts, demand, pool, entropy()));
+        let contribution = Contribution::of(&self.regions).map_err(ClusterStartError::from);
         let mut assembly = assemble(NodeSpec {
             data_cores: plan.data_cores.len(),
             limits: limits(&self.settings, &plan),
@@ -162,17 +165,24 @@ impl RuntimeBuilder {
             coordinator: self.coordinator,
             patience: self.settings.hand_off_patience,
             clock: shared.clock(),
-            cluster: None,
+            cluster: self.cluster.as_ref().map(|settings| {
+                let life = life_of_process(settings.node, entropy() as u32);
+                let bounds = LinkBounds {
+                    frame_bytes: settings.expert.limits.frame_bytes,
+                    ..settings.expert.bounds
+                };
+                (life, bounds)
+            }),
         })?;
-        let mut cluster = match &self.cluster {
-            Some(settings) => Some(prepare(
-                settings,
-                Contribution::of(plan.data_cores.len() as u16, assembly.doorbells.last()),
-            )?),
+        let cluster = match &self.cluster {
+            Some(settings) => {
+                let contribution = contribution?.with_bells(&assembly.doorbells);
+                Some(prepare(settings, contribution)?)
+            }
             None => None,
         };
-        if let Some(ClusterSeed { status, .. }) = &cluster {
-            assembly.gate.attach(status.clone());
+        if let Some(Prepared { cluster, .. }) = &cluster {
+            assembly.gate.attach(cluster.status.clone());
         }
         let mut runtime = Runtime {
             handle: Handle::new(assembly.gate.clone()),
@@ -189,6 +199,11 @@ impl RuntimeBuilder {
                 .map(|cluster| cluster.leave_deadline),
             ended: false,
         };
+        let mut parts = cluster.into_iter().flat_map(|prepared| {
+            let data = prepared.data.into_iter();
+            let data = data.map(|data| PartSeed::Data(Box::new(data)));
+            data.chain([PartSeed::Coordination(Box::new(prepared.cluster))])
+        });
         let seeds = std::mem::take(&mut assembly.seeds);
         for (index, (engine, doorbell)) in seeds
             .into_iter()
@@ -197,10 +212,8 @@ impl RuntimeBuilder {
         {
             let settings = thread_settings(&self.settings, &plan, index);
             let core = CoreId(index as u16);
-            let seed = CoreSeed {
-                engine,
-                cluster: cluster.take_if(|_| index == plan.data_cores.len()),
-            };
+            let part = parts.next().unwrap_or(PartSeed::None);
+            let seed = CoreSeed { engine, part };
             match core_thread::start(core, seed, doorbell, settings, &shared) {
                 Ok(thread) => runtime.threads.push(thread),
                 Err(error) => {

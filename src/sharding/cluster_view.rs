@@ -194,6 +194,30 @@ impl Topology {
         Ok(next)
     }
 
+    /// The news that there is nobody, and that no shard has an owner: what is true for a node that is no member.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "simulated nodes have one life each")
+    )]
+    pub(crate) fn abandoned(&self) -> OwnershipUpdate {
+        let types = self.types.iter().filter_map(|shards| {
+            let cluster = shards.cluster.as_ref()?;
+            let unowned = cluster.owners.iter().map(|owner| ShardOwner {
+                owner: None,
+                ..*owner
+            });
+            Some(TypeOwnership {
+                name: cluster.name.to_owned(),
+                number: cluster.number?,
+                shards: unowned.collect(),
+            })
+        });
+        OwnershipUpdate {
+            members: Arc::default(),
+            types: types.collect(),
+        }
+    }
+
     /// What the cluster says of a shard; `None` when there is no such shard, or its type is none of a cluster.
     #[must_use]
     pub fn owner(&self, key: ShardKey) -> Option<ShardOwner> {

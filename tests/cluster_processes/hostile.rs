@@ -72,13 +72,13 @@ fn strangers_at_the_port_cost_little_and_change_nothing() {
             is_closed(stream);
         }
     }
-    // A greeting that goes wrong, one of a core that takes no data, and halves.
-    let mut garbage = preamble(Purpose::Control).to_vec();
-    garbage.extend([0xab; 10_000]);
-    for bytes in [&garbage[..], &preamble(Purpose::Data)] {
+    // A greeting that goes wrong, at the coordination core and at a data core, and halves.
+    for purpose in [Purpose::Control, Purpose::Data] {
+        let mut garbage = preamble(purpose).to_vec();
+        garbage.extend([0xab; 10_000]);
         for _ in 0..50 {
             let mut stream = connect(port);
-            let _ = stream.write_all(bytes);
+            let _ = stream.write_all(&garbage);
             is_closed(stream);
         }
     }
@@ -91,14 +91,22 @@ fn strangers_at_the_port_cost_little_and_change_nothing() {
         is_closed(stream);
     }
     // Silence is not waited for for long.
-    let silent: Vec<TcpStream> = (0..20).map(|_| connect(port)).collect();
+    let mut silent: Vec<TcpStream> = (0..20).map(|_| connect(port)).collect();
+    for stream in &mut silent[10..] {
+        stream.write_all(&preamble(Purpose::Data)).unwrap();
+    }
     silent.into_iter().for_each(is_closed);
     // A crowd. The newest of it stand on the porch until their time is over.
     let mut crowd = Vec::new();
     for number in 0..2_000 {
         let mut stream = connect(port);
-        if number % 3 == 0 {
-            let _ = stream.write_all(&preamble(Purpose::Control));
+        let said = match number % 3 {
+            0 => Some(Purpose::Control),
+            1 => Some(Purpose::Data),
+            _ => None,
+        };
+        if let Some(purpose) = said {
+            let _ = stream.write_all(&preamble(purpose));
         }
         crowd.push(stream);
     }

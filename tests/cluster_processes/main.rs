@@ -3,6 +3,8 @@
 //! `cargo test --test cluster_processes -- --ignored --nocapture` measures how long forming and fail-over take.
 #![cfg(target_os = "linux")]
 
+mod cells;
+mod entities;
 mod failures;
 mod formation;
 mod hostile;

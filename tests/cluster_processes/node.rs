@@ -1,5 +1,6 @@
 //! What a process does that is a node: it says what happens, a line each, and takes commands, a line each.
 
+use crate::cells::{self, Cells};
 use clap::Parser;
 use corecast::{
     ClusterArgs, ClusterChanged, ClusterPhase, ClusterView, Event, Handle, MemberDown, MemberLeft,
@@ -39,10 +40,10 @@ fn process_that_is_a_node() {
     let _ = tracing::subscriber::set_global_default(Log);
     let args = Args::parse_from(["node"].into_iter().chain(flags.split_whitespace()));
     let settings = args.cluster.settings().unwrap();
-    let started = Runtime::builder()
-        .pinning(&args.pinning)
-        .cluster(settings)
-        .start();
+    let node = settings.node.0;
+    let mut builder = Runtime::builder().pinning(&args.pinning).cluster(settings);
+    let region = cells::register(&mut builder, node);
+    let started = builder.start();
     let runtime = match started {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -57,6 +58,7 @@ fn process_that_is_a_node() {
     tell::<MemberDown>(&handle, |event| ("down", event.member.node.0));
     tell::<UnreachableMember>(&handle, |event| ("unreachable", event.member.node.0));
     tell::<ReachableMember>(&handle, |event| ("reachable", event.member.node.0));
+    let cells = Cells::new(handle.clone(), region);
     let changes = cluster.changes(10_000).unwrap();
     std::thread::spawn(move || {
         for ClusterChanged(view) in changes {
@@ -81,7 +83,10 @@ fn process_that_is_a_node() {
                 return;
             }
             "held" => say(&held()),
-            _ => {}
+            command => {
+                let (cells, command) = (cells.clone(), command.to_owned());
+                std::thread::spawn(move || say(&cells.command(&command).unwrap_or_default()));
+            }
         }
     }
     // Whoever has started this process is gone.

@@ -71,7 +71,7 @@ impl ControlSockets {
             return; // The reason is among the notes.
         };
         // Under its new name it is told of again, if anything waits in it.
-        if let Err(error) = readiness.rename(&stream, Token::Control(id.number())) {
+        if let Err(error) = readiness.rename(&stream, Token::Connection(id.number())) {
             let gone = Gone::Broken(error.to_string());
             return plane.links().closed(id, gone, now);
         }
@@ -89,7 +89,7 @@ impl ControlSockets {
     ) {
         match begin_to_connect(address) {
             Ok((stream, connected)) => {
-                if let Err(error) = readiness.add(&stream, Token::Control(id.number())) {
+                if let Err(error) = readiness.add(&stream, Token::Connection(id.number())) {
                     return plane.dial_failed(id, &error.to_string(), now);
                 }
                 self.insert(id, stream, !connected);
@@ -253,7 +253,7 @@ impl ControlSockets {
 }
 
 /// Begins to connect; whether that is done already.
-fn begin_to_connect(address: &str) -> io::Result<(TcpStream, bool)> {
+pub(super) fn begin_to_connect(address: &str) -> io::Result<(TcpStream, bool)> {
     let address: SocketAddr = address
         .parse()
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "it is no address and port"))?;

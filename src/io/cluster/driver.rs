@@ -9,6 +9,8 @@
 //! ```
 
 use super::boot_clock::boot_time;
+use super::data_news::DataNews;
+use super::governing::Governing;
 use super::guests::GuestLanes;
 use super::in_executor::InExecutor;
 use super::life::{Life, Net};
@@ -24,6 +26,7 @@ use crate::cluster::node::output::{Refusal, StopCause};
 use crate::cluster::plane::{Event, PlaneSettings};
 use crate::engine::core::Engine;
 use crate::io::ledger_files::{LedgerFiles, LedgerStartError};
+use crate::io::runtime_clock::RuntimeClock;
 use crate::links::ending::OTHER_LIFE;
 use crate::membership::event::MemberEvent;
 use crate::membership::view::MemberState;
@@ -61,6 +64,8 @@ pub(crate) struct ClusterSeed {
     pub(crate) data: PathBuf,
     /// Where connections for data go.
     pub(crate) guests: GuestLanes,
+    /// Where data cores hear of the cluster.
+    pub(crate) news: Arc<DataNews>,
     /// What the others see.
     pub(crate) status: Arc<Status>,
 }
@@ -90,6 +95,7 @@ pub(crate) struct ClusterDriver {
     ledger: LedgerSettings,
     data: PathBuf,
     status: Arc<Status>,
+    governing: Governing,
     /// None when it is over: the port is free then.
     net: Option<Net>,
     phase: Phase,
@@ -111,8 +117,9 @@ pub(crate) struct ClusterDriver {
 
 impl ClusterDriver {
     /// Begins to open the ledger. To be called in the executor of the coordination core.
-    pub(crate) fn new(seed: ClusterSeed) -> ClusterDriver {
+    pub(crate) fn new(seed: ClusterSeed, clock: RuntimeClock) -> ClusterDriver {
         let mut driver = ClusterDriver {
+            governing: Governing::new(seed.plane.node.node, seed.news, clock),
             plane: seed.plane,
             ledger: seed.ledger,
             // glommio takes a directory by its whole path only.
@@ -142,13 +149,14 @@ impl ClusterDriver {
         driver
     }
 
-    /// One turn: does what can be done at once, and publishes what it comes to through the engine. Returns whether there is
+    /// One turn: does what can be done at once, has the cores hear what they have to know, and publishes what it comes to
+    /// through the engine. Returns whether there is
     /// more to do.
-    pub(crate) fn turn(&mut self, engine: Option<&mut Engine>, late: Option<Duration>) -> bool {
+    pub(crate) fn turn(&mut self, mut engine: Option<&mut Engine>, late: Option<Duration>) -> bool {
         let now = boot_time();
         let asked = self.status.take_asked();
         self.changed |= asked;
-        let more = match guarded(|| self.advance(late, now)) {
+        let mut more = match guarded(|| self.advance(late, now)) {
             Ok(more) => more,
             Err(panic) => {
                 tracing::error!(
@@ -159,6 +167,9 @@ impl ClusterDriver {
                 true
             }
         };
+        if let Some(engine) = engine.as_deref_mut() {
+            more |= self.inform(engine, now);
+        }
         self.publish(engine);
         more
     }
@@ -248,6 +259,16 @@ impl ClusterDriver {
         })
         .await;
         doorbell.awake();
+    }
+
+    /// Tells the cores what has happened, and the plane what they want.
+    fn inform(&mut self, engine: &mut Engine, now: Time) -> bool {
+        let plane = match &mut self.phase {
+            Phase::Living(life) if self.stopped.is_none() => Some(life.plane_mut()),
+            _ => None,
+        };
+        self.governing
+            .inform(engine, plane, self.events.iter(), now)
     }
 
     fn open(&mut self) {
@@ -359,8 +380,8 @@ impl ClusterDriver {
         true
     }
 
-    /// Takes what the plane tells to whom it concerns. What data cores have to know of shards and leases, and of the node's
-    /// identity on connections, comes by here.
+    /// Takes what the plane tells, as far as it concerns this node's view of its cluster; what the cores have to know of it
+    /// is [`Governing`]'s.
     fn follow(&mut self, now: Time) {
         for event in &self.events {
             match event {
@@ -430,7 +451,6 @@ impl ClusterDriver {
                     self.telling = ClusterPhase::Rejoining(cause.clone());
                     self.changed = true;
                 }
-                // For data cores; nothing on them is placed by the cluster yet.
                 Event::Identity(_) | Event::Types(_) | Event::Shards(_) => {}
             }
         }

@@ -55,7 +55,7 @@ impl Net {
                 Token::Listener => self.porch.listener_ready(),
                 Token::Datagrams => self.datagrams.ready(),
                 // They are closed between two lives.
-                Token::Porch(_) | Token::Control(_) => {}
+                Token::Porch(_) | Token::Connection(_) => {}
             }
         }
     }
@@ -182,12 +182,15 @@ impl Life {
     /// Takes in what has happened at the sockets.
     fn take_in(&mut self, net: &mut Net, now: Time) -> bool {
         net.readiness.take(&mut net.ready);
-        for Ready { token, read, write } in net.ready.drain(..) {
+        for Ready {
+            token, read, write, ..
+        } in net.ready.drain(..)
+        {
             match token {
                 Token::Listener => net.porch.listener_ready(),
                 Token::Datagrams => net.datagrams.ready(),
                 Token::Porch(number) => net.porch.ready(number),
-                Token::Control(number) => {
+                Token::Connection(number) => {
                     self.sockets
                         .ready(&mut self.plane, (number, read, write), now);
                 }

@@ -7,6 +7,10 @@
 //! | [`porch_sockets`] | sockets that have come to the port, until their first bytes name a core |
 //! | [`control_sockets`] | sockets of control connections |
 //! | [`datagrams`] | the socket of the failure detector |
+//! | `data_news` | what data cores have to know of the cluster for their connections |
+//! | `data_core` | the loop of a data core, with its connections to other nodes |
+//! | `data_sockets` | their sockets |
+//! | `governing` | what the control plane tells the cores, and what they ask of it |
 //! | [`guests`] | sockets on their way to the core that they have named |
 //! | [`boot_clock`] | the clock of leases |
 //! | [`lateness`] | how late a turn of the core is |
@@ -30,8 +34,12 @@
 pub mod boot_clock;
 pub mod control_sockets;
 pub(crate) mod coordination;
+pub(crate) mod data_core;
+pub(crate) mod data_news;
+mod data_sockets;
 pub mod datagrams;
 pub(crate) mod driver;
+mod governing;
 pub mod guests;
 mod in_executor;
 pub mod lateness;

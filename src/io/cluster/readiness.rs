@@ -2,11 +2,10 @@
 
 use crate::base::time::Time;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, Read, Write};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -26,8 +25,8 @@ pub enum Token {
     Datagrams,
     /// One that waits on the porch, by its number there.
     Porch(u64),
-    /// A control connection, by its number.
-    Control(u64),
+    /// A connection that has come to its core, by its number there.
+    Connection(u64),
 }
 
 impl Token {
@@ -36,14 +35,14 @@ impl Token {
             Token::Listener => 0,
             Token::Datagrams => 1 << 2,
             Token::Porch(number) => number << 2 | 1,
-            Token::Control(number) => number << 2 | 2,
+            Token::Connection(number) => number << 2 | 2,
         }
     }
 
     fn of(number: u64) -> Token {
         match (number & 3, number >> 2) {
             (1, number) => Token::Porch(number),
-            (2, number) => Token::Control(number),
+            (2, number) => Token::Connection(number),
             (_, 0) => Token::Listener,
             _ => Token::Datagrams,
         }
@@ -59,13 +58,14 @@ pub struct Ready {
     pub read: bool,
     /// It may be written, or has failed.
     pub write: bool,
+    /// The other side writes no more, or it has failed: reading comes to an end.
+    pub ended: bool,
 }
 
 /// The sockets of one core, and the bell that its doorbell rings while it sleeps here.
 #[derive(Debug)]
 pub struct Readiness {
     epoll: OwnedFd,
-    heard: UnixStream,
     waker: Waker,
 }
 
@@ -76,14 +76,12 @@ impl Readiness {
     /// If there are no descriptors left.
     pub fn new() -> io::Result<Readiness> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let (bell, heard) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        heard.set_nonblocking(true)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Each write to it is told of once, so nobody has to read it.
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &heard, EventData::new_u64(BELL), flags)?;
+        epoll::add(&epoll, &bell, EventData::new_u64(BELL), flags)?;
         Ok(Readiness {
             epoll,
-            heard,
             waker: Waker::from(Arc::new(Bell(bell))),
         })
     }
@@ -125,14 +123,15 @@ impl Readiness {
             // Copied, since the event is packed.
             let (flags, data) = (event.flags, event.data);
             if data.u64() == BELL {
-                self.quiet();
                 continue;
             }
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+            let ended = failed || flags.intersects(EventFlags::RDHUP);
             ready.push(Ready {
                 token: Token::of(data.u64()),
-                read: failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                read: ended || flags.intersects(EventFlags::IN),
                 write: failed || flags.intersects(EventFlags::OUT),
+                ended,
             });
         }
     }
@@ -152,20 +151,15 @@ impl Readiness {
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
-
-    fn quiet(&self) {
-        let mut rings = [0; 64];
-        while let Ok(64) = (&self.heard).read(&mut rings) {}
-    }
 }
 
 fn interest() -> EventFlags {
     EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
 }
 
-/// Writes a byte that wakes the sleeper.
+/// Counts up an eventfd, which wakes the sleeper.
 #[derive(Debug)]
-struct Bell(UnixStream);
+struct Bell(OwnedFd);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
@@ -173,8 +167,8 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Where it is full, there is enough to wake up for.
-        let _ = (&self.0).write(&[1]);
+        // It is full after 2^64 rings.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 }
 
@@ -197,8 +191,8 @@ mod tests {
             Token::Datagrams,
             Token::Porch(0),
             Token::Porch(77),
-            Token::Control(0),
-            Token::Control(1 << 50),
+            Token::Connection(0),
+            Token::Connection(1 << 50),
         ];
         for token in tokens {
             assert_eq!(Token::of(token.number()), token);

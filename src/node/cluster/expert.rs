@@ -1,5 +1,6 @@
 //! Times and bounds of a node, of which there are two sets that fit together.
 
+use crate::actor::link::LinkBounds;
 use crate::cluster::ledger_settings::LedgerSettings;
 use crate::cluster::node::settings::NodeSettings;
 use crate::cluster::steward::StewardSettings;
@@ -34,10 +35,13 @@ pub struct ExpertSettings {
     pub consensus: ConsensusSettings,
     /// How shards are placed and moved.
     pub steward: StewardSettings,
-    /// Connections.
+    /// Connections, those for control and those of the data cores alike. Credit is for the latter only.
     pub links: LinkSettings,
-    /// How large frames and buffers are. `frame_bytes` must be the same on all nodes.
+    /// How large frames and buffers are, likewise. `frame_bytes` must be the same on all nodes.
     pub limits: FrameLimits,
+    /// What a data core has for each other node, and what it holds of frames that came; `frame_bytes` in it is that of
+    /// `limits`.
+    pub bounds: LinkBounds,
     /// The log on the disk; none: as consensus needs it.
     pub ledger: Option<LedgerSettings>,
 }
@@ -84,6 +88,7 @@ impl ExpertSettings {
             steward: node.steward,
             links,
             limits: FrameLimits::default(),
+            bounds: LinkBounds::default(),
             ledger: None,
         }
     }

@@ -6,9 +6,13 @@ use crate::base::ids::{CoreId, Incarnation};
 use crate::cluster::ledger_settings::LedgerSettings;
 use crate::cluster::node::settings::{NodeSettings, Seed};
 use crate::cluster::plane::PlaneSettings;
+use crate::engine::assembly::{Regions, TableError};
+use crate::io::cluster::data_core::DataSeed;
+use crate::io::cluster::data_news::DataNews;
 use crate::io::cluster::driver::ClusterSeed;
 use crate::io::cluster::guests::GuestLanes;
 use crate::io::cluster::port::{Port, resolve};
+use crate::io::cluster::readiness::Readiness;
 use crate::io::cluster::status::Status;
 use crate::io::cluster::view::ClusterView;
 use crate::mesh::doorbell::Doorbell;
@@ -20,30 +24,47 @@ use std::sync::Arc;
 /// What a runtime brings to its cluster.
 #[derive(Debug)]
 pub(crate) struct Contribution {
-    /// Its data cores; the coordination core is the one after them.
-    pub(crate) data_cores: u16,
     /// The entity types that the cluster is to place.
     pub(crate) types: Vec<TypeSpec>,
     /// The same, and the message types, as connections compare them.
     pub(crate) tables: Arc<Tables>,
-    /// The ways of connections for data to the cores that take them.
-    pub(crate) guests: GuestLanes,
-    /// The bell of the coordination core.
-    pub(crate) doorbell: Arc<Doorbell>,
+    /// The bells of its data cores.
+    pub(crate) data: Vec<Arc<Doorbell>>,
+    /// The bell of the coordination core, which is the one after them.
+    pub(crate) coordination: Arc<Doorbell>,
 }
 
 impl Contribution {
-    /// Of a runtime with so many data cores and this bell. Entity types that the cluster is to place go into both lists, and
-    /// each data core that takes connections opens its way among the guests; none does so yet.
-    pub(crate) fn of(data_cores: u16, doorbell: Option<&Arc<Doorbell>>) -> Contribution {
-        Contribution {
-            data_cores,
-            types: Vec::new(),
-            tables: Arc::default(),
-            guests: GuestLanes::default(),
-            doorbell: doorbell.cloned().unwrap_or_default(),
-        }
+    /// Of a runtime with these entity types; the bells of its cores have yet to be added.
+    ///
+    /// # Errors
+    /// If other nodes could not tell its types apart.
+    pub(crate) fn of(regions: &Regions) -> Result<Contribution, TableError> {
+        Ok(Contribution {
+            types: regions.type_specs(),
+            tables: Arc::new(regions.tables()?),
+            data: Vec::new(),
+            coordination: Arc::default(),
+        })
     }
+
+    /// With the bells of all cores, the coordination core's last.
+    pub(crate) fn with_bells(mut self, doorbells: &[Arc<Doorbell>]) -> Contribution {
+        if let Some((coordination, data)) = doorbells.split_last() {
+            self.coordination = coordination.clone();
+            self.data = data.to_vec();
+        }
+        self
+    }
+}
+
+/// What the cores of a node bring up on their threads.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// On the coordination core.
+    pub(crate) cluster: ClusterSeed,
+    /// On each data core, in order.
+    pub(crate) data: Vec<DataSeed>,
 }
 
 /// Binds the port and looks names up, which may block.
@@ -53,15 +74,16 @@ impl Contribution {
 pub(crate) fn prepare(
     settings: &ClusterSettings,
     contribution: Contribution,
-) -> Result<ClusterSeed, ClusterStartError> {
+) -> Result<Prepared, ClusterStartError> {
     settings.check()?;
+    let data_cores = contribution.data.len() as u16;
     let port = Port::bind(resolve(&settings.bind)?)?;
     let address = advertised(settings, port.address())?;
     let plane = PlaneSettings {
         cluster: settings.name.clone(),
         node: NodeSettings {
             roles: settings.roles.clone(),
-            data_cores: contribution.data_cores,
+            data_cores,
             seeds: seeds(settings, address)?,
             start: settings.start,
             types: contribution.types,
@@ -76,8 +98,8 @@ pub(crate) fn prepare(
         links: settings.expert.links.clone(),
         limits: settings.expert.limits,
         tables: contribution.tables,
-        core: CoreId(contribution.data_cores),
-        cores: contribution.data_cores + 1,
+        core: CoreId(data_cores),
+        cores: data_cores + 1,
     };
     plane.node.check()?;
     // What it says of itself can be said, whatever its life will be.
@@ -89,14 +111,29 @@ pub(crate) fn prepare(
     }
     let ledger = settings.expert.ledger.clone();
     let view = ClusterView::new(&settings.name, settings.node, address);
-    Ok(ClusterSeed {
+    let news = Arc::new(DataNews::new(contribution.data.clone()));
+    let mut guests = GuestLanes::default();
+    let mut data = Vec::new();
+    for (core, doorbell) in (0..).map(CoreId).zip(contribution.data) {
+        data.push(DataSeed {
+            core,
+            settings: settings.expert.links.clone(),
+            guests: guests.open(core, doorbell),
+            news: news.clone(),
+            readiness: Readiness::new()
+                .map_err(|error| ClusterStartError::Sockets(error.to_string()))?,
+        });
+    }
+    let cluster = ClusterSeed {
         port,
         ledger: ledger.unwrap_or_else(|| LedgerSettings::for_consensus(&settings.expert.consensus)),
         plane,
         data: settings.data.clone(),
-        guests: contribution.guests,
-        status: Arc::new(Status::new(view, contribution.doorbell)),
-    })
+        guests,
+        news,
+        status: Arc::new(Status::new(view, contribution.coordination)),
+    };
+    Ok(Prepared { cluster, data })
 }
 
 /// Where others reach a node that is bound there.
@@ -143,13 +180,21 @@ mod tests {
     use crate::io::cluster::port::PortError;
 
     fn contribution() -> Contribution {
-        Contribution::of(2, None)
+        let bells = [const { Arc::default }; 3].map(|bell| bell());
+        let contribution = Contribution::of(&Regions::default()).unwrap();
+        contribution.with_bells(&bells)
     }
 
     #[test]
     fn the_real_port_is_advertised() {
         let mut settings = ClusterSettings::new(7, "127.0.0.1:0", "data");
-        let seed = prepare(&settings, contribution()).unwrap();
+        let Prepared {
+            cluster: seed,
+            data,
+        } = prepare(&settings, contribution()).unwrap();
+        let cores: Vec<CoreId> = data.iter().map(|data| data.core).collect();
+        assert_eq!(cores, [CoreId(0), CoreId(1)]);
+        assert_eq!(seed.guests.cores(), cores);
         let bound = seed.port.address();
         assert_ne!(bound.port(), 0);
         assert_eq!(seed.plane.node.address, bound);
@@ -158,7 +203,7 @@ mod tests {
         drop(seed);
         settings.bind = "0.0.0.0:0".into();
         settings.advertised = Some("127.0.0.1:0".into());
-        let seed = prepare(&settings, contribution()).unwrap();
+        let seed = prepare(&settings, contribution()).unwrap().cluster;
         let address = seed.plane.node.address;
         assert_eq!(address.port(), seed.port.address().port());
         assert!(address.ip().is_loopback());

@@ -3,6 +3,7 @@
 use super::check::ClusterSettingsError;
 use crate::base::ids::NodeId;
 use crate::cluster::node::settings::NodeSettingsError;
+use crate::engine::assembly::TableError;
 use crate::io::cluster::port::PortError;
 use crate::io::cluster::view::ClusterEnd;
 use crate::wire::hello::IdentityError;
@@ -34,6 +35,14 @@ pub enum ClusterStartError {
         /// Where others reach it.
         advertised: SocketAddr,
     },
+    /// Other nodes could not tell its entity types or their messages apart.
+    #[error(transparent)]
+    Types(#[from] TableError),
+    /// The system gives it no descriptors for its sockets.
+    #[error(
+        "the sockets of a core cannot be watched over: {0}; allow this process more descriptors (`ulimit -n`)"
+    )]
+    Sockets(String),
     /// The settings of the node make no sense for the machine.
     #[error(transparent)]
     Node(#[from] NodeSettingsError),

@@ -1,0 +1,129 @@
+//! What the control plane of a node tells, for the engine and the connections of its data cores, and what they ask of it.
+
+use super::data_news::DataNews;
+use crate::actor::remote::Lease;
+use crate::base::ids::{NodeId, ShardKey};
+use crate::base::time::Time;
+use crate::cluster::node::output::LeaseState;
+use crate::cluster::plane::{ControlPlane, Event};
+use crate::engine::core::Engine;
+use crate::engine::data_peers::DataPeers;
+use crate::io::runtime_clock::RuntimeClock;
+use crate::sharding::cluster_view::{Members, OwnershipUpdate};
+use crate::wire::address::Life;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What the cluster has told the cores of this node, and what they have asked of it.
+pub(super) struct Governing {
+    node: NodeId,
+    news: Arc<DataNews>,
+    clock: RuntimeClock,
+    /// The cores have been told of a life that goes on.
+    lives: bool,
+    /// Shards without an owner that the control plane has been told of in this life.
+    reported: BTreeSet<ShardKey>,
+}
+
+impl Governing {
+    /// Of cores that know of no life yet.
+    pub(super) fn new(node: NodeId, news: Arc<DataNews>, clock: RuntimeClock) -> Governing {
+        Governing {
+            node,
+            news,
+            clock,
+            lives: false,
+            reported: BTreeSet::new(),
+        }
+    }
+
+    /// Tells the cores what has happened, in order, and the control plane, if this life goes on, which shards are wanted.
+    /// Returns whether the engine or the plane has something to do now.
+    pub(super) fn inform<'a>(
+        &mut self,
+        engine: &mut Engine,
+        plane: Option<&mut ControlPlane>,
+        events: impl Iterator<Item = &'a Event>,
+        now: Time,
+    ) -> bool {
+        let Some(plane) = plane else {
+            // Of a life that is over nothing matters any more.
+            return self.end(engine);
+        };
+        let (mut owners_changed, mut any) = (false, false);
+        for event in events {
+            match event {
+                Event::Joined { incarnation, .. } => {
+                    self.end(engine);
+                    self.lives = true;
+                    engine.begin_life(Life::new(self.node, *incarnation));
+                    engine.set_lease(self.lease(plane.node().lease()));
+                    owners_changed = true;
+                }
+                Event::Identity(_) | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
+                    owners_changed = true;
+                }
+                Event::Lease(lease) if self.lives => {
+                    engine.set_lease(self.lease(*lease));
+                    any = true;
+                }
+                _ => {}
+            }
+        }
+        if !self.lives {
+            return false;
+        }
+        if owners_changed {
+            self.tell_owners(engine, plane);
+        }
+        any | owners_changed | self.report_wanted(engine, plane, now)
+    }
+
+    /// The life is over, if one goes on. Whether one did.
+    fn end(&mut self, engine: &mut Engine) -> bool {
+        if !std::mem::take(&mut self.lives) {
+            return false;
+        }
+        engine.end_life();
+        self.news.tell_nobody();
+        self.reported.clear();
+        true
+    }
+
+    fn lease(&self, lease: LeaseState) -> Lease {
+        match lease {
+            LeaseState::Valid { until } => Lease::Until(self.clock.at_boot_time(until)),
+            LeaseState::Lapsed => Lease::Lapsed,
+        }
+    }
+
+    fn tell_owners(&self, engine: &mut Engine, plane: &ControlPlane) {
+        let state = plane.node().state();
+        let members: Members = state
+            .members()
+            .live()
+            .map(|member| (member.node, member.incarnation))
+            .collect();
+        let news = OwnershipUpdate::of(state.ownership(), members);
+        if let Err(error) = engine.set_owners(news) {
+            tracing::error!(%error, "what the cluster says of its shards does not fit this node, whose messages go where they went: this is a bug of corecast, or the cluster was founded anew while this process ran");
+        }
+        self.news
+            .tell(plane.identity(), DataPeers::of(state.members()));
+    }
+
+    /// Tells the control plane which shards somebody here has something for, and no node owns.
+    fn report_wanted(&mut self, engine: &Engine, plane: &mut ControlPlane, now: Time) -> bool {
+        let wanted = engine.wanted();
+        self.reported.retain(|shard| wanted.contains(shard));
+        let mut any = false;
+        for shard in wanted {
+            // What finds no room is wanted again.
+            if !self.reported.contains(&shard) && plane.want_shard(shard, now).is_ok() {
+                self.reported.insert(shard);
+                any = true;
+            }
+        }
+        any
+    }
+}

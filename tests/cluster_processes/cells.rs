@@ -1,0 +1,195 @@
+//! The entities that a process has which is a node, and the commands that are about them.
+
+use corecast::{
+    Actor, AskError, Context, EntityType, Fault, Handle, Next, Region, ReplyTo, RuntimeBuilder,
+    WireMessage,
+};
+use rkyv::{Archive, Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How many shards they have.
+pub(crate) const SHARDS: u32 = 24;
+
+/// How long one attempt of an ask may take.
+const ATTEMPT: Duration = Duration::from_millis(500);
+
+/// Tells that are under way at once: fewer than a mailbox takes.
+pub(crate) const TELLS: u64 = 500;
+
+#[derive(Debug, Archive, Serialize, Deserialize)]
+pub(crate) enum ToCell {
+    /// On which node are you, and in which epoch?
+    Who(ReplyTo<u64>),
+    /// The messages of a sender are numbered.
+    Count { sender: u32, number: u64 },
+    /// How many of them have come, one after the other; a number that no count reaches if one was out of its order.
+    Counted { sender: u32, reply_to: ReplyTo<u64> },
+    /// Say it again.
+    Echo {
+        bytes: Bytes,
+        reply_to: ReplyTo<Bytes>,
+    },
+}
+
+impl WireMessage for ToCell {
+    const NAME: &'static str = "test.ToCell";
+    const VERSION: u16 = 1;
+}
+
+#[derive(Debug, PartialEq, Archive, Serialize, Deserialize)]
+pub(crate) struct Bytes(Vec<u8>);
+
+impl WireMessage for Bytes {
+    const NAME: &'static str = "test.Bytes";
+    const VERSION: u16 = 1;
+}
+
+#[derive(Default)]
+struct Cell {
+    node: u32,
+    counted: BTreeMap<u32, u64>,
+}
+
+const OUT_OF_ORDER: u64 = u64::MAX;
+
+impl Actor for Cell {
+    type Msg = ToCell;
+
+    fn receive(&mut self, msg: ToCell, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match msg {
+            ToCell::Who(reply_to) => ctx.reply(reply_to, u64::from(self.node)),
+            ToCell::Count { sender, number } => {
+                let counted = self.counted.entry(sender).or_default();
+                *counted = match *counted == number {
+                    true => number + 1,
+                    false => OUT_OF_ORDER,
+                };
+            }
+            ToCell::Counted { sender, reply_to } => {
+                ctx.reply(reply_to, self.counted.get(&sender).copied().unwrap_or(0));
+            }
+            ToCell::Echo { bytes, reply_to } => ctx.reply(reply_to, bytes),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+/// What the commands need.
+#[derive(Clone)]
+pub(crate) struct Cells {
+    handle: Handle,
+    cells: Region<u64, ToCell>,
+}
+
+/// Registers the type on a node.
+pub(crate) fn register(builder: &mut RuntimeBuilder, node: u32) -> Region<u64, ToCell> {
+    let make = move |_: &u64| Cell {
+        node,
+        ..Cell::default()
+    };
+    builder.entities(
+        EntityType::ephemeral("cell", make)
+            .num_shards(SHARDS)
+            .clustered(),
+    )
+}
+
+impl Cells {
+    pub(crate) fn new(handle: Handle, cells: Region<u64, ToCell>) -> Cells {
+        Cells { handle, cells }
+    }
+
+    /// Does what a command says, if it is about entities; the line to say.
+    pub(crate) fn command(&self, command: &str) -> Option<String> {
+        let mut words = command.split(' ');
+        let name = words.next()?;
+        let numbers: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+        Some(match (name, &numbers[..]) {
+            ("who", [first, count]) => self.who(*first, *count),
+            ("until", [id]) => self.until(*id),
+            ("once", [id]) => self.once(*id),
+            ("count", [id, sender]) => self.count(*id, *sender as u32),
+            ("echo", [id, bytes]) => self.echo(*id, *bytes as usize),
+            _ => return None,
+        })
+    }
+
+    /// Asks entities, all at once: `who <answered> <node>=<count>,... <the first failure>`
+    fn who(&self, first: u64, count: u64) -> String {
+        let asks = (first..first + count).map(|id| {
+            let within = Duration::from_secs(10);
+            let cell = self.cells.entity_ref(id);
+            self.handle.ask_within(within, cell, ToCell::Who)
+        });
+        let asks: Vec<_> = asks.collect();
+        let (mut nodes, mut failed) = (BTreeMap::new(), None);
+        for ask in asks {
+            match ask.wait() {
+                Ok(node) => *nodes.entry(node).or_insert(0_u64) += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        let answered: u64 = nodes.values().sum();
+        let nodes = nodes.iter().map(|(node, count)| format!("{node}={count}"));
+        let nodes: Vec<String> = nodes.collect();
+        let nodes = nodes.join(",");
+        format!("who {answered} {nodes} {failed:?}")
+    }
+
+    /// Asks one until it answers: `until <node> <milliseconds> <attempts>`
+    fn until(&self, id: u64) -> String {
+        let began = Instant::now();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let attempt = Instant::now();
+            let cell = self.cells.entity_ref(id);
+            match self.handle.ask_within(ATTEMPT, cell, ToCell::Who).wait() {
+                Ok(node) => {
+                    return format!("until {node} {} {attempts}", began.elapsed().as_millis());
+                }
+                Err(_) if began.elapsed() > Duration::from_secs(60) => {
+                    return "until never".to_owned();
+                }
+                // What is refused at once is not asked again at once.
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(5).saturating_sub(attempt.elapsed()))
+                }
+            }
+        }
+    }
+
+    /// Asks one once: `once <node>` or `once <why not>`
+    fn once(&self, id: u64) -> String {
+        let cell = self.cells.entity_ref(id);
+        let outcome = self.handle.ask(cell, ToCell::Who).wait();
+        format!("once {outcome:?}")
+    }
+
+    /// Numbered tells, and how many have come in order: `counted <n>`
+    fn count(&self, id: u64, sender: u32) -> String {
+        for number in 0..TELLS {
+            self.handle
+                .tell(self.cells.entity(&id), ToCell::Count { sender, number });
+        }
+        let cell = self.cells.entity_ref(id);
+        let ask = self
+            .handle
+            .ask(cell, move |reply_to| ToCell::Counted { sender, reply_to });
+        format!("counted {:?}", ask.wait())
+    }
+
+    /// A message of so many bytes there and back: `echoed Ok(true)`
+    fn echo(&self, id: u64, bytes: usize) -> String {
+        let sent: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+        let message = Bytes(sent.clone());
+        let cell = self.cells.entity_ref(id);
+        let ask = self.handle.ask(cell, move |reply_to| ToCell::Echo {
+            bytes: message,
+            reply_to,
+        });
+        let same: Result<bool, AskError> = ask.wait().map(|came: Bytes| came.0 == sent);
+        format!("echoed {same:?}")
+    }
+}

@@ -1,0 +1,172 @@
+//! Entities of one type on all nodes: asked from everywhere, whatever becomes of the nodes.
+
+use crate::cells::{SHARDS, TELLS};
+use crate::process::{Node, Place, alone, can_run};
+use rustix::process::Signal;
+use std::io::{Write, stdout};
+use std::time::Instant;
+
+/// Enough for one in each shard, all but certainly.
+const IDS: u64 = 20 * SHARDS as u64;
+
+/// How many entities a node has found, and how many on each node.
+fn who(node: &mut Node) -> (u64, Vec<(u32, u64)>, String) {
+    node.tell(&format!("who 0 {IDS}"));
+    let line = node.wait_for_line("who ").text;
+    let mut words = line.split(' ').skip(1);
+    let answered = words.next().unwrap().parse().unwrap();
+    let nodes = words.next().unwrap().split(',').filter_map(|part| {
+        let (node, count) = part.split_once('=')?;
+        Some((node.parse().ok()?, count.parse().ok()?))
+    });
+    (answered, nodes.collect(), line)
+}
+
+#[test]
+fn entities_answer_from_everywhere() {
+    if !can_run() {
+        return;
+    }
+    let _alone = alone();
+    let place = Place::new(3, 0);
+    let mut nodes = place.form();
+    let mut seen = Vec::new();
+    for node in &mut nodes {
+        let (answered, owners, line) = who(node);
+        assert_eq!(answered, IDS, "{line}");
+        assert_eq!(owners.len(), 3, "all nodes own something: {line}");
+        seen.push(owners);
+    }
+    assert!(seen.iter().all(|owners| *owners == seen[0]), "{seen:?}");
+    for id in 0..4 {
+        for (sender, node) in nodes.iter_mut().enumerate() {
+            node.tell(&format!("count {id} {sender}"));
+            let line = node.wait_for_line("counted").text;
+            assert_eq!(line, format!("counted Ok({TELLS})"));
+        }
+    }
+    for id in 0..4 {
+        nodes[0].tell(&format!("echo {id} {}", 1 << 20));
+        assert_eq!(nodes[0].wait_for_line("echoed").text, "echoed Ok(true)");
+    }
+}
+
+/// How many entities are asked of which each has one shard, so that some were the lost node's.
+const SAMPLE: u64 = 2 * SHARDS as u64;
+
+/// Asks until there is an answer, of every entity of a sample; the longest that one took, in milliseconds.
+fn until_all_answer(node: &mut Node) -> u64 {
+    let mut longest = 0;
+    for id in 0..SAMPLE {
+        node.tell(&format!("until {id}"));
+        let line = node.wait_for_line("until ").text;
+        let took = line.split(' ').nth(2).and_then(|took| took.parse().ok());
+        longest = longest.max(took.unwrap_or_else(|| panic!("entity {id} of {line}")));
+    }
+    longest
+}
+
+#[test]
+fn the_shards_of_a_killed_node_are_owned_again() {
+    if !can_run() {
+        return;
+    }
+    let _alone = alone();
+    let mut place = Place::new(3, 0);
+    place.profile = "fast";
+    let mut nodes = place.form();
+    assert_eq!(who(&mut nodes[0]).0, IDS);
+    let leader = nodes[0].view.leader;
+    let index = nodes.iter().position(|node| node.id != leader).unwrap();
+    let victim = nodes.swap_remove(index);
+    let (id, life) = (victim.id, victim.view.life_of(victim.id).unwrap());
+    let killed = Instant::now();
+    victim.kill();
+    for node in &mut nodes {
+        // The first answer of an entity that was there: of those that were elsewhere all come at once.
+        until_all_answer(node);
+    }
+    let took = killed.elapsed().as_millis();
+    writeln!(
+        stdout(),
+        "all entities answer {took} ms after SIGKILL of the owner of a third"
+    )
+    .unwrap();
+    for node in &mut nodes {
+        let (answered, owners, line) = who(node);
+        assert_eq!(answered, IDS, "{line}");
+        assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
+        node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
+    }
+    // It comes back, and asks like everybody.
+    let mut back = place.start(id);
+    back.wait_for_view("it is back", |view| {
+        view.up.len() == 3 && view.life() > Some(life)
+    });
+    assert_eq!(who(&mut back).0, IDS);
+}
+
+#[test]
+fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins() {
+    if !can_run() {
+        return;
+    }
+    let _alone = alone();
+    let mut place = Place::new(3, 0);
+    place.profile = "fast";
+    let mut nodes = place.form();
+    let (_, owners, _) = who(&mut nodes[0]);
+    assert_eq!(owners.len(), 3);
+    let leader = nodes[0].view.leader;
+    let index = nodes.iter().position(|node| node.id != leader).unwrap();
+    let mut stopped = nodes.swap_remove(index);
+    let life = stopped.view.life_of(stopped.id).unwrap();
+    // Some of these lie in its sockets when it goes on.
+    stopped.signal(Signal::STOP);
+    for node in &mut nodes {
+        for id in 0..SAMPLE {
+            node.tell(&format!("once {id}"));
+        }
+    }
+    for node in &mut nodes {
+        let id = stopped.id;
+        node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
+        until_all_answer(node);
+        let (answered, owners, line) = who(node);
+        assert_eq!(answered, IDS, "{line}");
+        assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
+        // Every ask has ended once, answered by whoever owned its entity then, or not at all.
+        node.wait_until_said("once ", SAMPLE as usize);
+    }
+    stopped.signal(Signal::CONT);
+    stopped.wait_for_view("it is back", |view| {
+        view.life() > Some(life) && view.up.len() == 3
+    });
+    let (answered, _, line) = who(&mut stopped);
+    assert_eq!(answered, IDS, "{line}");
+    for node in &mut nodes {
+        assert_eq!(who(node).0, IDS);
+    }
+}
+
+#[test]
+fn a_node_that_shuts_down_is_not_missed() {
+    if !can_run() {
+        return;
+    }
+    let _alone = alone();
+    let mut place = Place::new(3, 0);
+    place.profile = "fast";
+    let mut nodes = place.form();
+    assert_eq!(who(&mut nodes[0]).0, IDS);
+    let mut last = nodes.pop().unwrap();
+    last.tell("shutdown");
+    let ended = last.wait_for_line("ended").text;
+    assert!(ended.starts_with("ended true Some"), "{ended}");
+    for node in &mut nodes {
+        until_all_answer(node);
+        let (answered, owners, line) = who(node);
+        assert_eq!(answered, IDS, "{line}");
+        assert!(owners.iter().all(|(owner, _)| *owner != last.id), "{line}");
+    }
+}
