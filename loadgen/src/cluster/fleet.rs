@@ -26,6 +26,8 @@ pub const NODE: &str = "node";
 const UNHEARD: usize = 4_096;
 /// How long the cluster may take to form, and to be whole again after a fault.
 pub const WHOLE_WITHIN: Duration = Duration::from_secs(90);
+/// How often shards without an owner are sent to.
+const ALLOCATED_EVERY: Duration = Duration::from_millis(500);
 /// Member events that are kept of each node.
 const MAX_EVENTS: usize = 10_000;
 
@@ -38,6 +40,8 @@ pub struct Fleet {
     pub excuses: Excuses,
     place: Place,
     clock: Clock,
+    /// When shards were last allocated.
+    allocated: Time,
     program: PathBuf,
     arguments: Vec<OsString>,
     spin_ns: Option<u64>,
@@ -174,6 +178,7 @@ impl Fleet {
             excuses: Excuses::default(),
             place,
             clock: Clock::new(),
+            allocated: Time::ZERO,
             program,
             arguments,
             spin_ns: None,
@@ -354,6 +359,15 @@ impl Fleet {
     /// Whether every node is a member, knows all others to be, has a leader and a lease, and all shards have an owner.
     #[must_use]
     pub fn is_whole(&self) -> bool {
+        let owned: u32 = self.nodes.iter().map(|node| node.beat.owned).sum();
+        let is_owned =
+            |node: &Node| node.beat.unowned == 0 && node.beat.shards == owned && owned > 0;
+        self.are_all_up() && self.nodes.iter().all(is_owned)
+    }
+
+    /// Whether every node is a member, knows all others to be, and has a leader and a lease.
+    #[must_use]
+    pub fn are_all_up(&self) -> bool {
         let all = self.nodes.len();
         self.nodes.iter().all(|node| {
             let view = &node.view;
@@ -363,9 +377,26 @@ impl Fleet {
                 && view.up.len() == all
                 && view.leader != 0
                 && view.quorum
-                && node.beat.unowned == 0
-                && node.beat.owned > 0
         }) && self.lives_agree()
+    }
+
+    /// Has shards that nobody owns given to somebody, once all nodes are up; to be called now and then.
+    ///
+    /// # Errors
+    /// When a node does not listen any more.
+    pub fn allocate(&mut self) -> Result<(), ClusterError> {
+        let now = self.clock.now();
+        let has_some = |node: &Node| node.beat.unowned > 0;
+        if !self.are_all_up()
+            || !self.nodes.iter().any(has_some)
+            || now < self.allocated + ALLOCATED_EVERY
+        {
+            return Ok(());
+        }
+        self.allocated = now;
+        let id = self.nodes.iter().find(|node| has_some(node));
+        let id = id.map_or(1, |node| node.id);
+        self.tell(id, &Order::Allocate)
     }
 
     /// Nobody knows another in a life that is over.
@@ -420,6 +451,7 @@ impl Fleet {
     ) -> Result<(), ClusterError> {
         let until = self.clock.now() + within;
         while !is_so(self) && !is_told() {
+            self.allocate()?;
             if self.clock.now() > until {
                 return Err(ClusterError::Late {
                     what: what.to_owned(),

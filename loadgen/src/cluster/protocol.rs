@@ -13,6 +13,8 @@ use crate::replay::Tally;
 pub enum Order {
     /// The first line: become this node.
     Begin(Setup),
+    /// Send one message to each shard that nobody owns: a shard is given an owner when it is first sent to.
+    Allocate,
     /// Drive the cluster.
     Phase(PhaseOrder),
     /// Send nothing more in this phase.
@@ -274,6 +276,8 @@ pub struct Beat {
     pub owned: u32,
     /// Shards that nobody owns.
     pub unowned: u32,
+    /// All shards.
+    pub shards: u32,
     /// Rows that it has had acknowledged, counted over the whole file: all of its rows before this one.
     pub fed: u64,
 }

@@ -121,6 +121,7 @@ impl Course {
     /// Goes on with it. `may_begin` allows a fault that is not under way.
     pub(super) fn step(&mut self, fleet: &mut Fleet, may_begin: bool) -> Result<(), RunError> {
         let now = fleet.now();
+        fleet.allocate()?;
         let Some(mut active) = self.active.take() else {
             if may_begin {
                 self.begin(fleet, now)?;
@@ -186,7 +187,10 @@ impl Course {
             Who::Follower => {
                 let count = fleet.nodes.len() as u32;
                 let next = (0..count).map(|step| (self.next_follower - 1 + step) % count + 1);
-                let victim = next.clone().find(|node| *node != leader);
+                let mut next = next.filter(|node| *node != leader);
+                // One that owns nothing would show nothing, if there is another.
+                let owns = |node: &u32| fleet.node(*node).beat.owned > 0;
+                let victim = next.clone().find(owns).or_else(|| next.next());
                 let victim = victim.unwrap_or(leader);
                 self.next_follower = victim % count + 1;
                 victim

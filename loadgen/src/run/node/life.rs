@@ -202,6 +202,7 @@ impl Life {
     fn obey(&mut self, order: Order) -> Result<(), RunError> {
         match order {
             Order::Begin(_) => {}
+            Order::Allocate => self.allocate()?,
             Order::Phase(order) => self.phase = Some(self.begin_phase(&order)?),
             Order::Cut => {
                 if let Some(phase) = &self.phase {
@@ -290,8 +291,29 @@ impl Life {
             peak: peak_bytes(),
             owned,
             unowned,
+            shards: self.owners.iter().map(|owners| owners.shards()).sum(),
             fed: self.feeding.as_ref().map_or(0, Feeding::next),
         }));
+    }
+
+    fn allocate(&self) -> Result<(), RunError> {
+        let handle = &self.stage()?.handle;
+        match &self.part {
+            Part::Load(_, region, owners) => {
+                for key in owners.keys_of_nobody() {
+                    handle.tell(region.entity(&key), ToMember::Nothing);
+                }
+            }
+            Part::Replay(_, region) => {
+                let owners = self.owners.iter();
+                for key in owners.flat_map(|owners| owners.keys_of_nobody()) {
+                    let id = key.to_string();
+                    handle.tell(region.entity(&id), ToClusterTally::Nothing);
+                }
+            }
+            Part::Wire(regions) => regions.allocate(handle),
+        }
+        Ok(())
     }
 
     fn begin_phase(&self, order: &PhaseOrder) -> Result<MemberPhase, RunError> {

@@ -130,6 +130,23 @@ pub(super) struct WireRegions {
 }
 
 impl WireRegions {
+    /// Has shards given to somebody that nobody owns.
+    pub(super) fn allocate(&self, handle: &corecast::Handle) {
+        for key in self.small.1.keys_of_nobody() {
+            handle.tell(self.small.0.entity(&key), Bytes([0; 64]));
+        }
+        for key in self.large.1.keys_of_nobody() {
+            handle.tell(self.large.0.entity(&key), Bytes([0; 1024]));
+        }
+        for key in self.echo.1.keys_of_nobody() {
+            let echo = |reply_to| Echo {
+                bytes: [0; 64],
+                reply_to,
+            };
+            drop(handle.ask(self.echo.0.entity(&key), echo));
+        }
+    }
+
     /// Begins a measurement; what it finds is sent to `found`.
     pub(super) fn measure(
         &self,

@@ -72,6 +72,16 @@ impl Owners {
             .collect()
     }
 
+    /// A key of each shard that nobody owns.
+    pub(super) fn keys_of_nobody(&self) -> Vec<u64> {
+        self.keys_of(NONE)
+    }
+
+    /// How many there are.
+    pub(super) fn shards(&self) -> u32 {
+        self.shards.len() as u32
+    }
+
     /// How many shards this node owns, and how many nobody does.
     pub(super) fn counts(&self) -> (u32, u32) {
         let count = |node: u32| {
@@ -100,6 +110,7 @@ mod tests {
         };
         let owners = Owners::new(2, 256, key);
         assert_eq!(owners.counts(), (0, 256));
+        assert_eq!((owners.keys_of_nobody().len(), owners.shards()), (256, 256));
         assert_eq!(owners.key_of(1, 0), None);
         for (shard, owner) in owners.shards.iter().enumerate() {
             owner.store(1 + shard as u32 % 3, Ordering::Relaxed);

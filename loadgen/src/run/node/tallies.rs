@@ -13,6 +13,8 @@ pub(super) enum ToClusterTally {
         values: Vec<Option<Decimal>>,
         reply_to: ReplyTo<()>,
     },
+    /// For a shard that nobody owns to be given to somebody.
+    Nothing,
     /// What do you hold?
     Report(ReplyTo<Tally>),
 }
@@ -55,6 +57,7 @@ impl Actor for ClusterTally {
                 self.tally.add(&values)?;
                 ctx.reply(reply_to, ());
             }
+            ToClusterTally::Nothing => {}
             ToClusterTally::Report(reply_to) => ctx.reply(reply_to, self.tally.clone()),
         }
         Ok(Next::Continue)
