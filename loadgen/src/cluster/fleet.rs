@@ -74,6 +74,8 @@ pub struct Node {
     pub figures: Vec<PhaseNews>,
     /// How often it was told to drive in the phase that runs.
     pub driving: u32,
+    /// Whether it was stopped in the phase that runs, and so could not keep a schedule.
+    pub was_stopped: bool,
     /// Processes of it whose figures of the phase died with them.
     pub lost_figures: u32,
     /// What it said of the fault that runs.
@@ -539,6 +541,7 @@ impl Node {
             driven: 0,
             figures: Vec::new(),
             driving: 0,
+            was_stopped: false,
             lost_figures: 0,
             watching: None,
             answered: None,

@@ -166,6 +166,11 @@ impl Recorder {
         self.timeline.cut(self.window.duration());
     }
 
+    /// Does not hold this generator's lag against the run: it was stopped on purpose.
+    pub fn forgive_lag(&mut self) {
+        self.lag = Lag::default();
+    }
+
     /// Adds what another core recorded in the same window.
     pub fn merge(&mut self, other: &Recorder) {
         debug_assert_eq!(self.window, other.window, "recorders of different phases");

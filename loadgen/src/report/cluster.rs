@@ -1,5 +1,7 @@
 //! What a run over a cluster leaves behind beside the figures of all: those of each node, faults, and member events.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::protocol::{ErrorCount, MemberEventKind};
@@ -134,6 +136,22 @@ impl ClusterReport {
             .collect();
     }
 
+    /// How long not every shard of the victim answered, over all faults whose shards all did; none without any.
+    #[must_use]
+    pub fn outages(&self) -> Option<LatencySummary> {
+        let mut latencies = Latencies::new();
+        let faults = self.faults.iter().filter_map(FaultReport::outage);
+        faults.for_each(|outage| latencies.record(outage));
+        latencies.summary()
+    }
+
+    /// Faults some of whose shards never answered.
+    #[must_use]
+    pub fn silent_faults(&self) -> u64 {
+        let faults = self.faults.iter();
+        faults.filter(|fault| fault.answered < fault.shards).count() as u64
+    }
+
     /// The nodes' figures as rows of a table, each phase of each node, below their headings.
     #[must_use]
     pub fn node_rows(&self) -> Vec<[String; 10]> {
@@ -266,6 +284,15 @@ impl ClusterReport {
             .iter()
             .map(Unavailability::line)
             .collect();
+        let restarts = self.faults.iter().filter(|fault| fault.kind == "restart");
+        let hurried = restarts.filter(|fault| fault.left_in_order != Some(true));
+        match hurried.count() {
+            0 => {}
+            count => lines.push(format!(
+                "{count} restarts in which the node did not leave in order: it was declared down, and what its entities held in \
+                 memory is gone"
+            )),
+        }
         if self.faults_missed > 0 {
             lines.push(format!(
                 "{} faults did not take place within the measured time, for each waits until the cluster is whole: a longer \
@@ -293,13 +320,23 @@ impl ClusterReport {
     }
 }
 
+impl FaultReport {
+    /// How long not every shard answered, if all did in the end.
+    fn outage(&self) -> Option<Duration> {
+        let answered = self
+            .all_answered_s
+            .filter(|_| self.answered == self.shards)?;
+        Some(Duration::from_secs_f64(answered.max(0.0)))
+    }
+}
+
 impl Unavailability {
     fn of(kind: &str, faults: &[FaultReport]) -> Unavailability {
         let of_kind: Vec<&FaultReport> = faults.iter().filter(|fault| fault.kind == kind).collect();
         let sum = |time: fn(&FaultReport) -> Option<f64>| {
             let mut latencies = Latencies::new();
             let times = of_kind.iter().filter_map(|fault| time(fault));
-            times.for_each(|s| latencies.record(std::time::Duration::from_secs_f64(s.max(0.0))));
+            times.for_each(|s| latencies.record(Duration::from_secs_f64(s.max(0.0))));
             latencies.summary()
         };
         let count = |is_so: fn(&FaultReport) -> bool| {
@@ -361,6 +398,17 @@ mod tests {
         }
     }
 
+    impl ClusterReport {
+        /// Holds a run with these faults against an objective.
+        fn judge_outage(&self, objective: &str, is_met: bool) {
+            let mut report = crate::report::Report::begun_now("ask", 1, Vec::new());
+            report.cluster = Some(self.clone());
+            report.judge(&[objective.parse().expect("an objective")]);
+            let verdict = &report.slos[0];
+            assert_eq!(verdict.is_met, is_met, "{verdict:?}");
+        }
+    }
+
     #[test]
     fn faults_are_summed_up_by_kind_and_silent_shards_are_no_short_outage() {
         let mut report = ClusterReport {
@@ -380,6 +428,18 @@ mod tests {
         let all = kill.all_answered.as_ref().expect("one answered");
         assert!(all.count == 1 && all.max_ns.abs_diff(2_000_000_000) < 3_000_000);
         assert_eq!(pause.faults, 1);
+        assert_eq!(
+            (
+                report.silent_faults(),
+                report.outages().map(|all| all.count)
+            ),
+            (1, Some(2))
+        );
+        report.judge_outage("outage<10s", false);
+        report.faults.pop();
+        report.judge_outage("outage<10s", true);
+        report.judge_outage("outage.p99<=5s", false);
+        report.faults.push(fault("kill", 1.5, 0.1, 84));
         let rows = report.fault_rows();
         assert_eq!(rows[3][6], "84 of 85");
         assert!(

@@ -237,8 +237,15 @@ impl Clustered<'_> {
         for node in &mut self.fleet.nodes {
             node.figures.clear();
             (node.driving, node.lost_figures) = (0, 0);
+            node.was_stopped = false;
         }
-        let begin = self.fleet.now() + LEAD;
+        // Finite work begins with its first message.
+        let lead = if act.each.is_some() {
+            Duration::ZERO
+        } else {
+            LEAD
+        };
+        let begin = self.fleet.now() + lead;
         let window = Window::after_warm_up(begin, act.warm_up, act.duration);
         for id in self.fleet.ids() {
             self.order(id, act, begin, window)?;
@@ -254,9 +261,15 @@ impl Clustered<'_> {
         self.report.faults.extend(faults);
         self.report.faults_missed += missed;
         let mut recorder = Recorder::new(window);
-        let news = self.fleet.nodes.iter().flat_map(|node| &node.figures);
-        news.filter(|figures| figures.phase == self.phase)
-            .for_each(|figures| recorder.merge(&figures.recorder));
+        for node in &mut self.fleet.nodes {
+            let figures = node.figures.iter_mut();
+            for figures in figures.filter(|figures| figures.phase == self.phase) {
+                if node.was_stopped {
+                    figures.recorder.forgive_lag();
+                }
+                recorder.merge(&figures.recorder);
+            }
+        }
         if let Some(end) = cut {
             recorder.cut(end);
         }

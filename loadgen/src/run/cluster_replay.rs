@@ -16,11 +16,11 @@ use super::interrupt::Interrupt;
 use super::session::{Results, complain};
 use super::stage::LOOK;
 use crate::cluster::fleet::{Fleet, WHOLE_WITHIN};
-use crate::cluster::protocol::{FedNews, FeedOrder, Order};
+use crate::cluster::protocol::{ErrorCount, FedNews, FeedOrder, Order};
 use crate::measure::{PhaseLabel, Recorder, Window};
 use crate::options::{Job, Nodes, Replay, Setting};
 use crate::replay::{Check, Columns, Line, MalformedLog, Oracle, Rows, Source};
-use crate::report::{Activity, ClusterReport, NodeReport, Progress, Status};
+use crate::report::{Activity, ClusterReport, NodePhase, NodeReport, Progress, Status};
 use crate::units::grouped;
 
 /// While there are faults to come each look grants this part of the rows that are left.
@@ -103,7 +103,7 @@ pub(super) fn run(
                 cpus: node.cpus.data.clone(),
                 starts: node.starts,
                 peak_bytes: node.peak,
-                phases: Vec::new(),
+                phases: vec![feed.of_node(node.id, end)],
                 events: node.events.len() as u64,
             })
             .collect(),
@@ -250,6 +250,29 @@ impl Feed {
         let nodes = fleet.nodes.iter().zip(&self.sums);
         let next: u64 = nodes.map(|(node, fed)| node.beat.fed.max(fed.next)).sum();
         next / fleet.nodes.len() as u64
+    }
+
+    /// What one node has sent. It is every n-th row, up to where it is.
+    fn of_node(&self, id: u32, end: Time) -> NodePhase {
+        let (fed, nodes) = (&self.sums[id as usize - 1], self.sums.len() as u64);
+        let completed = fed.next.saturating_sub(u64::from(id - 1)).div_ceil(nodes);
+        let seconds = (end - self.begin).as_secs_f64();
+        let error = |kind: &str, reason: &str, count| ErrorCount {
+            kind: kind.to_owned(),
+            reason: reason.to_owned(),
+            count,
+        };
+        let errors = [
+            error("rejected", "and sent again", fed.retried),
+            error("unknown", "whether a row took effect", fed.unknown),
+        ];
+        NodePhase {
+            name: "replay".to_owned(),
+            completed,
+            rate: completed as f64 / seconds.max(1e-9),
+            errors: errors.into_iter().filter(|error| error.count > 0).collect(),
+            ..NodePhase::default()
+        }
     }
 
     /// The books of a replay begin when it does and end when it does.

@@ -264,7 +264,10 @@ impl Active {
                 fleet.node_mut(victim).lost_figures += 1;
                 fleet.kill(victim)?
             }
-            FaultKind::Pause => fleet.pause(victim, true)?,
+            FaultKind::Pause => {
+                fleet.node_mut(victim).was_stopped = true;
+                fleet.pause(victim, true)?
+            }
             FaultKind::Partition => fleet.set_link(victim, false)?,
             FaultKind::Restart => fleet.leave(victim)?,
         };

@@ -10,7 +10,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use corecast::base::rng::Rng;
-use corecast::{Actor, AskError, Context, Fault, Next, Region, Rejection, Uncertainty};
+use corecast::{Actor, AskError, Context, Fault, Next, Region, Rejection, Time, Uncertainty};
 
 use super::credit::Credit;
 use super::entity::ToMember;
@@ -26,6 +26,10 @@ use crate::run::ledger::Ledger;
 
 /// How long a driver naps that has nothing to send and shares its CPU.
 const NAP: Duration = Duration::from_micros(200);
+/// How long before the next message of a schedule it is awake again: a wake is not always in time.
+const AWAKE_BEFORE: Duration = Duration::from_micros(150);
+/// It looks after what it has sent no more seldom than this.
+const LONGEST_NAP: Duration = Duration::from_millis(2);
 /// Keys drawn to find one whose owner is as it is to be.
 const DRAWS: u32 = 64;
 /// How long a count is waited for.
@@ -190,13 +194,30 @@ impl MemberDriver {
                 );
             }
         }
-        if is_waiting && post.naps {
-            let nap = ctx.sleep(NAP);
-            ctx.spawn(nap, |_| ToMemberDriver::Go);
-        } else {
-            ctx.spawn(ready(()), |_| ToMemberDriver::Go);
+        match self.nap(now).filter(|_| is_waiting) {
+            Some(nap) => {
+                let nap = ctx.sleep(nap);
+                ctx.spawn(nap, |_| ToMemberDriver::Go);
+            }
+            None => ctx.spawn(ready(()), |_| ToMemberDriver::Go),
         }
         Next::Continue
+    }
+
+    /// How long it may sleep when there is nothing to send, so that what is due next is sent in time.
+    fn nap(&self, now: Time) -> Option<Duration> {
+        if !self.post.naps {
+            return None;
+        }
+        match self.generator.next_due() {
+            None => Some(NAP),
+            Some(due) if due > now + NAP + AWAKE_BEFORE => {
+                Some((due - now - AWAKE_BEFORE).min(LONGEST_NAP))
+            }
+            Some(due) if due > now => None,
+            // It is held back by what is in flight.
+            Some(_) => Some(NAP),
+        }
     }
 }
 
