@@ -246,7 +246,8 @@ impl Fleet {
             spin_ns: self.spin_ns,
             origin_ns: self.clock.origin_ns(),
         };
-        process.tell(&Order::Begin(setup)).map_err(failed)?;
+        let told = process.tell(&Order::Begin(setup));
+        told.map_err(|source| process_error(id, "told who it is", source))?;
         let node = self.node_mut(id);
         node.starts = starts;
         node.process = Some(process);
@@ -581,5 +582,10 @@ impl Node {
 }
 
 fn process_error(node: u32, what: &'static str, source: io::Error) -> ClusterError {
+    // Nobody reads what it is told.
+    if source.kind() == io::ErrorKind::BrokenPipe {
+        let why = String::new();
+        return ClusterError::Gone { node, why };
+    }
     ClusterError::Process { node, what, source }
 }

@@ -42,7 +42,7 @@ impl WireReport {
         // Ratios are of one round: machines change.
         let ratio = |of: fn(&WireRound) -> f64| {
             let value = median(of);
-            if value.is_finite() {
+            if value.is_finite() && !self.rounds.is_empty() {
                 format!("{value:.2}")
             } else {
                 "-".to_owned()

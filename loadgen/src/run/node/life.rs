@@ -8,33 +8,26 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel}
 use std::time::Duration;
 
 use corecast::node::cluster::expert::Profile;
-use corecast::{
-    ActorRef, ClusterChanged, ClusterView, CoreId, EntityType, Event, Handle, Mailbox, MemberDown,
-    MemberLeft, MemberUp, NodeId, ReachableMember, Region, Runtime, RuntimeBuilder, Time,
-    UnreachableMember,
-};
+use corecast::{ActorRef, CoreId, Mailbox, Runtime, Time};
 
-use super::entity::{MemberEntity, ToMember};
+use super::entity::ToMember;
 use super::feeding::{Feed, Feeding};
 use super::handled::{Handled, MAX_DRIVERS};
-use super::measuring::{Answerer, Sink, WireRegions};
+use super::members::watch_members;
 use super::mouth::Mouth;
 use super::owners::Owners;
+use super::part::{Part, columns, register, watch_owners};
 use super::phase::{MemberPhase, Scene};
 use super::settings;
-use super::tallies::{ClusterTally, ToClusterTally};
+use super::tallies::ToClusterTally;
 use super::watcher::{Answers, ToWatcher, Watcher};
 use crate::cluster::lines::read_line;
 use crate::cluster::process::die_with_parent;
-use crate::cluster::protocol::{
-    AnsweredNews, Beat, EventNews, MemberEventKind, News, Order, PhaseOrder, Setup, ViewNews,
-    WireNews,
-};
+use crate::cluster::protocol::{AnsweredNews, Beat, News, Order, PhaseOrder, Setup, WireNews};
 use crate::exit::Outcome;
-use crate::options::{Cli, Job, Load, Replay, Work};
-use crate::replay::{Columns, Source};
+use crate::options::{Cli, Job};
+use crate::replay::Source;
 use crate::run::clock::Clock;
-use crate::run::entity::MAILBOX;
 use crate::run::error::RunError;
 use crate::run::interrupt::Interrupt;
 use crate::run::memory::{peak_bytes, resident_bytes};
@@ -44,12 +37,8 @@ use crate::run::stage::{PATIENCE, Stage};
 const TICK: Duration = Duration::from_millis(10);
 /// How often it says how it goes.
 const BEAT: Duration = Duration::from_millis(200);
-/// How often it asks its coordination core where shards are.
-const LOOK_AT_OWNERS: Duration = Duration::from_millis(50);
 /// Orders that wait.
 const ORDERS: usize = 1_024;
-/// Member events and views that wait to be said.
-const EVENTS: usize = 10_000;
 
 /// Runs a node: `arguments` are the number of the process that started it, the node's number, and the job's flags.
 #[must_use]
@@ -104,13 +93,6 @@ fn listen(mouth: &Mouth) -> Result<Receiver<Order>, String> {
         }
     });
     listener.map(|_| orders).map_err(|error| error.to_string())
-}
-
-/// What a node has of the job.
-enum Part {
-    Load(Load, Region<u64, ToMember>, Arc<Owners>),
-    Replay(Replay, Region<String, ToClusterTally>),
-    Wire(WireRegions),
 }
 
 struct Life {
@@ -169,7 +151,7 @@ impl Life {
             part,
             stage: None,
         };
-        life.watch_members(&stage)?;
+        watch_members(&stage, &life.mouth)?;
         watch_owners(stage.handle.clone(), owners)?;
         life.mouth.say(&News::Started {
             cpus: stage.cpus(),
@@ -429,174 +411,4 @@ impl Life {
         });
         Ok(())
     }
-
-    /// Says what happens among the members.
-    fn watch_members(&self, stage: &Stage) -> Result<(), RunError> {
-        let cluster = stage.handle.cluster();
-        let cluster = cluster.ok_or_else(|| RunError::Node("this is no cluster".to_owned()))?;
-        let (handle, clock) = (&stage.handle, stage.clock);
-        let mouth = &self.mouth;
-        tell::<MemberUp>(handle, clock, mouth, MemberEventKind::Up, |e| e.member.node)?;
-        tell::<MemberLeft>(handle, clock, mouth, MemberEventKind::Left, |e| {
-            e.member.node
-        })?;
-        tell::<MemberDown>(handle, clock, mouth, MemberEventKind::Down, |e| {
-            e.member.node
-        })?;
-        let (gone, back) = (MemberEventKind::Unreachable, MemberEventKind::Reachable);
-        tell::<UnreachableMember>(handle, clock, mouth, gone, |e| e.member.node)?;
-        tell::<ReachableMember>(handle, clock, mouth, back, |e| e.member.node)?;
-        let changes = cluster
-            .changes(EVENTS)
-            .map_err(|error| RunError::Node(error.to_string()))?;
-        mouth.say(&News::View(view(&cluster.state())));
-        let mouth = mouth.clone();
-        thread("views", move || {
-            for ClusterChanged(changed) in changes {
-                mouth.say(&News::View(view(&changed)));
-            }
-        })
-    }
-}
-
-/// Registers the entity types of the job, and who owns them.
-type Registered = (Part, Vec<(corecast::EntityTypeId, Arc<Owners>)>);
-
-fn register(
-    builder: &mut RuntimeBuilder,
-    setup: &Setup,
-    job: &Job,
-) -> Result<Registered, RunError> {
-    let shards = corecast::actor::entity::DEFAULT_SHARDS;
-    let mailbox = Mailbox::bounded(MAILBOX);
-    match &job.work {
-        Work::Load(load) => {
-            let region = builder.entities(
-                EntityType::captured("loadgen.entity", |_: &u64| MemberEntity::default())
-                    .mailbox(mailbox)
-                    .clustered(),
-            );
-            let owners = Arc::new(Owners::new(setup.node, shards, |key| region.shard_of(&key)));
-            let of_type = vec![(region.type_id(), owners.clone())];
-            Ok((Part::Load(load.clone(), region, owners), of_type))
-        }
-        Work::Replay(replay) => {
-            let sums = replay.sums.len();
-            let make = move |_: &String| ClusterTally::new(sums);
-            let region = builder.entities(
-                EntityType::captured("loadgen.tally", make)
-                    .mailbox(mailbox)
-                    .clustered(),
-            );
-            let shard_of = |key: u64| region.shard_of(&key.to_string());
-            let owners = Arc::new(Owners::new(setup.node, shards, shard_of));
-            let of_type = vec![(region.type_id(), owners)];
-            Ok((Part::Replay(replay.clone(), region), of_type))
-        }
-        Work::Wire(_) => {
-            let small = builder.entities(
-                EntityType::ephemeral("loadgen.small", |_: &u64| Sink::<64>)
-                    .mailbox(mailbox)
-                    .clustered(),
-            );
-            let large = builder.entities(
-                EntityType::ephemeral("loadgen.large", |_: &u64| Sink::<1024>)
-                    .mailbox(mailbox)
-                    .clustered(),
-            );
-            let echo = builder
-                .entities(EntityType::ephemeral("loadgen.echo", |_: &u64| Answerer).clustered());
-            let me = setup.node;
-            let of_small = Arc::new(Owners::new(me, shards, |key| small.shard_of(&key)));
-            let of_large = Arc::new(Owners::new(me, shards, |key| large.shard_of(&key)));
-            let of_echo = Arc::new(Owners::new(me, shards, |key| echo.shard_of(&key)));
-            let owners = vec![
-                (small.type_id(), of_small.clone()),
-                (large.type_id(), of_large.clone()),
-                (echo.type_id(), of_echo.clone()),
-            ];
-            let regions = WireRegions {
-                small: (small, of_small),
-                large: (large, of_large),
-                echo: (echo, of_echo),
-            };
-            Ok((Part::Wire(regions), owners))
-        }
-        _ => Err(RunError::Node(
-            "this scenario is for one runtime".to_owned(),
-        )),
-    }
-}
-
-fn columns(replay: &Replay) -> Columns {
-    Columns {
-        key: replay.key.clone(),
-        sums: replay.sums.clone(),
-    }
-}
-
-fn watch_owners(
-    handle: Handle,
-    types: Vec<(corecast::EntityTypeId, Arc<Owners>)>,
-) -> Result<(), RunError> {
-    thread("owners", move || {
-        loop {
-            // It answers nothing more when the runtime has ended.
-            match handle.topology().wait_for(PATIENCE) {
-                Ok(Some(topology)) => types
-                    .iter()
-                    .for_each(|(id, owners)| owners.update(&topology, *id)),
-                Ok(None) => return,
-                Err(_) => {}
-            }
-            std::thread::sleep(LOOK_AT_OWNERS);
-        }
-    })
-}
-
-fn tell<E: Event>(
-    handle: &Handle,
-    clock: Clock,
-    mouth: &Mouth,
-    what: MemberEventKind,
-    node: fn(&E) -> NodeId,
-) -> Result<(), RunError> {
-    let events = handle
-        .events::<E>(EVENTS)
-        .map_err(|error| RunError::Node(error.to_string()))?;
-    let mouth = mouth.clone();
-    thread("events", move || {
-        for event in events {
-            mouth.say(&News::Event(EventNews {
-                at_ns: clock.now().as_nanos(),
-                what,
-                node: node(&event).0,
-            }));
-        }
-    })
-}
-
-fn view(view: &ClusterView) -> ViewNews {
-    use corecast::ClusterPhase;
-    ViewNews {
-        life: match &view.phase {
-            ClusterPhase::Member(life) => Some(life.0),
-            _ => None,
-        },
-        ended: view.end().map(ToString::to_string),
-        up: view
-            .up()
-            .map(|member| (member.node.0, member.incarnation.0))
-            .collect(),
-        leader: view.leader.map_or(0, |leader| leader.0),
-        quorum: view.has_quorum,
-        obstacle: view.obstacle.as_ref().map(ToString::to_string),
-    }
-}
-
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
-    let spawned = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work);
-    spawned.map(drop).map_err(RunError::Thread)
 }
