@@ -237,6 +237,46 @@ fn a_node_that_dies_by_itself_ends_the_run_with_its_name() {
     );
 }
 
+/// What `ip netns` lists of loadgen.
+fn namespaces() -> String {
+    let listed = Command::new("ip").args(["netns", "list"]).output();
+    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let lines = listed.unwrap_or_default();
+    let ours = lines.lines().filter(|line| line.starts_with("loadgen-"));
+    ours.collect()
+}
+
+#[test]
+fn a_partition_heals_without_a_hand_or_is_skipped_with_its_reason() {
+    let _alone = alone();
+    let (code, report, output) = start(
+        "ask --nodes 3 --cluster-profile fast --entities 100 --closed 1 --warmup 300ms --duration 4s --fault \
+         partition@300ms+1500ms:leader",
+    )
+    .end();
+    assert_eq!(namespaces(), "", "they are removed");
+    if code == Some(77) {
+        let said = text(&output);
+        assert!(
+            said.contains("SKIPPED") && said.contains("root and iproute2"),
+            "{said}"
+        );
+        return;
+    }
+    assert_eq!(code, Some(0), "{}", text(&output));
+    let cluster = cluster(report.as_ref(), &output);
+    let [fault] = &cluster.faults[..] else {
+        panic!("{:?}", cluster.faults)
+    };
+    assert!(fault.was_leader && fault.shards > 0, "{fault:?}");
+    assert_eq!(fault.answered, fault.shards);
+    assert!(fault.whole_s > Some(1.5), "{fault:?}");
+    assert_eq!(cluster.false_events, 0);
+    // Its process went on all the time.
+    let started: Vec<u32> = cluster.nodes.iter().map(|node| node.starts).collect();
+    assert_eq!(started, [1, 1, 1]);
+}
+
 #[test]
 fn a_node_is_no_command_for_people() {
     for line in ["node", "node 1 1", "bare-tcp-peer"] {

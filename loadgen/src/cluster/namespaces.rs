@@ -9,11 +9,13 @@ use std::process::{Command, Output};
 
 /// The network of the nodes: from the block that is set aside for benchmarks.
 const NETWORK: &str = "198.18";
+/// How namespaces are called, before the number of the process and that of the node.
+const PREFIX: &str = "loadgen-";
 
 /// Namespaces with their bridge. Removed when it is dropped.
 #[derive(Debug)]
 pub struct Namespaces {
-    /// Distinguishes runs: the names of links have room for 15 bytes.
+    /// Distinguishes runs: the number of the process. The names of links have room for 15 bytes.
     run: u32,
     nodes: u32,
 }
@@ -31,8 +33,9 @@ impl Namespaces {
     /// # Errors
     /// When this process may not; nothing is left behind.
     pub fn make(nodes: u32) -> Result<Namespaces, NoNamespaces> {
+        sweep();
         let this = Namespaces {
-            run: std::process::id() % 100_000,
+            run: std::process::id(),
             nodes,
         };
         // What a killed run of the same number has left.
@@ -93,7 +96,7 @@ impl Namespaces {
     }
 
     fn name(&self, node: u32) -> String {
-        format!("loadgen-{}-{node}", self.run)
+        format!("{PREFIX}{}-{node}", self.run)
     }
 
     fn link(&self, node: u32) -> String {
@@ -112,6 +115,28 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+/// Removes what runs have left behind that were killed.
+fn sweep() {
+    let listed = Command::new("ip").args(["netns", "list"]).output();
+    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let dead = |run: &u32| !std::path::Path::new(&format!("/proc/{run}")).exists();
+    let run_of = |line: &str| {
+        let (run, _) = line.strip_prefix(PREFIX)?.split_once('-')?;
+        run.parse().ok()
+    };
+    let mut runs: Vec<u32> = listed
+        .unwrap_or_default()
+        .lines()
+        .filter_map(run_of)
+        .filter(dead)
+        .collect();
+    runs.dedup();
+    for run in runs {
+        let nodes = crate::options::MAX_NODES;
+        Namespaces { run, nodes }.remove();
     }
 }
 

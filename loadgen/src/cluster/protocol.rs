@@ -352,3 +352,83 @@ pub struct WireNews {
     /// Why it could not be measured.
     pub failed: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use corecast::Time;
+
+    use super::*;
+    use crate::cluster::lines::{MAX_LINE_BYTES, read_line, write_line};
+    use crate::measure::{Stamps, Window};
+
+    fn travelled<T: Serialize + serde::de::DeserializeOwned>(value: &T) -> (T, usize) {
+        let mut line = Vec::new();
+        write_line(value, &mut line).expect("written");
+        let read = read_line(&mut &line[..]).expect("understood");
+        (read.expect("a value"), line.len())
+    }
+
+    #[test]
+    fn an_order_arrives_as_it_was_given() {
+        let order = PhaseOrder {
+            phase: 2,
+            run: 7,
+            begin_ns: u64::MAX,
+            window: Window::after_warm_up(
+                Time::from_nanos(3),
+                Duration::from_nanos(5),
+                Duration::from_secs(1),
+            ),
+            pace: PaceOrder::Open {
+                total_rate: 0.1 + 0.2,
+                arrivals: crate::arrivals::Arrivals::Poisson,
+            },
+            ask_percent: 20,
+            each: Some((0, 1 << 40)),
+        };
+        let (Order::Phase(arrived), _) = travelled(&Order::Phase(order.clone())) else {
+            panic!("another order");
+        };
+        assert_eq!(arrived, order);
+    }
+
+    /// Latencies of all magnitudes: no line of figures is longer than a line may be.
+    #[test]
+    fn the_longest_figures_fit_into_a_line() {
+        let window = Window::after_warm_up(Time::ZERO, Duration::ZERO, Duration::from_secs(3_600));
+        let mut recorder = Recorder::new(window);
+        let mut latency = 1_u64;
+        while latency < 60_000_000_000 {
+            let stamps = Stamps {
+                intended: Time::ZERO,
+                sent: Time::ZERO,
+            };
+            recorder.completed(stamps, Time::from_nanos(latency));
+            latency += (latency / 4_096).max(1);
+        }
+        let figures = PhaseNews {
+            phase: 1,
+            recorder,
+            errors: Vec::new(),
+            local: 1,
+            remote: 2,
+            tells: 3,
+            unaccounted: 4,
+        };
+        let (arrived, length) = travelled(&News::Phase(Box::new(figures.clone())));
+        assert!(length > 400_000 && length < MAX_LINE_BYTES / 2, "{length}");
+        let News::Phase(arrived) = arrived else {
+            panic!("other news");
+        };
+        assert_eq!(
+            arrived.recorder.completions(),
+            figures.recorder.completions()
+        );
+        assert_eq!(
+            arrived.recorder.corrected().at(0.99),
+            figures.recorder.corrected().at(0.99)
+        );
+    }
+}

@@ -31,7 +31,7 @@ pub struct NodesArgs {
     /// Share of the operations whose entity the sending node owns itself, from 0 to 1 [default: as the keys fall]
     #[arg(long, value_name = "R", value_parser = parse_share, requires = "nodes", help_heading = "Cluster")]
     pub local_ratio: Option<f64>,
-    /// Fault during the measured time, as KIND@TIME[+DOWN][:WHO]; repeatable
+    /// Fault during the measured time, as `KIND@TIME[+DOWN][:WHO]`; repeatable
     ///
     /// kill (SIGKILL, started again after DOWN, 5s), pause (SIGSTOP for DOWN, 10s), partition (its link down for DOWN, 10s;
     /// takes root and iproute2) or restart (it leaves and is started again). WHO is a node's number, leader, follower
