@@ -46,6 +46,10 @@ use std::time::Duration;
 /// How many bytes wait in a connection before no further frame is lent to it: enough for a write that is worth its price.
 const LENT_BYTES: usize = 64 << 10;
 
+/// How long what a new life of a node sends waits for the news that it is a member, which may come later than its first
+/// frames. Before the core knows of it, nothing could be answered.
+const NEWS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the driver has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DataOutput {
@@ -102,6 +106,8 @@ pub(crate) struct DataLinks {
     peers: DataPeers,
     /// Connections that are up, chosen or not.
     standing: BTreeMap<ConnectionId, Standing>,
+    /// Those of them to lives that the core has not heard of yet: until when they are not served.
+    unheard_of: BTreeMap<ConnectionId, Time>,
     /// Connections with bytes that nobody has looked at, and the one that was served last.
     readable: BTreeSet<ConnectionId>,
     served: ConnectionId,
@@ -134,6 +140,7 @@ impl DataLinks {
             close_patience,
             peers: DataPeers::default(),
             standing: BTreeMap::new(),
+            unheard_of: BTreeMap::new(),
             readable: BTreeSet::new(),
             served: ConnectionId::from_number(0),
             ended: BTreeMap::new(),
@@ -252,10 +259,11 @@ impl DataLinks {
     /// Has the core take frames that have come, of one connection after the other, as much as it takes before its turn.
     /// Returns whether it has enough, and there may be more.
     pub(crate) fn receive(&mut self, engine: &mut Engine, now: Time) -> bool {
-        self.follow(engine);
+        self.follow(engine, now);
         if self.readable.is_empty() {
             return false;
         }
+        self.hear_of(engine, now);
         let mut left = engine.begin_intake();
         let mut is_full = false;
         while let Some(connection) = self.next_readable() {
@@ -271,22 +279,24 @@ impl DataLinks {
                     }
                 })
             });
-            let Some(received) = received else {
-                // It takes nothing any more; nobody has to come back for that.
-                return false;
-            };
+            // A core that has come to its end takes nothing, but what connections say themselves is still heard.
+            let received = received.unwrap_or_else(|| {
+                let links = &mut self.links;
+                links.receive(connection, left, now, |_, _| Took::Done)
+            });
             left -= received.frames;
             // The core hears of a connection before it hears from it.
-            self.follow(engine);
+            self.follow(engine, now);
             if !received.more {
                 self.readable.remove(&connection);
                 if let Some(gone) = self.ended.remove(&connection) {
                     self.links.closed(connection, gone, now);
-                    self.follow(engine);
+                    self.follow(engine, now);
                 }
             }
             if left == 0 || is_full {
-                return !self.readable.is_empty();
+                let mut readable = self.readable.iter();
+                return readable.any(|id| !self.unheard_of.contains_key(id));
             }
         }
         false
@@ -295,10 +305,25 @@ impl DataLinks {
     /// The readable connection behind the one that was served last.
     fn next_readable(&mut self) -> Option<ConnectionId> {
         let behind = (Bound::Excluded(self.served), Bound::Unbounded);
-        let mut behind = self.readable.range(behind);
-        let next = behind.next().or(self.readable.first()).copied();
+        let behind = self.readable.range(behind).chain(&self.readable);
+        let mut served = behind.filter(|id| !self.unheard_of.contains_key(id));
+        let next = served.next().copied();
         self.served = next.unwrap_or(self.served);
         next
+    }
+
+    /// Connections are served whose lives the core knows by now, or which have waited for that long enough.
+    fn hear_of(&mut self, engine: &Engine, now: Time) {
+        if self.unheard_of.is_empty() {
+            return;
+        }
+        let before = self.unheard_of.len();
+        let (standing, ended) = (&self.standing, &self.ended);
+        self.unheard_of.retain(|id, until| {
+            let life = standing.get(id).map(|standing| standing.life);
+            *until > now && !ended.contains_key(id) && life.is_some_and(|life| engine.awaits(life))
+        });
+        self.has_told |= self.unheard_of.len() < before;
     }
 
     /// Does what is due, tells the core what has become of connections, and lends them what it has to send. After the turn.
@@ -306,7 +331,8 @@ impl DataLinks {
         if self.links.deadline().is_some_and(|due| due <= now) {
             self.links.tick(now);
         }
-        self.follow(engine);
+        self.hear_of(engine, now);
+        self.follow(engine, now);
         for life in engine.outgoing() {
             self.lend(engine, life);
         }
@@ -315,7 +341,7 @@ impl DataLinks {
         {
             self.closes_by = None;
             self.links.shutdown(now);
-            self.follow(engine);
+            self.follow(engine, now);
         }
     }
 
@@ -357,24 +383,22 @@ impl DataLinks {
             standing.left = handed;
             has_left = Some(standing.life);
         }
-        self.follow(engine);
+        self.follow(engine, now);
         if let Some(life) = has_left {
             self.lend(engine, life);
         }
     }
 
-    /// Whether the core has been told something since the last call upon which it has to turn again.
+    /// Whether the core has been told something since the last call upon which it has to turn again, or is to be.
     pub(crate) fn takes_turn(&mut self) -> bool {
         std::mem::take(&mut self.has_told)
     }
 
     /// When to come back at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.links
-            .deadline()
-            .into_iter()
-            .chain(self.closes_by)
-            .min()
+        let unheard_of = self.unheard_of.values().copied();
+        let deadlines = self.links.deadline().into_iter();
+        deadlines.chain(self.closes_by).chain(unheard_of).min()
     }
 
     /// Closes everything in good order, behind what the core still has to send, for as long as `close_patience` says twice:
@@ -448,7 +472,7 @@ impl DataLinks {
         });
     }
 
-    fn follow(&mut self, engine: &mut Engine) {
+    fn follow(&mut self, engine: &mut Engine, now: Time) {
         while let Some(output) = self.links.next_output() {
             match output {
                 Output::Dial {
@@ -462,6 +486,7 @@ impl DataLinks {
                 Output::Close { connection } => {
                     self.readable.remove(&connection);
                     self.ended.remove(&connection);
+                    self.unheard_of.remove(&connection);
                     self.outputs.push_back(DataOutput::Close { connection });
                 }
                 Output::Up(up) => {
@@ -470,6 +495,9 @@ impl DataLinks {
                         life: up.peer.peer.life,
                         left: 0,
                     };
+                    if engine.awaits(standing.life) {
+                        self.unheard_of.insert(up.connection, now + NEWS_PATIENCE);
+                    }
                     self.standing.insert(up.connection, standing);
                 }
                 Output::Down(down) => self.lose(engine, &down),

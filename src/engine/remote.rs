@@ -77,6 +77,16 @@ impl Engine {
         Some(done)
     }
 
+    /// Whether this core may hear of this life yet: it knows the node in no such life, nor in a later one.
+    pub(crate) fn awaits(&self, life: Life) -> bool {
+        let local = self.local.borrow();
+        let Some(remote) = &local.remote else {
+            return false;
+        };
+        let known = remote.links.get(&life.node);
+        known.is_none_or(|link| link.life.incarnation < life.incarnation)
+    }
+
     /// The nodes, each in the life in which this core knows it, for which frames may leave that are in no connection.
     pub(crate) fn outgoing(&self) -> Vec<Life> {
         let local = self.local.borrow();

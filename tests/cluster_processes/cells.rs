@@ -1,5 +1,6 @@
 //! The entities that a process has which is a node, and the commands that are about them.
 
+use crate::traffic;
 use corecast::{
     Actor, AskError, Context, EntityType, Fault, Handle, Next, Region, ReplyTo, RuntimeBuilder,
     WireMessage,
@@ -22,9 +23,18 @@ pub(crate) enum ToCell {
     /// On which node are you, and in which epoch?
     Who(ReplyTo<u64>),
     /// The messages of a sender are numbered.
-    Count { sender: u32, number: u64 },
+    Count {
+        sender: u32,
+        number: u64,
+    },
     /// How many of them have come, one after the other; a number that no count reaches if one was out of its order.
-    Counted { sender: u32, reply_to: ReplyTo<u64> },
+    Counted {
+        sender: u32,
+        reply_to: ReplyTo<u64>,
+    },
+    /// To be counted, and how many were.
+    Packet([u8; 64]),
+    Packets(ReplyTo<u64>),
     /// Say it again.
     Echo {
         bytes: Bytes,
@@ -49,6 +59,7 @@ impl WireMessage for Bytes {
 struct Cell {
     node: u32,
     counted: BTreeMap<u32, u64>,
+    packets: u64,
 }
 
 const OUT_OF_ORDER: u64 = u64::MAX;
@@ -69,6 +80,8 @@ impl Actor for Cell {
             ToCell::Counted { sender, reply_to } => {
                 ctx.reply(reply_to, self.counted.get(&sender).copied().unwrap_or(0));
             }
+            ToCell::Packet(_) => self.packets += 1,
+            ToCell::Packets(reply_to) => ctx.reply(reply_to, self.packets),
             ToCell::Echo { bytes, reply_to } => ctx.reply(reply_to, bytes),
         }
         Ok(Next::Continue)
@@ -108,6 +121,11 @@ impl Cells {
         Some(match (name, &numbers[..]) {
             ("who", [first, count]) => self.who(*first, *count),
             ("until", [id]) => self.until(*id),
+            ("asks", [id, count, pause]) => {
+                traffic::asks(&self.handle, self.cells, *id, *count, *pause)
+            }
+            ("tells", [id, count]) => traffic::tells(&self.handle, self.cells, *id, *count),
+            ("stats", []) => format!("stats {:?}", self.handle.stats().wait()).replace('\n', " "),
             ("once", [id]) => self.once(*id),
             ("count", [id, sender]) => self.count(*id, *sender as u32),
             ("echo", [id, bytes]) => self.echo(*id, *bytes as usize),

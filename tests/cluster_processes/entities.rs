@@ -9,17 +9,27 @@ use std::time::Instant;
 /// Enough for one in each shard, all but certainly.
 const IDS: u64 = 20 * SHARDS as u64;
 
-/// How many entities a node has found, and how many on each node.
-fn who(node: &mut Node) -> (u64, Vec<(u32, u64)>, String) {
+/// Asks all entities, which all have to answer; on how many nodes they are, and how many on each.
+#[track_caller]
+fn who(node: &mut Node) -> (Vec<(u32, u64)>, String) {
     node.tell(&format!("who 0 {IDS}"));
     let line = node.wait_for_line("who ").text;
     let mut words = line.split(' ').skip(1);
-    let answered = words.next().unwrap().parse().unwrap();
+    let answered: u64 = words.next().unwrap().parse().unwrap();
+    if answered < IDS {
+        node.tell("stats");
+        node.wait_for_line("stats");
+        panic!(
+            "node {} is not answered by all: {line}; it said\n{}",
+            node.id,
+            node.said_so_far()
+        );
+    }
     let nodes = words.next().unwrap().split(',').filter_map(|part| {
         let (node, count) = part.split_once('=')?;
         Some((node.parse().ok()?, count.parse().ok()?))
     });
-    (answered, nodes.collect(), line)
+    (nodes.collect(), line)
 }
 
 #[test]
@@ -32,8 +42,7 @@ fn entities_answer_from_everywhere() {
     let mut nodes = place.form();
     let mut seen = Vec::new();
     for node in &mut nodes {
-        let (answered, owners, line) = who(node);
-        assert_eq!(answered, IDS, "{line}");
+        let (owners, line) = who(node);
         assert_eq!(owners.len(), 3, "all nodes own something: {line}");
         seen.push(owners);
     }
@@ -72,10 +81,9 @@ fn the_shards_of_a_killed_node_are_owned_again() {
         return;
     }
     let _alone = alone();
-    let mut place = Place::new(3, 0);
-    place.profile = "fast";
+    let place = Place::new(3, 0);
     let mut nodes = place.form();
-    assert_eq!(who(&mut nodes[0]).0, IDS);
+    who(&mut nodes[0]);
     let leader = nodes[0].view.leader;
     let index = nodes.iter().position(|node| node.id != leader).unwrap();
     let victim = nodes.swap_remove(index);
@@ -93,8 +101,7 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     )
     .unwrap();
     for node in &mut nodes {
-        let (answered, owners, line) = who(node);
-        assert_eq!(answered, IDS, "{line}");
+        let (owners, line) = who(node);
         assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
         node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
     }
@@ -103,7 +110,7 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     back.wait_for_view("it is back", |view| {
         view.up.len() == 3 && view.life() > Some(life)
     });
-    assert_eq!(who(&mut back).0, IDS);
+    who(&mut back);
 }
 
 #[test]
@@ -112,10 +119,9 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
         return;
     }
     let _alone = alone();
-    let mut place = Place::new(3, 0);
-    place.profile = "fast";
+    let place = Place::new(3, 0);
     let mut nodes = place.form();
-    let (_, owners, _) = who(&mut nodes[0]);
+    let (owners, _) = who(&mut nodes[0]);
     assert_eq!(owners.len(), 3);
     let leader = nodes[0].view.leader;
     let index = nodes.iter().position(|node| node.id != leader).unwrap();
@@ -132,8 +138,7 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
         let id = stopped.id;
         node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
         until_all_answer(node);
-        let (answered, owners, line) = who(node);
-        assert_eq!(answered, IDS, "{line}");
+        let (owners, line) = who(node);
         assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
         // Every ask has ended once, answered by whoever owned its entity then, or not at all.
         node.wait_until_said("once ", SAMPLE as usize);
@@ -142,10 +147,9 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
     stopped.wait_for_view("it is back", |view| {
         view.life() > Some(life) && view.up.len() == 3
     });
-    let (answered, _, line) = who(&mut stopped);
-    assert_eq!(answered, IDS, "{line}");
+    who(&mut stopped);
     for node in &mut nodes {
-        assert_eq!(who(node).0, IDS);
+        who(node);
     }
 }
 
@@ -155,18 +159,16 @@ fn a_node_that_shuts_down_is_not_missed() {
         return;
     }
     let _alone = alone();
-    let mut place = Place::new(3, 0);
-    place.profile = "fast";
+    let place = Place::new(3, 0);
     let mut nodes = place.form();
-    assert_eq!(who(&mut nodes[0]).0, IDS);
+    who(&mut nodes[0]);
     let mut last = nodes.pop().unwrap();
     last.tell("shutdown");
     let ended = last.wait_for_line("ended").text;
     assert!(ended.starts_with("ended true Some"), "{ended}");
     for node in &mut nodes {
         until_all_answer(node);
-        let (answered, owners, line) = who(node);
-        assert_eq!(answered, IDS, "{line}");
+        let (owners, line) = who(node);
         assert!(owners.iter().all(|(owner, _)| *owner != last.id), "{line}");
     }
 }

@@ -12,3 +12,4 @@ mod in_process;
 mod measured;
 mod node;
 mod process;
+mod traffic;

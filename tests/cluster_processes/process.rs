@@ -192,23 +192,21 @@ impl Node {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.take(line),
-                Err(error) => {
-                    let seen: Vec<String> = self
-                        .seen
-                        .iter()
-                        .map(|line| {
-                            let at = line.at.duration_since(self.started).as_secs_f64();
-                            format!("{at:8.3} {}", line.text)
-                        })
-                        .collect();
-                    panic!(
-                        "node {} does not come to: {what} ({error}); it said\n{}",
-                        self.id,
-                        seen.join("\n")
-                    );
-                }
+                Err(error) => panic!(
+                    "node {} does not come to: {what} ({error}); it said\n{}",
+                    self.id,
+                    self.said_so_far()
+                ),
             }
         }
+    }
+
+    pub(crate) fn said_so_far(&self) -> String {
+        let lines = self.seen.iter().map(|line| {
+            let at = line.at.duration_since(self.started).as_secs_f64();
+            format!("{at:8.3} {}", line.text)
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn said(&self, begins: &str) -> usize {
@@ -320,13 +318,22 @@ impl Place {
             .map(|id| self.start(id))
             .collect();
         let founders = self.founders;
-        for node in &mut nodes {
-            node.wait_for_view("all founders up", |view| {
-                view.up.len() == founders
-                    && view.quorum
-                    && view.leader != 0
-                    && view.life().is_some()
-            });
+        let until = Instant::now() + PATIENCE;
+        let has_formed = |node: &Node| {
+            let view = &node.view;
+            view.up.len() == founders && view.quorum && view.leader != 0 && view.life().is_some()
+        };
+        while !nodes.iter().all(has_formed) {
+            if Instant::now() > until {
+                let said: Vec<String> = nodes.iter().map(Node::said_so_far).collect();
+                panic!("no cluster forms; its nodes said\n{}", said.join("\n\n"));
+            }
+            for node in &mut nodes {
+                if let Ok(line) = node.lines.recv_timeout(Duration::from_millis(5)) {
+                    node.take(line);
+                }
+                node.catch_up();
+            }
         }
         nodes
     }
