@@ -61,10 +61,11 @@ pub(super) fn run(
         run: 0,
         peak: 0.0,
     };
-    let outcome = cluster.phases(results);
+    // What was measured before is told all the same.
+    results.failure = cluster.phases(results).err();
     cluster.progress.clear();
     cluster.end(results);
-    outcome
+    Ok(())
 }
 
 /// Starts all nodes and waits until they are one cluster in which every shard has an owner.
@@ -254,12 +255,14 @@ impl Clustered<'_> {
             true => Course::new(self.nodes, window.start, spec.duration),
             false => Course::none(),
         };
-        let cut = self.drive(act, begin, window, &mut course)?;
-        results.is_interrupted |= cut.is_some();
-        self.close()?;
+        let driven = self.drive(act, begin, window, &mut course);
+        // What was seen of faults is of use even if the cluster then came to an end.
         let (faults, missed) = course.end();
         self.report.faults.extend(faults);
         self.report.faults_missed += missed;
+        let cut = driven?;
+        results.is_interrupted |= cut.is_some();
+        self.close()?;
         let mut recorder = Recorder::new(window);
         for node in &mut self.fleet.nodes {
             let figures = node.figures.iter_mut();

@@ -43,6 +43,8 @@ pub(super) struct Results {
     /// One for each phase of the report.
     pub(super) recorders: Vec<Recorder>,
     pub(super) is_interrupted: bool,
+    /// What ended the run early; what is there was measured before.
+    pub(super) failure: Option<RunError>,
 }
 
 impl Results {
@@ -52,6 +54,7 @@ impl Results {
             report: Report::begun_now(job.scenario(), job.seed, job.settings()),
             recorders: Vec::new(),
             is_interrupted: false,
+            failure: None,
         }
     }
 
@@ -111,10 +114,15 @@ fn try_run(job: &Job) -> Result<Outcome, RunError> {
         mut report,
         recorders,
         is_interrupted,
+        failure,
     } = results;
     report.judge(&output.slo);
     print(&report, baseline.as_ref()).map_err(RunError::Print)?;
     write_files(&report, &recorders, output)?;
+    if let Some(error) = failure {
+        let _ = writeln!(io::stderr(), "loadgen: {error}");
+        return Ok(Outcome::Failed);
+    }
     if is_interrupted {
         let _ = writeln!(
             io::stderr(),
