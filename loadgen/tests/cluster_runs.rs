@@ -237,6 +237,35 @@ fn a_node_that_dies_by_itself_ends_the_run_with_its_name() {
     );
 }
 
+#[test]
+fn rows_sent_by_three_nodes_are_checked_exactly() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("rows.csv");
+    let mut rows = String::from("key,amount\n");
+    for number in 0..3_000 {
+        rows += &format!("k{},{}.{:02}\n", number % 97, number % 13, number % 100);
+    }
+    rows += "k1,damaged\n";
+    fs::write(&file, rows).expect("written");
+    let replay = format!(
+        "replay --nodes 3 --cluster-profile fast --key key --sum amount --input {}",
+        file.display()
+    );
+    for (flags, expected, mismatches) in [("", 2, false), (" --lose 5", 3, true)] {
+        let (code, report, output) = start(&format!("{replay}{flags}")).end();
+        assert_eq!(code, Some(expected), "{}", text(&output));
+        let nodes = cluster(report.as_ref(), &output).nodes;
+        let sent: u64 = nodes.iter().map(|node| node.phases[0].completed).sum();
+        assert_eq!(sent, 3_000);
+        let replay = report
+            .and_then(|report| report.replay)
+            .expect("it was checked");
+        assert_eq!((replay.malformed, replay.entities), (1, 97));
+        assert_eq!(replay.mismatches > 0, mismatches, "{replay:?}");
+    }
+}
+
 /// What `ip netns` lists of loadgen.
 fn namespaces() -> String {
     let listed = Command::new("ip").args(["netns", "list"]).output();
