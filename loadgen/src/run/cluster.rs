@@ -211,9 +211,9 @@ impl Clustered<'_> {
             duration: ACTIVATION_BOOKS,
             has_faults: false,
         };
-        let begun = self.fleet.now();
         let spec = self.load.phases[0];
         let recorder = self.perform(&act, &spec, results)?;
+        let begun = recorder.window().start;
         let (elapsed, active) = (self.fleet.now() - begun, recorder.completions());
         let per_second = rate(active as f64 / elapsed.as_secs_f64().max(1e-9));
         results.report.settings.push(Setting::new(
@@ -240,13 +240,7 @@ impl Clustered<'_> {
             (node.driving, node.lost_figures) = (0, 0);
             node.was_stopped = false;
         }
-        // Finite work begins with its first message.
-        let lead = if act.each.is_some() {
-            Duration::ZERO
-        } else {
-            LEAD
-        };
-        let begin = self.fleet.now() + lead;
+        let begin = self.fleet.now() + LEAD;
         let window = Window::after_warm_up(begin, act.warm_up, act.duration);
         for id in self.fleet.ids() {
             self.order(id, act, begin, window)?;

@@ -57,6 +57,8 @@ pub(super) struct MemberPost {
     pub(super) owners: Arc<Owners>,
     pub(super) payload_bytes: u32,
     pub(super) naps: bool,
+    /// Before this nothing is sent: other nodes may not have opened their books.
+    pub(super) begin: Time,
     /// Takes what the driver has to say when it has finished.
     pub(super) finished: SyncSender<DriverEnd>,
 }
@@ -146,6 +148,12 @@ impl Actor for MemberDriver {
 
 impl MemberDriver {
     fn go(&mut self, ctx: &mut Context<'_, Self>) -> Next {
+        let early = self.post.begin - self.post.clock.now();
+        if !early.is_zero() {
+            let pause = ctx.sleep(early);
+            ctx.spawn(pause, |_| ToMemberDriver::Go);
+            return Next::Continue;
+        }
         let MemberDriver {
             post,
             generator,

@@ -86,6 +86,7 @@ impl MemberPhase {
                 owners: scene.owners.clone(),
                 payload_bytes: scene.load.traffic.payload_bytes,
                 naps: scene.setup.shares_cpus,
+                begin: Time::from_nanos(order.begin_ns),
                 finished: finished.clone(),
             };
             seat(stage, core, post, scene, order)?;
