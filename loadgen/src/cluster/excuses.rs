@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::protocol::EventNews;
+use super::protocol::{EventNews, MemberEventKind};
 
 /// How long after a node is back what is said of it is still put down to its fault, in nanoseconds: events come by way of
 /// the log, and a node that was away learns of them last.
@@ -28,10 +28,15 @@ impl Excuses {
         }
     }
 
-    /// Whether a fault explains what `teller` said: of a node that has an excuse, or by one that has.
+    /// Whether a fault explains what `teller` said: of a node that has an excuse, by one that has, or on the word of none
+    /// but such.
     #[must_use]
     pub fn explain(&self, teller: u32, event: &EventNews) -> bool {
-        self.covers(event.node, event.at_ns) || self.covers(teller, event.at_ns)
+        let covers = |node: &u32| self.covers(*node, event.at_ns);
+        let is_unreachable = event.what == MemberEventKind::Unreachable;
+        covers(&event.node)
+            || covers(&teller)
+            || is_unreachable && !event.by.is_empty() && event.by.iter().all(covers)
     }
 
     fn covers(&self, node: u32, at_ns: u64) -> bool {
@@ -43,7 +48,6 @@ impl Excuses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::protocol::MemberEventKind;
 
     #[test]
     fn an_event_is_explained_by_a_fault_of_whom_it_is_about_or_of_who_tells_it() {
@@ -52,6 +56,7 @@ mod tests {
             at_ns,
             what: MemberEventKind::Down,
             node,
+            by: Vec::new(),
         };
         assert!(!excuses.explain(1, &event(2, 50)));
         excuses.begin(2, 100);
@@ -61,6 +66,18 @@ mod tests {
         assert!(
             excuses.explain(2, &event(3, 200)),
             "who was cut off sees all others gone"
+        );
+        let unreachable = |by: &[u32]| EventNews {
+            what: MemberEventKind::Unreachable,
+            by: by.to_vec(),
+            ..event(3, 200)
+        };
+        assert!(
+            excuses.explain(1, &unreachable(&[2])),
+            "who was cut off says so"
+        );
+        assert!(
+            !excuses.explain(1, &unreachable(&[1, 2])) && !excuses.explain(1, &unreachable(&[]))
         );
         excuses.end(2, 1_000);
         assert!(excuses.explain(1, &event(2, 1_000 + AFTERWARDS_NS)));

@@ -220,6 +220,8 @@ pub struct EventNews {
     pub what: MemberEventKind,
     /// Of which node.
     pub node: u32,
+    /// Who cannot reach it, as far as is known.
+    pub by: Vec<u32>,
 }
 
 /// What happens to a member.

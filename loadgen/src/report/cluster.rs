@@ -40,6 +40,8 @@ pub struct NodeReport {
     pub phases: Vec<NodePhase>,
     /// How many member events it has told.
     pub events: u64,
+    /// The first thousand of them.
+    pub events_shown: Vec<EventReport>,
 }
 
 /// The figures of one node in one phase: of what its cores handled, and of the asks that they sent.
@@ -122,6 +124,8 @@ pub struct EventReport {
     pub what: MemberEventKind,
     /// Of which node.
     pub node: u32,
+    /// Who cannot reach it, as far as is known.
+    pub by: Vec<u32>,
 }
 
 impl ClusterReport {
@@ -460,10 +464,11 @@ mod tests {
             told_by: 1,
             what: MemberEventKind::Down,
             node: 3,
+            by: vec![2],
         }];
         let text = report.verdicts().join("\n");
         assert!(
-            text.contains("FALSE: 1 ") && text.contains("node 3 is down"),
+            text.contains("FALSE: 1 ") && text.contains("node 3 is down (by 2)"),
             "{text}"
         );
     }

@@ -16,9 +16,9 @@ use super::listening::listen;
 use super::load::label;
 use super::session::Results;
 use super::stage::{LOOK, PATIENCE};
-use crate::cluster::fleet::{ClusterError, Fleet, WHOLE_WITHIN};
+use crate::cluster::fleet::{ClusterError, Fleet, Node, WHOLE_WITHIN};
 use crate::cluster::place::{Place, divide};
-use crate::cluster::protocol::{Order, PaceOrder, PhaseNews, PhaseOrder};
+use crate::cluster::protocol::{EventNews, Order, PaceOrder, PhaseNews, PhaseOrder};
 use crate::measure::{PhaseLabel, Recorder, Window};
 use crate::options::{Job, Load, Nodes, Pacing, PhaseSpec, Setting};
 use crate::report::{
@@ -36,6 +36,8 @@ const ACTIVATION_BOOKS: Duration = Duration::from_secs(3_600);
 const CLOSED_WITHIN: Duration = Duration::from_secs(60);
 /// Events without a fault that are shown; all are counted.
 const SHOWN_EVENTS: usize = 20;
+/// Events of each node that the report keeps.
+const KEPT_EVENTS: usize = 1_000;
 
 /// Runs the phases of a load over a cluster.
 pub(super) fn run(
@@ -416,7 +418,7 @@ impl Clustered<'_> {
         for (report, node) in self.report.nodes.iter_mut().zip(&self.fleet.nodes) {
             report.starts = node.starts;
             report.peak_bytes = node.peak;
-            report.events = node.events.len() as u64;
+            (report.events, report.events_shown) = events_of(node);
         }
         add_false_events(&mut self.report, &self.fleet);
         self.report.sum_up();
@@ -431,14 +433,26 @@ pub(super) fn add_false_events(report: &mut ClusterReport, fleet: &Fleet) {
         for event in events.filter(|event| !fleet.excuses.explain(node.id, event)) {
             report.false_events += 1;
             if report.false_events_shown.len() < SHOWN_EVENTS {
-                report.false_events_shown.push(EventReport {
-                    at_s: event.at_ns as f64 / 1e9,
-                    told_by: node.id,
-                    what: event.what,
-                    node: event.node,
-                });
+                report.false_events_shown.push(shown(node, event));
             }
         }
+    }
+}
+
+/// How many member events a node has told, and the first of them.
+pub(super) fn events_of(node: &Node) -> (u64, Vec<EventReport>) {
+    let first = node.events.iter().take(KEPT_EVENTS);
+    let first = first.map(|event| shown(node, event)).collect();
+    (node.events.len() as u64, first)
+}
+
+fn shown(node: &Node, event: &EventNews) -> EventReport {
+    EventReport {
+        at_s: event.at_ns as f64 / 1e9,
+        told_by: node.id,
+        what: event.what,
+        node: event.node,
+        by: event.by.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use corecast::Time;
 
-use super::cluster::{add_false_events, form};
+use super::cluster::{add_false_events, events_of, form};
 use super::course::Course;
 use super::error::RunError;
 use super::interrupt::Interrupt;
@@ -98,13 +98,17 @@ pub(super) fn run(
         nodes: fleet
             .nodes
             .iter()
-            .map(|node| NodeReport {
-                node: node.id,
-                cpus: node.cpus.data.clone(),
-                starts: node.starts,
-                peak_bytes: node.peak,
-                phases: vec![feed.of_node(node.id, end)],
-                events: node.events.len() as u64,
+            .map(|node| {
+                let (events, events_shown) = events_of(node);
+                NodeReport {
+                    node: node.id,
+                    cpus: node.cpus.data.clone(),
+                    starts: node.starts,
+                    peak_bytes: node.peak,
+                    phases: vec![feed.of_node(node.id, end)],
+                    events,
+                    events_shown,
+                }
             })
             .collect(),
         faults,

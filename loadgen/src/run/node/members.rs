@@ -1,7 +1,7 @@
 //! What happens among the members of the cluster, as this node says it.
 
 use corecast::{
-    ClusterChanged, ClusterView, Event, Handle, MemberDown, MemberLeft, MemberUp, NodeId,
+    ClusterChanged, ClusterView, Event, Handle, Member, MemberDown, MemberLeft, MemberUp,
     ReachableMember, UnreachableMember,
 };
 
@@ -19,16 +19,12 @@ pub(super) fn watch_members(stage: &Stage, mouth: &Mouth) -> Result<(), RunError
     let cluster = stage.handle.cluster();
     let cluster = cluster.ok_or_else(|| RunError::Node("this is no cluster".to_owned()))?;
     let (handle, clock) = (&stage.handle, stage.clock);
-    tell::<MemberUp>(handle, clock, mouth, MemberEventKind::Up, |e| e.member.node)?;
-    tell::<MemberLeft>(handle, clock, mouth, MemberEventKind::Left, |e| {
-        e.member.node
-    })?;
-    tell::<MemberDown>(handle, clock, mouth, MemberEventKind::Down, |e| {
-        e.member.node
-    })?;
+    tell::<MemberUp>(handle, clock, mouth, MemberEventKind::Up, |e| &e.member)?;
+    tell::<MemberLeft>(handle, clock, mouth, MemberEventKind::Left, |e| &e.member)?;
+    tell::<MemberDown>(handle, clock, mouth, MemberEventKind::Down, |e| &e.member)?;
     let (gone, back) = (MemberEventKind::Unreachable, MemberEventKind::Reachable);
-    tell::<UnreachableMember>(handle, clock, mouth, gone, |e| e.member.node)?;
-    tell::<ReachableMember>(handle, clock, mouth, back, |e| e.member.node)?;
+    tell::<UnreachableMember>(handle, clock, mouth, gone, |e| &e.member)?;
+    tell::<ReachableMember>(handle, clock, mouth, back, |e| &e.member)?;
     let changes = cluster
         .changes(EVENTS)
         .map_err(|error| RunError::Node(error.to_string()))?;
@@ -46,7 +42,7 @@ fn tell<E: Event>(
     clock: Clock,
     mouth: &Mouth,
     what: MemberEventKind,
-    node: fn(&E) -> NodeId,
+    member: fn(&E) -> &Member,
 ) -> Result<(), RunError> {
     let events = handle
         .events::<E>(EVENTS)
@@ -54,10 +50,12 @@ fn tell<E: Event>(
     let mouth = mouth.clone();
     thread("events", move || {
         for event in events {
+            let member = member(&event);
             mouth.say(&News::Event(EventNews {
                 at_ns: clock.now().as_nanos(),
                 what,
-                node: node(&event).0,
+                node: member.node.0,
+                by: member.unreachable_by.iter().map(|node| node.0).collect(),
             }));
         }
     })
