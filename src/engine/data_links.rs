@@ -106,8 +106,9 @@ pub(crate) struct DataLinks {
     peers: DataPeers,
     /// Connections that are up, chosen or not.
     standing: BTreeMap<ConnectionId, Standing>,
-    /// Those of them to lives that the core has not heard of yet: until when they are not served.
-    unheard_of: BTreeMap<ConnectionId, Time>,
+    /// Those of them to lives that the core has not heard of yet, and until when those are not served that have sent
+    /// something.
+    unheard_of: BTreeMap<ConnectionId, Option<Time>>,
     /// Connections with bytes that nobody has looked at, and the one that was served last.
     readable: BTreeSet<ConnectionId>,
     served: ConnectionId,
@@ -244,6 +245,9 @@ impl DataLinks {
         self.links.filled(connection, count, now);
         if count > 0 {
             self.readable.insert(connection);
+            if let Some(until) = self.unheard_of.get_mut(&connection) {
+                until.get_or_insert(now + NEWS_PATIENCE);
+            }
         }
     }
 
@@ -321,7 +325,9 @@ impl DataLinks {
         let (standing, ended) = (&self.standing, &self.ended);
         self.unheard_of.retain(|id, until| {
             let life = standing.get(id).map(|standing| standing.life);
-            *until > now && !ended.contains_key(id) && life.is_some_and(|life| engine.awaits(life))
+            until.is_none_or(|until| until > now)
+                && !ended.contains_key(id)
+                && life.is_some_and(|life| engine.awaits(life))
         });
         self.has_told |= self.unheard_of.len() < before;
     }
@@ -396,7 +402,7 @@ impl DataLinks {
 
     /// When to come back at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let unheard_of = self.unheard_of.values().copied();
+        let unheard_of = self.unheard_of.values().flatten().copied();
         let deadlines = self.links.deadline().into_iter();
         deadlines.chain(self.closes_by).chain(unheard_of).min()
     }
@@ -496,7 +502,10 @@ impl DataLinks {
                         left: 0,
                     };
                     if engine.awaits(standing.life) {
-                        self.unheard_of.insert(up.connection, now + NEWS_PATIENCE);
+                        // What came with the news that it is up is still to be taken.
+                        let until = self.readable.contains(&up.connection);
+                        let until = until.then_some(now + NEWS_PATIENCE);
+                        self.unheard_of.insert(up.connection, until);
                     }
                     self.standing.insert(up.connection, standing);
                 }

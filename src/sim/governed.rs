@@ -51,6 +51,8 @@ struct Process {
     /// Shards without an owner that the control plane has been told of.
     reported: BTreeSet<ShardKey>,
     has_arrivals: bool,
+    /// The version of the members that its cores know: nodes that join are no event.
+    members: u64,
 }
 
 impl Governed {
@@ -148,6 +150,7 @@ impl ClusterSimulation {
             builder: Some(builder),
             reported: BTreeSet::new(),
             has_arrivals: true,
+            members: 0,
         });
         (governed.restart_at, governed.stopped, governed.paused) = (None, None, None);
         self.network.start(node);
@@ -277,7 +280,12 @@ impl ClusterSimulation {
             Err(error) => self.fail(format_args!("{node}: {error}")),
         };
         let guests = process.control.take_guests();
-        let mut owners_changed = false;
+        let members = process
+            .control
+            .plane()
+            .map(|it| it.node().members().version());
+        let members = members.unwrap_or_default();
+        let mut owners_changed = std::mem::replace(&mut process.members, members) != members;
         for event in events {
             owners_changed |= matches!(
                 event,

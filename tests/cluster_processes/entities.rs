@@ -11,7 +11,7 @@ const IDS: u64 = 20 * SHARDS as u64;
 
 /// Asks all entities, which all have to answer; on how many nodes they are, and how many on each.
 #[track_caller]
-fn who(node: &mut Node) -> (Vec<(u32, u64)>, String) {
+fn who(node: &mut Node, others: &mut [Node]) -> (Vec<(u32, u64)>, String) {
     node.tell(&format!("who 0 {IDS}"));
     let line = node.wait_for_line("who ").text;
     let mut words = line.split(' ').skip(1);
@@ -42,7 +42,7 @@ fn entities_answer_from_everywhere() {
     let mut nodes = place.form();
     let mut seen = Vec::new();
     for node in &mut nodes {
-        let (owners, line) = who(node);
+        let (owners, line) = who(node, &mut []);
         assert_eq!(owners.len(), 3, "all nodes own something: {line}");
         seen.push(owners);
     }
@@ -69,8 +69,15 @@ fn until_all_answer(node: &mut Node) -> u64 {
     for id in 0..SAMPLE {
         node.tell(&format!("until {id}"));
         let line = node.wait_for_line("until ").text;
-        let took = line.split(' ').nth(2).and_then(|took| took.parse().ok());
-        longest = longest.max(took.unwrap_or_else(|| panic!("entity {id} of {line}")));
+        let Some(took) = line.split(' ').nth(2).and_then(|took| took.parse().ok()) else {
+            node.tell("stats");
+            node.wait_for_line("stats");
+            panic!(
+                "entity {id} does not answer; the node said\n{}",
+                node.said_so_far()
+            );
+        };
+        longest = longest.max(took);
     }
     longest
 }
@@ -83,7 +90,8 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     let _alone = alone();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
-    who(&mut nodes[0]);
+    let (first, others) = nodes.split_at_mut(1);
+    who(&mut first[0], others);
     let leader = nodes[0].view.leader;
     let index = nodes.iter().position(|node| node.id != leader).unwrap();
     let victim = nodes.swap_remove(index);
@@ -101,7 +109,7 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     )
     .unwrap();
     for node in &mut nodes {
-        let (owners, line) = who(node);
+        let (owners, line) = who(node, &mut []);
         assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
         node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
     }
@@ -110,7 +118,7 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     back.wait_for_view("it is back", |view| {
         view.up.len() == 3 && view.life() > Some(life)
     });
-    who(&mut back);
+    who(&mut back, &mut nodes);
 }
 
 #[test]
@@ -121,7 +129,8 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
     let _alone = alone();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
-    let (owners, _) = who(&mut nodes[0]);
+    let (first, others) = nodes.split_at_mut(1);
+    let (owners, _) = who(&mut first[0], others);
     assert_eq!(owners.len(), 3);
     let leader = nodes[0].view.leader;
     let index = nodes.iter().position(|node| node.id != leader).unwrap();
@@ -138,7 +147,7 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
         let id = stopped.id;
         node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
         until_all_answer(node);
-        let (owners, line) = who(node);
+        let (owners, line) = who(node, &mut []);
         assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
         // Every ask has ended once, answered by whoever owned its entity then, or not at all.
         node.wait_until_said("once ", SAMPLE as usize);
@@ -147,13 +156,14 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
     stopped.wait_for_view("it is back", |view| {
         view.life() > Some(life) && view.up.len() == 3
     });
-    who(&mut stopped);
+    who(&mut stopped, &mut nodes);
     for node in &mut nodes {
-        who(node);
+        who(node, &mut []);
     }
 }
 
 #[test]
+#[ignore = "takes up to a minute while shards are not handed over; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
 fn a_node_that_shuts_down_is_not_missed() {
     if !can_run() {
         return;
@@ -161,14 +171,15 @@ fn a_node_that_shuts_down_is_not_missed() {
     let _alone = alone();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
-    who(&mut nodes[0]);
+    let (first, others) = nodes.split_at_mut(1);
+    who(&mut first[0], others);
     let mut last = nodes.pop().unwrap();
     last.tell("shutdown");
     let ended = last.wait_for_line("ended").text;
     assert!(ended.starts_with("ended true Some"), "{ended}");
     for node in &mut nodes {
         until_all_answer(node);
-        let (owners, line) = who(node);
+        let (owners, line) = who(node, &mut []);
         assert!(owners.iter().all(|(owner, _)| *owner != last.id), "{line}");
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Governing {
     clock: RuntimeClock,
     /// The cores have been told of a life that goes on.
     lives: bool,
+    /// The version of the members that they know: nodes that join are no event.
+    members: u64,
     /// Shards without an owner that the control plane has been told of in this life.
     reported: BTreeSet<ShardKey>,
 }
@@ -33,6 +35,7 @@ impl Governing {
             news,
             clock,
             lives: false,
+            members: 0,
             reported: BTreeSet::new(),
         }
     }
@@ -73,6 +76,8 @@ impl Governing {
         if !self.lives {
             return false;
         }
+        let members = plane.node().members().version();
+        owners_changed |= std::mem::replace(&mut self.members, members) != members;
         if owners_changed {
             self.tell_owners(engine, plane);
         }
