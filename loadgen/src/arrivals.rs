@@ -13,7 +13,17 @@ use crate::keys::unit;
 const COUNTED: f64 = 1e6;
 
 /// The law of the gaps between messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub enum Arrivals {
     /// All gaps are equal.
     Fixed,

@@ -13,8 +13,12 @@ pub enum Outcome {
     InvalidRun,
     /// Some rows of the replayed file were malformed, the rest agreed: code 2.
     MalformedRows,
+    /// A healthy node was held for dead, unreachable or gone: code 6.
+    FalseDeath,
     /// An entity disagreed with the independent pass over the file: code 3.
     Mismatch,
+    /// The run needs what this machine or this user does not have, and nothing was measured: code 77.
+    Skipped,
     /// The run could not be done: code 1.
     Failed,
     /// The run was broken off by a signal: code 130.
@@ -26,7 +30,8 @@ pub const USAGE: u8 = 64;
 
 /// The paragraph of `--help` that explains the codes.
 pub const HELP: &str = "Exit codes: 0 clean, 1 the run failed, 2 malformed rows, 3 replay mismatch, 4 objective missed, \
-                        5 the generator lagged, 64 bad command line, 130 interrupted.";
+                        5 the generator lagged, 6 a healthy node was held for dead, 64 bad command line, 77 skipped because the \
+                        machine does not have what it takes, 130 interrupted.";
 
 impl Outcome {
     /// The exit code.
@@ -39,6 +44,8 @@ impl Outcome {
             Outcome::Mismatch => 3,
             Outcome::SloMissed => 4,
             Outcome::InvalidRun => 5,
+            Outcome::FalseDeath => 6,
+            Outcome::Skipped => 77,
             Outcome::Interrupted => 130,
         }
     }

@@ -2,6 +2,7 @@
 //! is reported, and the replay of a real file with an exact check of the result.
 
 pub mod arrivals;
+pub mod cluster;
 pub mod exit;
 pub mod keys;
 pub mod measure;

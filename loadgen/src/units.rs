@@ -137,6 +137,8 @@ pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent >= 10.0 {
         format!("{percent:.0} %")
+    } else if percent == 0.0 {
+        "0 %".to_owned()
     } else if percent >= 0.1 {
         format!("{percent:.1} %")
     } else {
@@ -201,6 +203,7 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(1500)), "1.50 s");
         assert_eq!(percent(0.934), "93 %");
         assert_eq!(percent(0.005), "0.5 %");
+        assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent(0.000_05), "0.0050 %");
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use corecast::node::cluster::expert::Profile;
 use loadgen::arrivals::Arrivals;
 use loadgen::keys::KeyDistribution;
-use loadgen::options::{Cli, Drivers, Job, Pacing, PhaseSpec, Rate, Traffic, Work};
+use loadgen::options::{Cli, Drivers, FaultKind, Job, Pacing, PhaseSpec, Rate, Traffic, Who, Work};
 
 fn job(line: &str) -> Result<Job, String> {
     let words = std::iter::once("loadgen").chain(line.split_whitespace());
@@ -246,4 +247,67 @@ fn settings_tell_what_was_run() {
         value("phase open"),
         Some("open loop, 50 % of the peak, poisson, 8 s after 1 s of warm-up")
     );
+}
+
+#[test]
+fn a_cluster_is_asked_for_with_its_faults() {
+    let asked = job(
+        "entities --nodes 3 --local-ratio 0.25 --fault restart@3s:all --fault kill@1s+2s:leader --repeat 5 \
+         --cluster-profile fast --node-cores 2 --cluster-dir /somewhere --closed 8",
+    )
+    .expect("it makes sense");
+    let nodes = asked.nodes.expect("a cluster");
+    assert_eq!(
+        (nodes.count, nodes.repeat, nodes.cores_each),
+        (3, 5, Some(2))
+    );
+    assert_eq!(nodes.local_ratio, Some(0.25));
+    assert_eq!(nodes.profile, Profile::Fast);
+    let faults: Vec<_> = nodes
+        .faults
+        .iter()
+        .map(|fault| (fault.kind, fault.who))
+        .collect();
+    assert_eq!(
+        faults,
+        [
+            (FaultKind::Kill, Who::Leader),
+            (FaultKind::Restart, Who::All)
+        ],
+        "in the order of their times"
+    );
+    assert!(job("").expect("the main job").nodes.is_none());
+    let replay = job("replay --nodes 3 --fault restart@0:all").expect("it makes sense");
+    assert_eq!(replay.nodes.map(|nodes| nodes.count), Some(3));
+    assert_eq!(job("wire").expect("it makes sense").scenario(), "wire");
+}
+
+#[test]
+fn what_makes_no_sense_of_a_cluster_is_refused_with_what_to_do() {
+    for (line, words) in [
+        ("--nodes 0", "1..=9"),
+        ("--nodes 10", "1..=9"),
+        ("--local-ratio 0.5", "--nodes"),
+        ("--fault kill@1s", "--nodes"),
+        ("--nodes 3 --repeat 2", "--fault"),
+        ("--nodes 3 --local-ratio 1.5", "between 0 and 1"),
+        ("--nodes 3 --local-ratio x", "between 0 and 1"),
+        ("--nodes 3 --fault kill@1s:4", "1 to 3"),
+        ("--nodes 3 --fault kil@1s", "'kil' is no kind of fault"),
+        ("--nodes 3 --fault kill@8s", "--duration 8 s"),
+        ("--nodes 2 --fault kill@1s", "--nodes 3 at least"),
+        ("--nodes 2 --fault partition@1s", "--nodes 3 at least"),
+        ("--nodes 1 --fault restart@1s", "--nodes 2 or more"),
+        ("--nodes 3 --drivers threads:2", "--drivers threads"),
+        ("tell --nodes 3 --find-saturation", "--rate or --closed"),
+        ("--nodes 3 --core-count 1", "--node-cores"),
+        ("replay --nodes 3 --fault kill@1s", "restart is what fits"),
+        ("ring --nodes 3", "--nodes"),
+        ("wire --nodes 3", "--nodes"),
+    ] {
+        let error = job(line).expect_err(line);
+        assert!(error.contains(words), "{line}: {error}");
+    }
+    // A cluster of two may have a node that leaves and comes back.
+    assert!(job("--nodes 2 --fault restart@1s").is_ok());
 }

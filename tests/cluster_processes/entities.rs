@@ -69,8 +69,15 @@ fn until_all_answer(node: &mut Node) -> u64 {
     for id in 0..SAMPLE {
         node.tell(&format!("until {id}"));
         let line = node.wait_for_line("until ").text;
-        let took = line.split(' ').nth(2).and_then(|took| took.parse().ok());
-        longest = longest.max(took.unwrap_or_else(|| panic!("entity {id} of {line}")));
+        let Some(took) = line.split(' ').nth(2).and_then(|took| took.parse().ok()) else {
+            node.tell("stats");
+            node.wait_for_line("stats");
+            panic!(
+                "entity {id} does not answer; the node said\n{}",
+                node.said_so_far()
+            );
+        };
+        longest = longest.max(took);
     }
     longest
 }
@@ -156,6 +163,7 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
 }
 
 #[test]
+#[ignore = "takes up to a minute while shards are not handed over; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
 fn a_node_that_shuts_down_is_not_missed() {
     if !can_run() {
         return;

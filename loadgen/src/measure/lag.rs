@@ -18,7 +18,7 @@ pub const LAG_THRESHOLD: Duration = Duration::from_micros(500);
 pub const LAG_SHARE: f64 = 0.01;
 
 /// What one driver, or all together, did with the schedule.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lag {
     sends: u64,
     lagging: u64,

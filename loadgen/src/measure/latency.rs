@@ -13,11 +13,21 @@ const DIGITS: u8 = 3;
 /// Points of the curve per halving of the distance to 100 %.
 const CURVE_TICKS: u32 = 5;
 
-/// Latencies of one kind, on one core or merged.
-#[derive(Clone, Debug)]
+/// Latencies of one kind, on one core or merged. They travel between processes as the counts of their values, which lose
+/// nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "Counts", try_from = "Counts")]
 pub struct Latencies {
     histogram: Histogram<u64>,
     saturated: u64,
+}
+
+/// A histogram on its way to another process.
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    saturated: u64,
+    /// Nanoseconds, and how many there were.
+    counts: Vec<(u64, u64)>,
 }
 
 /// The figures of a distribution of latencies, all in nanoseconds.
@@ -68,6 +78,33 @@ impl LatencySummary {
             ("p99.99", self.p99_99_ns),
             ("max", self.max_ns),
         ]
+    }
+}
+
+impl From<Latencies> for Counts {
+    fn from(latencies: Latencies) -> Counts {
+        let steps = latencies.histogram.iter_recorded();
+        Counts {
+            saturated: latencies.saturated,
+            counts: steps
+                .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<Counts> for Latencies {
+    type Error = String;
+
+    fn try_from(counts: Counts) -> Result<Latencies, String> {
+        let mut latencies = Latencies::new();
+        latencies.saturated = counts.saturated;
+        for (nanos, count) in counts.counts {
+            // The end of a bucket may lie a little beyond the longest latency, inside its bucket.
+            let recorded = latencies.histogram.record_n(nanos, count);
+            recorded.map_err(|_| format!("{nanos} ns is beyond the longest latency"))?;
+        }
+        Ok(latencies)
     }
 }
 
@@ -211,6 +248,22 @@ mod tests {
         let mut left = recorded(1..500);
         left.merge(&recorded(500..1000));
         assert_eq!(left.summary(), recorded(1..1000).summary());
+    }
+
+    #[test]
+    fn what_travels_to_another_process_is_the_same_there() {
+        let latencies = recorded((0..60_000).map(|n| n * n * 17).chain([u64::MAX]));
+        let text = serde_json::to_string(&latencies).expect("written");
+        let arrived: Latencies = serde_json::from_str(&text).expect("read");
+        // Means are of what buckets stand for, here and there.
+        let figures = |latencies: &Latencies| {
+            latencies
+                .summary()
+                .map(|summary| (summary.count, summary.saturated, summary.figures()))
+        };
+        assert_eq!(figures(&arrived), figures(&latencies));
+        let bad = r#"{"saturated":0,"counts":[[99999999999999,1]]}"#;
+        assert!(serde_json::from_str::<Latencies>(bad).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use corecast::Time;
+use serde::{Deserialize, Serialize};
 
 use super::lag::Lag;
 use super::latency::Latencies;
@@ -10,7 +11,8 @@ use super::summary::{PhaseLabel, PhaseSummary};
 use super::timeline::Timeline;
 
 /// The measured part of a phase: from the end of its warm-up to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(u64, u64)", from = "(u64, u64)")]
 pub struct Window {
     /// When the warm-up is over.
     pub start: Time,
@@ -29,7 +31,7 @@ pub struct Stamps {
 
 /// The recorder of one core. Throughput counts completions that happen inside the window; latencies and lag count
 /// messages that were *intended* inside it, even if they complete after its end, so that a stall at the end is seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recorder {
     window: Window,
     corrected: Latencies,
@@ -39,6 +41,21 @@ pub struct Recorder {
     sent: u64,
     completed: u64,
     failed: u64,
+}
+
+impl From<Window> for (u64, u64) {
+    fn from(window: Window) -> (u64, u64) {
+        (window.start.as_nanos(), window.end.as_nanos())
+    }
+}
+
+impl From<(u64, u64)> for Window {
+    fn from((start, end): (u64, u64)) -> Window {
+        Window {
+            start: Time::from_nanos(start),
+            end: Time::from_nanos(end.max(start)),
+        }
+    }
 }
 
 impl Window {
@@ -147,6 +164,11 @@ impl Recorder {
     pub fn cut(&mut self, end: Time) {
         self.window.end = end.clamp(self.window.start, self.window.end);
         self.timeline.cut(self.window.duration());
+    }
+
+    /// Does not hold this generator's lag against the run: it was stopped on purpose.
+    pub fn forgive_lag(&mut self) {
+        self.lag = Lag::default();
     }
 
     /// Adds what another core recorded in the same window.

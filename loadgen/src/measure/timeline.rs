@@ -10,7 +10,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const MAX_INTERVALS: u128 = 600;
 
 /// Completions per interval of a window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timeline {
     interval_ns: u64,
     counts: Vec<u64>,

@@ -85,7 +85,8 @@ pub struct TimingArgs {
 /// Where the figures go and what they are held against.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
-    /// Objective that decides the exit code, such as 'p99<1ms', 'p99.9<=250us', 'max<10ms' or 'rate>1M'; repeatable.
+    /// Objective that decides the exit code, such as 'p99<1ms', 'p99.9<=250us', 'max<10ms' or 'rate>1M', and with faults
+    /// 'outage<6s' or 'outage.p99<5s'; repeatable.
     /// Latencies are those of the last phase, the rate is the best of all phases. A miss says if the machine's own
     /// hiccups are beyond the objective as well
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Results")]

@@ -135,6 +135,7 @@ impl From<BalancerArgs> for Job {
             }),
             seed: args.seed,
             common: args.common,
+            nodes: None,
         }
     }
 }

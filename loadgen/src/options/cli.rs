@@ -9,7 +9,9 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, value_parser};
 use super::args::{CommonArgs, DriverArgs, MessageArgs, PopulationArgs, TimingArgs};
 use super::balancer::BalancerArgs;
 use super::job::Job;
+use super::nodes::NodesArgs;
 use super::pacing::PacingArgs;
+use super::wire::WireArgs;
 use crate::exit;
 
 /// Load generator of corecast.
@@ -46,6 +48,8 @@ pub enum Scenario {
     Balancer(BalancerArgs),
     /// One message per row of a CSV file to the entity named by its key, checked against an independent pass
     Replay(ReplayArgs),
+    /// Two nodes on loopback beside bare TCP in the same run: tells, asks one at a time, bandwidth
+    Wire(WireArgs),
 }
 
 /// The flags of a load on sharded entities.
@@ -63,6 +67,9 @@ pub struct LoadArgs {
     /// How fast.
     #[command(flatten)]
     pub pacing: PacingArgs,
+    /// Over which cluster.
+    #[command(flatten)]
+    pub nodes: NodesArgs,
     /// How long.
     #[command(flatten)]
     pub timing: TimingArgs,
@@ -152,13 +159,17 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Replay",
           value_parser = value_parser!(u32).range(0..=100_000))]
     pub show: u32,
-    /// Shards moved from core to core per second while rows arrive, 0 for none; with one core there are none
+    /// Shards moved from core to core per second while rows arrive, 0 for none; with one core, and with --nodes, there
+    /// are none
     #[arg(long, value_name = "N", default_value_t = 250, help_heading = "Replay",
           value_parser = value_parser!(u32).range(0..=10_000))]
     pub moves: u32,
     /// Withhold the first N rows from their entities, to see the check find it
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub lose: u64,
+    /// Over which cluster.
+    #[command(flatten)]
+    pub nodes: NodesArgs,
     /// What every scenario takes.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::args::{CommonArgs, Drivers, OutputArgs, TimingArgs};
 use super::balancer::Balancing;
 use super::cli::{Cli, FanOutArgs, LoadArgs, MixedArgs, ReplayArgs, RingArgs, Scenario};
+use super::nodes::Nodes;
 use super::pacing::{PEAK_IN_FLIGHT, Pacing, Rate};
+use super::wire::Wire;
 use crate::arrivals::Arrivals;
 use crate::keys::KeyDistribution;
 use crate::report::{MACHINE, Quantity, SATURATION};
@@ -23,6 +25,8 @@ pub struct Job {
     pub seed: u64,
     /// What every scenario takes: outputs, and the runtime's pinning flags.
     pub common: CommonArgs,
+    /// The cluster to run it on; `None` is one runtime in this process.
+    pub nodes: Option<Nodes>,
 }
 
 /// What to run.
@@ -38,6 +42,8 @@ pub enum Work {
     Balancing(Balancing),
     /// A real file.
     Replay(Replay),
+    /// Two nodes beside bare TCP.
+    Wire(Wire),
 }
 
 /// A load on sharded entities.
@@ -152,6 +158,32 @@ pub(super) enum Contradiction {
     ColumnTwice(String),
     #[error("--slo '{0}': a replay measures no latency; 'rate>…' is what it can be held against")]
     LatencyOfReplay(String),
+    #[error(
+        "--{0} is of one runtime; with --nodes give --cores for the CPUs of all, and --node-cores"
+    )]
+    OfOneNode(&'static str),
+    #[error("--fault names node {node}, and --nodes makes the nodes 1 to {count}")]
+    NoSuchNode { node: u32, count: u32 },
+    #[error(
+        "--fault {0} takes --nodes 3 at least: of fewer none may fail, for the rest is no majority"
+    )]
+    NoFailover(&'static str),
+    #[error("--fault names a follower, and a node that is alone leads: give --nodes 2 or more")]
+    NoFollower,
+    #[error(
+        "--fault '{fault}' comes after the end of --duration {duration}: give an earlier time, or a longer duration"
+    )]
+    FaultTooLate { fault: String, duration: String },
+    #[error(
+        "--drivers threads is of one runtime: with --nodes each node drives from inside its cores"
+    )]
+    ThreadsOfNodes,
+    #[error("--find-saturation is of one runtime: with --nodes give --rate or --closed")]
+    SaturationOfNodes,
+    #[error(
+        "--fault {0} would lose rows of a replay for good, so there would be nothing to check: restart is what fits"
+    )]
+    LosesRows(&'static str),
     #[error("--{first} and --{second} name the same file '{path}'", path = path.display())]
     OutputTwice {
         first: &'static str,
@@ -199,6 +231,7 @@ impl Job {
             Some(Scenario::FanOut(args)) => fan_out(args),
             Some(Scenario::Balancer(args)) => args.into(),
             Some(Scenario::Replay(args)) => replay(args)?,
+            Some(Scenario::Wire(args)) => args.into(),
         };
         distinct_outputs(&job.common.output)?;
         Ok(job)
@@ -213,6 +246,7 @@ impl Job {
             Work::FanOut(_) => "fan-out",
             Work::Balancing(_) => "balancer",
             Work::Replay(_) => "replay",
+            Work::Wire(_) => "wire",
         }
     }
 
@@ -249,7 +283,11 @@ impl Job {
                 Setting::new("key", &replay.key),
                 Setting::new("sum", replay.sums.join(", ")),
             ],
+            Work::Wire(wire) => wire.settings(),
         };
+        if let Some(nodes) = &self.nodes {
+            settings.extend(nodes.settings());
+        }
         if let Work::Load(load) = &self.work
             && !load.hiccups.is_zero()
         {
@@ -281,7 +319,7 @@ impl Job {
             Work::Ring(ring) => std::slice::from_ref(&ring.phase),
             Work::FanOut(fan_out) => std::slice::from_ref(&fan_out.phase),
             Work::Balancing(balancing) => &balancing.phases,
-            Work::Replay(_) => &[],
+            Work::Replay(_) | Work::Wire(_) => &[],
         }
     }
 }
@@ -321,6 +359,7 @@ fn timed(work: Work, timing: &TimingArgs, common: CommonArgs) -> Job {
         work,
         seed: timing.seed,
         common,
+        nodes: None,
     }
 }
 
@@ -340,6 +379,22 @@ fn load(
 ) -> Result<Job, Contradiction> {
     let pacing = args.pacing.pacing(usual.pacing);
     let hiccups = hiccups(&args, pacing, usual)?;
+    let nodes = args.nodes.nodes(&args.common.pinning)?;
+    if let Some(nodes) = &nodes {
+        if args.drivers.drivers != Drivers::Cores {
+            return Err(Contradiction::ThreadsOfNodes);
+        }
+        if matches!(pacing, Pacing::Search { .. }) {
+            return Err(Contradiction::SaturationOfNodes);
+        }
+        let duration = args.timing.duration;
+        if let Some(late) = nodes.faults.iter().find(|fault| fault.at >= duration) {
+            return Err(Contradiction::FaultTooLate {
+                fault: late.to_string(),
+                duration: units::duration(duration),
+            });
+        }
+    }
     let work = Work::Load(Load {
         name,
         entities: args.population.entities,
@@ -352,7 +407,10 @@ fn load(
         hiccups,
         phases: phases(&args.timing, pacing),
     });
-    Ok(timed(work, &args.timing, args.common))
+    Ok(Job {
+        nodes,
+        ..timed(work, &args.timing, args.common)
+    })
 }
 
 fn phases(timing: &TimingArgs, pacing: Pacing) -> Vec<PhaseSpec> {
@@ -412,6 +470,11 @@ fn replay(args: ReplayArgs) -> Result<Job, Contradiction> {
     if let Some(slo) = objectives.find(|slo| slo.quantity != Quantity::Rate) {
         return Err(Contradiction::LatencyOfReplay(slo.to_string()));
     }
+    let nodes = args.nodes.nodes(&args.common.pinning)?;
+    let mut faults = nodes.iter().flat_map(|nodes| &nodes.faults);
+    if let Some(fault) = faults.find(|fault| fault.kind.takes_a_node()) {
+        return Err(Contradiction::LosesRows(fault.kind.name()));
+    }
     let work = Work::Replay(Replay {
         input: args.input,
         key: args.key,
@@ -424,6 +487,7 @@ fn replay(args: ReplayArgs) -> Result<Job, Contradiction> {
         work,
         seed: 0,
         common: args.common,
+        nodes,
     })
 }
 

@@ -9,7 +9,9 @@ pub const MAX_SCALE: u8 = 18;
 
 /// A value of a row: `mantissa × 10^-scale`, in lowest terms (no trailing zero behind the point), so that equal values
 /// are equal. The mantissa is 64 bits wide: 18 digits always fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct Decimal {
     mantissa: i64,
     scale: u8,

@@ -2,6 +2,7 @@
 
 mod balance;
 mod baseline;
+mod cluster;
 mod files;
 mod hgrm;
 mod hiccups;
@@ -12,9 +13,11 @@ mod model;
 mod progress;
 mod slo;
 mod table;
+mod wire;
 
 pub use balance::{BalanceReport, ShardMove, TWICE_WITHIN};
 pub use baseline::{Comparison, Figure};
+pub use cluster::{ClusterReport, EventReport, FaultReport, NodePhase, NodeReport, Unavailability};
 pub use files::{check_writable, write_files};
 pub use hgrm::{hgrm_path, write_hgrm};
 pub use html::page;
@@ -24,3 +27,4 @@ pub use model::{MACHINE, REPORT_VERSION, ReplayColumn, ReplayReport, Report, SAT
 pub use progress::{Activity, Progress, Status};
 pub use slo::{Bound, Quantity, Slo, SloError, SloVerdict};
 pub use table::{write_comparison, write_report};
+pub use wire::{WireReport, WireRound};

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::balance::BalanceReport;
+use super::cluster::ClusterReport;
 use super::machine::Machine;
 use super::slo::{Slo, SloVerdict};
+use super::wire::WireReport;
 use crate::exit::Outcome;
 use crate::measure::{HiccupSummary, PhaseSummary};
 use crate::options::Setting;
@@ -29,7 +31,7 @@ pub const MACHINE: &str = "machine";
 /// | `version` | 1; a reader refuses every other |
 /// | `program` | name and version of the program |
 /// | `started_unix_s` | when the run began, seconds since 1970-01-01 UTC |
-/// | `scenario` | `main`, `tell`, `ask`, `entities`, `ring`, `fan-out`, `balancer` or `replay` |
+/// | `scenario` | `main`, `tell`, `ask`, `entities`, `ring`, `fan-out`, `balancer`, `replay` or `wire` |
 /// | `seed` | the seed |
 /// | `commit` | the commit of the source, absent when unknown |
 /// | `machine` | [`Machine`]: `cpu_model`, `cpus`, `memory_bytes`, `kernel` |
@@ -41,6 +43,8 @@ pub const MACHINE: &str = "machine";
 /// | `slos` | list of [`SloVerdict`] |
 /// | `balance` | [`BalanceReport`], of the balancer's scenario |
 /// | `replay` | [`ReplayReport`], when a file was replayed |
+/// | `cluster` | [`ClusterReport`], of a run over several nodes: results per node, faults, member events |
+/// | `wire` | [`WireReport`], of the comparison with bare TCP |
 ///
 /// A change that an old reader would misunderstand gets a new version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +79,10 @@ pub struct Report {
     pub balance: Option<BalanceReport>,
     /// The outcome of a replay.
     pub replay: Option<ReplayReport>,
+    /// What is to be known of the nodes, when there were several.
+    pub cluster: Option<ClusterReport>,
+    /// Two nodes beside bare TCP.
+    pub wire: Option<WireReport>,
 }
 
 /// The outcome of a replay.
@@ -124,6 +132,8 @@ impl Report {
             slos: Vec::new(),
             balance: None,
             replay: None,
+            cluster: None,
+            wire: None,
         }
     }
 
@@ -173,6 +183,12 @@ impl Report {
             (
                 replay.is_some_and(|replay| replay.malformed > 0),
                 Outcome::MalformedRows,
+            ),
+            (
+                self.cluster
+                    .as_ref()
+                    .is_some_and(|cluster| cluster.false_events > 0),
+                Outcome::FalseDeath,
             ),
             (
                 replay.is_some_and(|replay| replay.mismatches > 0),

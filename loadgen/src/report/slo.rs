@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::ClusterReport;
 use super::model::Report;
 use crate::measure::{LatencySummary, PhaseSummary};
 use crate::units;
@@ -39,6 +40,10 @@ pub enum Quantity {
     Mean,
     /// Completions per second.
     Rate,
+    /// The longest time in which not every shard of a node that a fault hit answered.
+    Outage,
+    /// The 99th percentile of those times over all faults.
+    OutageP99,
 }
 
 impl Quantity {
@@ -51,8 +56,12 @@ impl Quantity {
             Quantity::P99_9 => Some(0.001),
             Quantity::P99_99 => Some(0.000_1),
             Quantity::Max | Quantity::Mean => Some(0.0),
-            Quantity::Rate => None,
+            Quantity::Rate | Quantity::Outage | Quantity::OutageP99 => None,
         }
+    }
+
+    fn is_of_faults(self) -> bool {
+        matches!(self, Quantity::Outage | Quantity::OutageP99)
     }
 
     /// Its value in nanoseconds; `None` for the rate.
@@ -65,7 +74,7 @@ impl Quantity {
             Quantity::P99_99 => Some(latency.p99_99_ns as f64),
             Quantity::Max => Some(latency.max_ns as f64),
             Quantity::Mean => Some(latency.mean_ns),
-            Quantity::Rate => None,
+            Quantity::Rate | Quantity::Outage | Quantity::OutageP99 => None,
         }
     }
 }
@@ -103,14 +112,16 @@ pub enum SloError {
     )]
     Form(String),
     /// The figure is unknown.
-    #[error("'{0}' cannot be an objective: p50, p90, p99, p99.9, p99.99, max, mean and rate can")]
+    #[error(
+        "'{0}' cannot be an objective: p50, p90, p99, p99.9, p99.99, max, mean, rate, outage and outage.p99 can"
+    )]
     Quantity(String),
     /// The limit is no quantity of the figure's kind.
     #[error("the limit {0}")]
     Limit(#[from] units::UnitError),
 }
 
-const QUANTITIES: [(&str, Quantity); 8] = [
+const QUANTITIES: [(&str, Quantity); 10] = [
     ("p50", Quantity::P50),
     ("p90", Quantity::P90),
     ("p99", Quantity::P99),
@@ -119,6 +130,8 @@ const QUANTITIES: [(&str, Quantity); 8] = [
     ("max", Quantity::Max),
     ("mean", Quantity::Mean),
     ("rate", Quantity::Rate),
+    ("outage", Quantity::Outage),
+    ("outage.p99", Quantity::OutageP99),
 ];
 
 impl FromStr for Slo {
@@ -202,6 +215,12 @@ impl Slo {
         let Some(value) = self.measured(report) else {
             return ("nothing".to_owned(), false);
         };
+        if self.quantity.is_of_faults() {
+            return match report.cluster.as_ref().map(ClusterReport::silent_faults) {
+                Some(silent @ 1..) => (format!("{silent} without an end"), false),
+                _ => (self.show(value), self.is_met_by(value)),
+            };
+        }
         let is_valid = self.quantity == Quantity::Rate
             || report.headline().is_some_and(|p| p.validity.is_valid());
         if !is_valid {
@@ -231,6 +250,13 @@ impl Slo {
     }
 
     fn measured(&self, report: &Report) -> Option<f64> {
+        if self.quantity.is_of_faults() {
+            let outages = report.cluster.as_ref()?.outages()?;
+            return Some(match self.quantity {
+                Quantity::Outage => outages.max_ns as f64,
+                _ => outages.p99_ns as f64,
+            });
+        }
         if self.quantity != Quantity::Rate {
             return self.quantity.of(report.headline()?.latency()?);
         }

@@ -31,6 +31,8 @@ pub fn write_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
             "\nSaturation: no rate was sustained; the figures are those of the last one that was tried"
         )?;
     }
+    cluster(report, out)?;
+    wire(report, out)?;
     balance(report, out)?;
     replay(report, out)?;
     for phase in report
@@ -237,6 +239,38 @@ fn latency_row(name: &str, kind: &str, figures: [String; 6]) -> [String; 8] {
         p9999,
         max,
     ]
+}
+
+fn cluster(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Some(cluster) = &report.cluster else {
+        return Ok(());
+    };
+    writeln!(out, "\nNodes")?;
+    write_rows(&cluster.node_rows(), 2, out)?;
+    let notes = cluster.node_notes();
+    notes
+        .iter()
+        .try_for_each(|note| writeln!(out, "  {note}"))?;
+    let faults = cluster.fault_rows();
+    if !faults.is_empty() {
+        writeln!(out, "\nFaults")?;
+        write_rows(&faults, 1, out)?;
+    }
+    writeln!(out)?;
+    let verdicts = cluster.verdicts();
+    verdicts.iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn wire(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Some(wire) = &report.wire else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\nTwo processes on loopback (medians of {} rounds)",
+        wire.rounds.len()
+    )?;
+    write_rows(&wire.rows(), 1, out)
 }
 
 fn balance(report: &Report, out: &mut impl Write) -> io::Result<()> {

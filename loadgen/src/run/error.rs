@@ -2,6 +2,7 @@
 
 use corecast::{AskError, CoreId, SpawnError, StartError};
 
+use crate::cluster::fleet::ClusterError;
 use crate::replay::InputError;
 use crate::report::ReportError;
 
@@ -31,6 +32,12 @@ pub(super) enum RunError {
     CoreGone(CoreId),
     #[error("{what} did not come back: {why}")]
     Lost { what: String, why: AskError },
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("{0}")]
+    Node(String),
+    #[error("bare TCP cannot be measured: {0}")]
+    BareTcp(std::io::Error),
     #[error("{0} messages were neither handled nor dropped within {patience:?}", patience = super::stage::PATIENCE)]
     Stuck(u64),
 }

@@ -146,6 +146,16 @@ impl Generator {
         }
     }
 
+    /// When an open loop has something to send next; `None` in a closed loop, and when nothing more will be sent.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        match &self.pace {
+            Pace::Open {
+                schedule, begin, ..
+            } if !self.has_ended => Some(*begin + Duration::from_nanos(schedule.next_ns())),
+            _ => None,
+        }
+    }
+
     /// Sends no more.
     pub(super) fn end(&mut self) {
         self.has_ended = true;

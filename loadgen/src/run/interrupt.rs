@@ -32,6 +32,11 @@ impl Interrupt {
         Ok(Interrupt(told))
     }
 
+    /// Of a process that is told by other means.
+    pub(super) fn never() -> Interrupt {
+        Interrupt(Arc::default())
+    }
+
     pub(super) fn is_told(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

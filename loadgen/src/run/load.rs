@@ -276,7 +276,7 @@ impl<P: Payload> Phases<'_, P> {
     }
 }
 
-fn label(spec: &PhaseSpec, offered_rate: Option<f64>) -> PhaseLabel {
+pub(super) fn label(spec: &PhaseSpec, offered_rate: Option<f64>) -> PhaseLabel {
     PhaseLabel {
         name: spec.name.to_owned(),
         pacing: spec.pacing.to_string(),

@@ -2,7 +2,10 @@
 
 mod balancing;
 mod board;
-mod clock;
+pub(crate) mod clock;
+mod cluster;
+mod cluster_replay;
+mod course;
 mod driver;
 mod effort;
 mod entity;
@@ -17,6 +20,7 @@ mod listening;
 mod load;
 mod memory;
 mod mover;
+mod node;
 mod outside;
 mod payload;
 mod replay;
@@ -28,6 +32,8 @@ mod spawning;
 mod stage;
 mod tally_entity;
 mod targets;
+mod wire;
 mod worker;
 
+pub use node::run as run_node;
 pub use session::run;

@@ -7,7 +7,9 @@ use corecast::RuntimeBuilder;
 use super::error::RunError;
 use super::interrupt::Interrupt;
 use super::stage::{Stage, settings_of};
-use super::{balancing, fan_out, load, replay, ring};
+use super::{balancing, cluster, cluster_replay, fan_out, load, replay, ring, wire};
+use crate::cluster::fleet::ClusterError;
+use crate::cluster::place::PlaceError;
 use crate::exit::Outcome;
 use crate::measure::Recorder;
 use crate::options::{Job, Work};
@@ -20,6 +22,13 @@ use crate::report::{
 pub fn run(job: &Job) -> Outcome {
     match try_run(job) {
         Ok(outcome) => outcome,
+        Err(RunError::Cluster(ClusterError::Place(PlaceError::Namespaces(why)))) => {
+            let _ = writeln!(
+                io::stderr(),
+                "loadgen: SKIPPED, nothing was measured: {why}"
+            );
+            Outcome::Skipped
+        }
         Err(error) => {
             let _ = writeln!(io::stderr(), "loadgen: {error}");
             Outcome::Failed
@@ -34,6 +43,8 @@ pub(super) struct Results {
     /// One for each phase of the report.
     pub(super) recorders: Vec<Recorder>,
     pub(super) is_interrupted: bool,
+    /// What ended the run early; what is there was measured before.
+    pub(super) failure: Option<RunError>,
 }
 
 impl Results {
@@ -43,6 +54,7 @@ impl Results {
             report: Report::begun_now(job.scenario(), job.seed, job.settings()),
             recorders: Vec::new(),
             is_interrupted: false,
+            failure: None,
         }
     }
 
@@ -84,21 +96,33 @@ fn try_run(job: &Job) -> Result<Outcome, RunError> {
     check_writable(output)?;
     let interrupt = Interrupt::listen().map_err(RunError::Signals)?;
     let mut results = Results::begun(job);
-    match &job.work {
-        Work::Load(work) => load::run(work, job, interrupt, &mut results)?,
-        Work::Ring(work) => ring::run(work, job, interrupt, &mut results)?,
-        Work::FanOut(work) => fan_out::run(work, job, interrupt, &mut results)?,
-        Work::Balancing(work) => balancing::run(work, job, interrupt, &mut results)?,
-        Work::Replay(work) => replay::run(work, job, interrupt, &mut results)?,
+    match (&job.work, &job.nodes) {
+        (Work::Load(work), Some(nodes)) => {
+            cluster::run(work, nodes, job, &interrupt, &mut results)?;
+        }
+        (Work::Replay(work), Some(nodes)) => {
+            cluster_replay::run(work, nodes, job, &interrupt, &mut results)?;
+        }
+        (Work::Load(work), None) => load::run(work, job, interrupt, &mut results)?,
+        (Work::Ring(work), _) => ring::run(work, job, interrupt, &mut results)?,
+        (Work::FanOut(work), _) => fan_out::run(work, job, interrupt, &mut results)?,
+        (Work::Balancing(work), _) => balancing::run(work, job, interrupt, &mut results)?,
+        (Work::Replay(work), None) => replay::run(work, job, interrupt, &mut results)?,
+        (Work::Wire(work), _) => wire::run(work, job, &interrupt, &mut results)?,
     }
     let Results {
         mut report,
         recorders,
         is_interrupted,
+        failure,
     } = results;
     report.judge(&output.slo);
     print(&report, baseline.as_ref()).map_err(RunError::Print)?;
     write_files(&report, &recorders, output)?;
+    if let Some(error) = failure {
+        let _ = writeln!(io::stderr(), "loadgen: {error}");
+        return Ok(Outcome::Failed);
+    }
     if is_interrupted {
         let _ = writeln!(
             io::stderr(),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use corecast::node::settings::Settings;
-use corecast::{CoreId, Handle, PinningArgs, Runtime, RuntimeBuilder, Time};
+use corecast::{CoreId, Handle, PinningArgs, Runtime, RuntimeBuilder, ShutdownReport, Time};
 
 use super::board::{Board, Order};
 use super::clock::Clock;
@@ -204,7 +204,13 @@ impl Stage {
         self.runtime.shutdown();
     }
 
-    fn on_core<T: Send + 'static>(
+    /// Shuts the runtime down, and says how that went.
+    pub(super) fn shut_down(mut self) -> ShutdownReport {
+        self.progress.clear();
+        self.runtime.shutdown()
+    }
+
+    pub(super) fn on_core<T: Send + 'static>(
         &self,
         core: CoreId,
         work: impl FnOnce() -> T + Send + 'static,

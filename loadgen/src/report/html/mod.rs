@@ -1,5 +1,6 @@
 //! The report as one self-contained page: inline style, inline SVG, no script, nothing fetched.
 
+mod cluster_tables;
 mod latency_plot;
 mod markup;
 mod page;

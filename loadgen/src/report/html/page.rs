@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::cluster_tables::{cluster_tables, wire_table};
 use super::latency_plot::latency_plot;
 use super::markup::{Escaped, utc};
 use super::throughput_plot::throughput_plot;
@@ -34,6 +35,12 @@ pub fn page(report: &Report) -> String {
         );
     }
     body += &figures(report);
+    body += &report
+        .cluster
+        .as_ref()
+        .map(cluster_tables)
+        .unwrap_or_default();
+    body += &report.wire.as_ref().map(wire_table).unwrap_or_default();
     if let Some(balance) = &report.balance {
         body += &pairs("Balancer", balance.rows().into_iter());
     }

@@ -1,0 +1,475 @@
+//! What a run over a cluster leaves behind beside the figures of all: those of each node, faults, and member events.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::protocol::{ErrorCount, MemberEventKind};
+use crate::measure::{Latencies, LatencySummary};
+use crate::units::{grouped, latency, percent, rate};
+
+/// What a run over a cluster leaves behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterReport {
+    /// The nodes, by their numbers.
+    pub nodes: Vec<NodeReport>,
+    /// Faults, in the order in which they happened.
+    pub faults: Vec<FaultReport>,
+    /// Faults that were asked for and did not happen in the measured time.
+    pub faults_missed: u64,
+    /// How long the victims' shards did not answer, by kind of fault.
+    pub unavailability: Vec<Unavailability>,
+    /// Member events that no fault explains: healthy nodes that were held for dead, unreachable or gone.
+    pub false_events: u64,
+    /// The first of them.
+    pub false_events_shown: Vec<EventReport>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its number.
+    pub node: u32,
+    /// The CPUs of its data cores.
+    pub cpus: Vec<usize>,
+    /// How often its process was started.
+    pub starts: u32,
+    /// The most resident memory of any of its processes, in bytes.
+    pub peak_bytes: u64,
+    /// Its figures of each phase.
+    pub phases: Vec<NodePhase>,
+    /// How many member events it has told.
+    pub events: u64,
+    /// The first thousand of them.
+    pub events_shown: Vec<EventReport>,
+}
+
+/// The figures of one node in one phase: of what its cores handled, and of the asks that they sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodePhase {
+    /// The phase.
+    pub name: String,
+    /// Messages handled and asks answered in the measured time.
+    pub completed: u64,
+    /// Those per second.
+    pub rate: f64,
+    /// Asks that ended without an answer, in the measured time.
+    pub failed: u64,
+    /// The latency to judge by: corrected in an open loop.
+    pub latency: Option<LatencySummary>,
+    /// Operations that its drivers sent to entities of its own.
+    pub local: u64,
+    /// Operations that its drivers sent to entities of others.
+    pub remote: u64,
+    /// Tells that its drivers sent.
+    pub tells: u64,
+    /// Tells of those of which it is not known that they were handled.
+    pub unaccounted: u64,
+    /// What went wrong, by kind and reason, warm-up included.
+    pub errors: Vec<ErrorCount>,
+    /// Processes whose figures died with them.
+    pub lost_figures: u32,
+}
+
+/// One fault.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// What: `kill`, `pause`, `restart` or `partition`.
+    pub kind: String,
+    /// To which node.
+    pub node: u32,
+    /// Whether it led.
+    pub was_leader: bool,
+    /// When, in seconds from the begin of the measured time.
+    pub at_s: f64,
+    /// Its shards, as many as were asked.
+    pub shards: u32,
+    /// Its shards that answered some other node in time.
+    pub answered: u32,
+    /// From the fault to the first answered ask on any of its shards, in seconds.
+    pub first_answer_s: Option<f64>,
+    /// From the fault until every one of its shards had answered, in seconds; the slowest of all nodes that asked.
+    pub all_answered_s: Option<f64>,
+    /// From the fault until the cluster was whole again, in seconds.
+    pub whole_s: Option<f64>,
+    /// For a restart, whether the node left in order.
+    pub left_in_order: Option<bool>,
+}
+
+/// How long shards did not answer, over all faults of a kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unavailability {
+    /// The kind of fault.
+    pub kind: String,
+    /// How many there were.
+    pub faults: u64,
+    /// How many of them hit the leader.
+    pub leaders: u64,
+    /// Faults some of whose shards never answered.
+    pub unanswered: u64,
+    /// To the first answered ask on any of the victim's shards.
+    pub first_answer: Option<LatencySummary>,
+    /// Until every one of the victim's shards had answered.
+    pub all_answered: Option<LatencySummary>,
+}
+
+/// A member event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventReport {
+    /// When, in seconds since the run began.
+    pub at_s: f64,
+    /// Who told it.
+    pub told_by: u32,
+    /// What.
+    pub what: MemberEventKind,
+    /// Of which node.
+    pub node: u32,
+    /// Who cannot reach it, as far as is known.
+    pub by: Vec<u32>,
+}
+
+impl ClusterReport {
+    /// Sums the faults up by their kinds.
+    pub fn sum_up(&mut self) {
+        let mut kinds: Vec<&str> = self.faults.iter().map(|fault| &*fault.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        self.unavailability = kinds
+            .into_iter()
+            .map(|kind| Unavailability::of(kind, &self.faults))
+            .collect();
+    }
+
+    /// How long not every shard of the victim answered, over all faults whose shards all did; none without any.
+    #[must_use]
+    pub fn outages(&self) -> Option<LatencySummary> {
+        let mut latencies = Latencies::new();
+        let faults = self.faults.iter().filter_map(FaultReport::outage);
+        faults.for_each(|outage| latencies.record(outage));
+        latencies.summary()
+    }
+
+    /// Faults some of whose shards never answered.
+    #[must_use]
+    pub fn silent_faults(&self) -> u64 {
+        let faults = self.faults.iter();
+        faults.filter(|fault| fault.answered < fault.shards).count() as u64
+    }
+
+    /// The nodes' figures as rows of a table, each phase of each node, below their headings.
+    #[must_use]
+    pub fn node_rows(&self) -> Vec<[String; 10]> {
+        let mut rows = vec![
+            [
+                "node",
+                "phase",
+                "CPUs",
+                "done",
+                "completed",
+                "failed",
+                "p50",
+                "p99",
+                "max",
+                "local",
+            ]
+            .map(str::to_owned),
+        ];
+        for node in &self.nodes {
+            let cpus: Vec<String> = node.cpus.iter().map(usize::to_string).collect();
+            rows.extend(node.phases.iter().map(|phase| {
+                let of = |figure: fn(&LatencySummary) -> u64| {
+                    let summary = phase.latency.as_ref();
+                    summary.map_or("-".to_owned(), |summary| latency(figure(summary)))
+                };
+                let sent = phase.local + phase.remote;
+                [
+                    node.node.to_string(),
+                    phase.name.clone(),
+                    cpus.join(" "),
+                    format!("{}/s", rate(phase.rate)),
+                    grouped(phase.completed),
+                    grouped(phase.failed),
+                    of(|summary| summary.p50_ns),
+                    of(|summary| summary.p99_ns),
+                    of(|summary| summary.max_ns),
+                    match sent {
+                        0 => "-".to_owned(),
+                        _ => percent(phase.local as f64 / sent as f64),
+                    },
+                ]
+            }));
+        }
+        rows
+    }
+
+    /// What is to be known of each node beside its figures.
+    #[must_use]
+    pub fn node_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for node in &self.nodes {
+            let starts = match node.starts {
+                1 => String::new(),
+                starts => format!(", started {starts} times"),
+            };
+            notes.push(format!(
+                "node {}: at most {} MiB resident, {} member events{starts}",
+                node.node,
+                node.peak_bytes >> 20,
+                grouped(node.events)
+            ));
+            for phase in &node.phases {
+                let named =
+                    |what: String| format!("node {}, phase {}: {what}", node.node, phase.name);
+                if phase.unaccounted > 0 {
+                    notes.push(named(format!(
+                        "{} of {} tells are not known to have been handled",
+                        grouped(phase.unaccounted),
+                        grouped(phase.tells)
+                    )));
+                }
+                if phase.lost_figures > 0 {
+                    notes.push(named(format!(
+                        "the figures of {} of its processes died with them",
+                        phase.lost_figures
+                    )));
+                }
+                notes.extend(phase.errors.iter().map(|error| {
+                    let (kind, reason) = (&error.kind, &error.reason);
+                    named(format!("{} {kind}: {reason}", grouped(error.count)))
+                }));
+            }
+        }
+        notes
+    }
+
+    /// The faults as rows of a table, below their headings; none without any.
+    #[must_use]
+    pub fn fault_rows(&self) -> Vec<[String; 8]> {
+        if self.faults.is_empty() {
+            return Vec::new();
+        }
+        let mut rows = vec![
+            [
+                "fault",
+                "at",
+                "node",
+                "led",
+                "shards",
+                "first answer",
+                "all answered",
+                "whole again",
+            ]
+            .map(str::to_owned),
+        ];
+        let seconds = |time: Option<f64>| time.map_or("-".to_owned(), |s| format!("{s:.3} s"));
+        rows.extend(self.faults.iter().map(|fault| {
+            [
+                fault.kind.clone(),
+                format!("{:.1} s", fault.at_s),
+                fault.node.to_string(),
+                if fault.was_leader { "yes" } else { "no" }.to_owned(),
+                fault.shards.to_string(),
+                seconds(fault.first_answer_s),
+                match fault.answered < fault.shards {
+                    true => format!("{} of {}", fault.answered, fault.shards),
+                    false => seconds(fault.all_answered_s),
+                },
+                seconds(fault.whole_s),
+            ]
+        }));
+        rows
+    }
+
+    /// What the faults amount to, and member events without one.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .unavailability
+            .iter()
+            .map(Unavailability::line)
+            .collect();
+        let restarts = self.faults.iter().filter(|fault| fault.kind == "restart");
+        let hurried = restarts.filter(|fault| fault.left_in_order != Some(true));
+        match hurried.count() {
+            0 => {}
+            count => lines.push(format!(
+                "{count} restarts in which the node did not leave in order: it was declared down, and what its entities held in \
+                 memory is gone"
+            )),
+        }
+        if self.faults_missed > 0 {
+            lines.push(format!(
+                "{} faults did not take place within the measured time, for each waits until the cluster is whole: a longer \
+                 --duration has room for them",
+                grouped(self.faults_missed)
+            ));
+        }
+        match self.false_events {
+            0 => lines.push("no member event without a fault".to_owned()),
+            count => {
+                lines.push(format!(
+                    "FALSE: {} member events that no fault explains",
+                    grouped(count)
+                ));
+                lines.extend(self.false_events_shown.iter().map(|event| {
+                    let (by, node, what) = (event.told_by, event.node, event.what.name());
+                    format!(
+                        "  at {:.1} s node {by} said: node {node} is {what}",
+                        event.at_s
+                    )
+                }));
+            }
+        }
+        lines
+    }
+}
+
+impl FaultReport {
+    /// How long not every shard answered, if all did in the end.
+    fn outage(&self) -> Option<Duration> {
+        let answered = self
+            .all_answered_s
+            .filter(|_| self.answered == self.shards)?;
+        Some(Duration::from_secs_f64(answered.max(0.0)))
+    }
+}
+
+impl Unavailability {
+    fn of(kind: &str, faults: &[FaultReport]) -> Unavailability {
+        let of_kind: Vec<&FaultReport> = faults.iter().filter(|fault| fault.kind == kind).collect();
+        let sum = |time: fn(&FaultReport) -> Option<f64>| {
+            let mut latencies = Latencies::new();
+            let times = of_kind.iter().filter_map(|fault| time(fault));
+            times.for_each(|s| latencies.record(Duration::from_secs_f64(s.max(0.0))));
+            latencies.summary()
+        };
+        let count = |is_so: fn(&FaultReport) -> bool| {
+            of_kind.iter().filter(|fault| is_so(fault)).count() as u64
+        };
+        Unavailability {
+            kind: kind.to_owned(),
+            faults: of_kind.len() as u64,
+            leaders: count(|fault| fault.was_leader),
+            unanswered: count(|fault| fault.answered < fault.shards),
+            first_answer: sum(|fault| fault.first_answer_s),
+            all_answered: sum(|fault| {
+                fault
+                    .all_answered_s
+                    .filter(|_| fault.answered == fault.shards)
+            }),
+        }
+    }
+
+    fn line(&self) -> String {
+        let shown = |summary: &Option<LatencySummary>| match summary {
+            None => "-".to_owned(),
+            Some(summary) => format!(
+                "p50 {}, p99 {}, max {}",
+                latency(summary.p50_ns),
+                latency(summary.p99_ns),
+                latency(summary.max_ns)
+            ),
+        };
+        let silent = match self.unanswered {
+            0 => String::new(),
+            count => format!("; {count} with shards that never answered"),
+        };
+        format!(
+            "{} {} ({} of leaders): first answer {}; all of the victim's shards {}{silent}",
+            grouped(self.faults),
+            self.kind,
+            self.leaders,
+            shown(&self.first_answer),
+            shown(&self.all_answered)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(kind: &str, first: f64, all: f64, answered: u32) -> FaultReport {
+        FaultReport {
+            kind: kind.to_owned(),
+            node: 2,
+            was_leader: first > 1.0,
+            shards: 85,
+            answered,
+            first_answer_s: Some(first),
+            all_answered_s: Some(all),
+            ..FaultReport::default()
+        }
+    }
+
+    impl ClusterReport {
+        /// Holds a run with these faults against an objective.
+        fn judge_outage(&self, objective: &str, is_met: bool) {
+            let mut report = crate::report::Report::begun_now("ask", 1, Vec::new());
+            report.cluster = Some(self.clone());
+            report.judge(&[objective.parse().expect("an objective")]);
+            let verdict = &report.slos[0];
+            assert_eq!(verdict.is_met, is_met, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn faults_are_summed_up_by_kind_and_silent_shards_are_no_short_outage() {
+        let mut report = ClusterReport {
+            faults: vec![
+                fault("kill", 0.5, 2.0, 85),
+                fault("pause", 9.0, 9.0, 85),
+                fault("kill", 1.5, 0.1, 84),
+            ],
+            ..ClusterReport::default()
+        };
+        report.sum_up();
+        let [kill, pause] = &report.unavailability[..] else {
+            panic!("two kinds")
+        };
+        assert_eq!((kill.faults, kill.leaders, kill.unanswered), (2, 1, 1));
+        assert_eq!(kill.first_answer.as_ref().map(|s| s.count), Some(2));
+        let all = kill.all_answered.as_ref().expect("one answered");
+        assert!(all.count == 1 && all.max_ns.abs_diff(2_000_000_000) < 3_000_000);
+        assert_eq!(pause.faults, 1);
+        assert_eq!(
+            (
+                report.silent_faults(),
+                report.outages().map(|all| all.count)
+            ),
+            (1, Some(2))
+        );
+        report.judge_outage("outage<10s", false);
+        report.faults.pop();
+        report.judge_outage("outage<10s", true);
+        report.judge_outage("outage.p99<=5s", false);
+        report.faults.push(fault("kill", 1.5, 0.1, 84));
+        let rows = report.fault_rows();
+        assert_eq!(rows[3][6], "84 of 85");
+        assert!(
+            report
+                .verdicts()
+                .join("\n")
+                .contains("1 with shards that never answered")
+        );
+    }
+
+    #[test]
+    fn false_events_are_shouted() {
+        let mut report = ClusterReport::default();
+        assert_eq!(report.verdicts(), ["no member event without a fault"]);
+        report.false_events = 1;
+        report.false_events_shown = vec![EventReport {
+            at_s: 3.0,
+            told_by: 1,
+            what: MemberEventKind::Down,
+            node: 3,
+            by: vec![2],
+        }];
+        let text = report.verdicts().join("\n");
+        assert!(
+            text.contains("FALSE: 1 ") && text.contains("node 3 is down (by 2)"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! A phase on one node: books and a driver on every core, and the figures in the end.
+//!
+//! Drivers end when they know what became of everything they sent. The books stay open until the order to close them, for
+//! other nodes may still send.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use corecast::base::rng::seeded;
+use corecast::{CoreId, Mailbox, Region, Rejection, Stats, Time};
+
+use super::driver::{
+    DriverEnd, DriverTally, Locality, MemberDriver, MemberPost, ToMemberDriver, add_up, error_count,
+};
+use super::entity::ToMember;
+use super::handled::Handled;
+use super::owners::Owners;
+use crate::arrivals::{Schedule, Share};
+use crate::cluster::protocol::{ErrorCount, PaceOrder, PhaseNews, PhaseOrder, Setup};
+use crate::keys::Keys;
+use crate::measure::{Recorder, Window};
+use crate::options::Load;
+use crate::run::board::{Board, Order};
+use crate::run::error::RunError;
+use crate::run::generator::{Generator, Pace, Source};
+use crate::run::ledger::{Ledger, PhaseId};
+use crate::run::stage::{PATIENCE, Stage};
+
+/// In an open loop a driver has at most so many messages in flight; what is due beyond that is held back.
+const OPEN_IN_FLIGHT: u64 = 65_536;
+/// The streams of random numbers of the first driver; each next one has the next.
+const STREAM: u64 = 0xC1D2_0000;
+const LOCALITY_STREAM: u64 = 0xC1D3_0000;
+
+/// What phases of a load need of their node.
+pub(super) struct Scene<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) load: &'a Load,
+    pub(super) seed: u64,
+    pub(super) local_ratio: Option<f64>,
+    pub(super) region: Region<u64, ToMember>,
+    pub(super) handled: &'a Arc<Handled>,
+    pub(super) owners: &'a Arc<Owners>,
+}
+
+/// A phase under way.
+pub(super) struct MemberPhase {
+    number: u16,
+    board: Arc<Board>,
+    window: Window,
+    finishes: Receiver<DriverEnd>,
+    running: usize,
+    ends: Vec<DriverEnd>,
+    /// What the cores had dropped before.
+    dropped: Vec<(Rejection, u64)>,
+    is_told: bool,
+}
+
+impl MemberPhase {
+    /// Opens the books and begins to send.
+    pub(super) fn begin(
+        stage: &Stage,
+        scene: &Scene<'_>,
+        order: &PhaseOrder,
+    ) -> Result<MemberPhase, RunError> {
+        let cores = stage.cores();
+        let board = Arc::new(Board::new(cores, cores, 0));
+        let id = PhaseId(order.phase);
+        for core in stage.handle.core_ids() {
+            let clock = stage.clock;
+            let ledger = Ledger::new(core.index(), id, clock, board.clone(), order.window);
+            stage.on_core(core, move || ledger.open())?;
+        }
+        let dropped = dead_letters(stage);
+        let (finished, finishes) = sync_channel(cores);
+        for core in stage.handle.core_ids() {
+            let post = MemberPost {
+                driver: core.index(),
+                nodes: scene.setup.nodes,
+                node: scene.setup.node,
+                run: order.run,
+                region: scene.region,
+                board: board.clone(),
+                clock: stage.clock,
+                handled: scene.handled.clone(),
+                owners: scene.owners.clone(),
+                payload_bytes: scene.load.traffic.payload_bytes,
+                naps: scene.setup.shares_cpus,
+                begin: Time::from_nanos(order.begin_ns),
+                finished: finished.clone(),
+            };
+            seat(stage, core, post, scene, order)?;
+        }
+        Ok(MemberPhase {
+            number: order.phase,
+            board,
+            window: order.window,
+            finishes,
+            running: cores,
+            ends: Vec::new(),
+            dropped,
+            is_told: false,
+        })
+    }
+
+    /// Whether all drivers have ended just now.
+    pub(super) fn has_just_ended(&mut self, now: Time) -> bool {
+        while let Ok(end) = self.finishes.try_recv() {
+            self.ends.push(end);
+            self.running -= 1;
+        }
+        if now > self.window.end + PATIENCE {
+            self.board.give(Order::Abandon);
+        }
+        if now > self.window.end + PATIENCE * 2 {
+            self.running = 0;
+        }
+        self.running == 0 && !std::mem::replace(&mut self.is_told, self.running == 0)
+    }
+
+    /// Whether any driver still runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
+    /// Sends nothing more.
+    pub(super) fn cut(&self) {
+        self.board.give(Order::Stop);
+    }
+
+    /// Waits for nothing more.
+    pub(super) fn abandon(&self) {
+        self.board.give(Order::Abandon);
+    }
+
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Closes the books and adds them up.
+    pub(super) fn close(self, stage: &Stage) -> Result<PhaseNews, RunError> {
+        let mut recorder = Recorder::new(self.window);
+        for core in stage.handle.core_ids() {
+            if let Some(of_core) = stage.on_core(core, Ledger::close)? {
+                recorder.merge(&of_core);
+            }
+        }
+        let sum = |of: fn(&DriverEnd) -> u64| self.ends.iter().map(of).sum();
+        let dropped = dead_letters(stage).into_iter().map(|(why, count)| {
+            let before = self.dropped.iter().find(|(other, _)| *other == why);
+            let before = before.map_or(0, |(_, count)| *count);
+            error_count("dead letter", &why, count.saturating_sub(before))
+        });
+        let dropped: Vec<ErrorCount> = dropped.filter(|error| error.count > 0).collect();
+        let errors = self.ends.iter().flat_map(|end| end.errors.clone());
+        Ok(PhaseNews {
+            phase: self.number,
+            errors: add_up(errors.chain(dropped)),
+            local: sum(|end| end.local),
+            remote: sum(|end| end.remote),
+            tells: sum(|end| end.tells),
+            unaccounted: sum(|end| end.unaccounted),
+            recorder,
+        })
+    }
+}
+
+fn seat(
+    stage: &Stage,
+    core: CoreId,
+    post: MemberPost,
+    scene: &Scene<'_>,
+    order: &PhaseOrder,
+) -> Result<(), RunError> {
+    let (cores, load) = (stage.cores() as u32, scene.load);
+    // Over all nodes: each has its part of the keys and of the rate, and random numbers of its own.
+    let number = (scene.setup.node - 1) * cores + u32::from(core.0);
+    let drivers = scene.setup.nodes * cores;
+    let keys = Keys::new(load.keys, load.entities);
+    let source = match order.each {
+        None => Source::Drawn(keys),
+        Some((from, to)) => {
+            let border = |driver: u32| {
+                let part = u128::from(to - from) * u128::from(driver) / u128::from(drivers);
+                from + part as u64
+            };
+            Source::Each(border(number)..border(number + 1))
+        }
+    };
+    // All that is in flight may be meant for one core, and that is to have room for it.
+    let room = stage.settings.budget_messages as u64 / 2 / u64::from(drivers);
+    let pace = match order.pace {
+        PaceOrder::Closed { in_flight } => Pace::Closed { in_flight },
+        PaceOrder::Open {
+            total_rate,
+            arrivals,
+        } => Pace::Open {
+            schedule: Schedule::new(
+                Share {
+                    total_rate,
+                    driver: number,
+                    drivers,
+                },
+                arrivals,
+                scene.seed + u64::from(scene.setup.start - 1),
+            ),
+            begin: Time::from_nanos(order.begin_ns),
+            in_flight: OPEN_IN_FLIGHT.min(room).max(1),
+        },
+    };
+    // A process that was started again does not send the same once more.
+    let stream = u64::from(number) + (u64::from(order.run) << 32);
+    let rng = seeded(scene.seed, STREAM + stream);
+    let generator = Generator::new(source, rng, order.ask_percent, pace, order.window);
+    let locality = scene.local_ratio.filter(|_| order.each.is_none());
+    let locality = locality.map(|ratio| (ratio, seeded(scene.seed, LOCALITY_STREAM + stream)));
+    let mut parts = Some((post, generator, locality));
+    let spawned = stage
+        .handle
+        .spawn_with(core, Mailbox::unbounded(), move || {
+            // A driver is made once: it is a root, and those stop when they fail.
+            let (post, generator, locality) = parts.take().expect("it is made once");
+            MemberDriver {
+                post,
+                generator,
+                locality: locality.map(|(ratio, rng)| Locality { ratio, keys, rng }),
+                tally: DriverTally::default(),
+            }
+        });
+    let driver = spawned.wait()?;
+    stage.handle.tell(driver, ToMemberDriver::Go);
+    Ok(())
+}
+
+/// What the cores of this node have dropped so far, by reason.
+fn dead_letters(stage: &Stage) -> Vec<(Rejection, u64)> {
+    let stats = stage.handle.stats().wait_for(PATIENCE);
+    let Stats {
+        cores,
+        dead_letters_outside,
+        ..
+    } = stats.unwrap_or_default();
+    let inside = cores.into_iter().flat_map(|core| core.dead_letters);
+    let mut sums = std::collections::BTreeMap::new();
+    for (why, count) in inside.chain(dead_letters_outside) {
+        *sums.entry(why).or_insert(0) += count;
+    }
+    sums.into_iter().collect()
+}

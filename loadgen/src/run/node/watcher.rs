@@ -1,0 +1,199 @@
+//! How long the shards of a node that a fault hits do not answer, as another node sees it.
+//!
+//! One entity of each of its shards is asked again and again, each ask whether the one before was answered or not, from
+//! before the fault. What counts is the first answer to an ask that was sent behind it, for each shard.
+
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use corecast::{Actor, AskError, Context, Fault, Next, Region, Time};
+
+use super::entity::ToMember;
+use crate::cluster::protocol::AnsweredNews;
+use crate::run::clock::Clock;
+
+/// How long an answer is waited for. Many asks of a shard are open at once: by this over their distance.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+/// A shard that is silent for so long is given up.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// Asks shards of a victim.
+pub(super) struct Watcher {
+    pub(super) fault: u32,
+    pub(super) region: Region<u64, ToMember>,
+    pub(super) clock: Clock,
+    pub(super) every: Duration,
+    /// One for each shard.
+    pub(super) keys: Vec<u64>,
+    pub(super) answers: Answers,
+    /// Takes what was found.
+    pub(super) found: Sender<AnsweredNews>,
+}
+
+/// When shards answered.
+#[derive(Debug)]
+pub(super) struct Answers {
+    hit: Option<Time>,
+    /// The first answer behind the fault, by shard.
+    first: Vec<Option<Time>>,
+    /// Answers from before the fault was known, for it may have been earlier: shard, sent, answered.
+    early: Vec<(usize, Time, Time)>,
+}
+
+/// Messages to a watcher.
+#[derive(Debug)]
+pub(super) enum ToWatcher {
+    /// Ask.
+    Go,
+    /// A shard has answered.
+    Answered { shard: usize, sent: Time },
+    /// One has not.
+    Silent,
+    /// The fault was at this time.
+    Hit(Time),
+    /// That is enough.
+    End,
+}
+
+impl Actor for Watcher {
+    type Msg = ToWatcher;
+
+    fn receive(&mut self, message: ToWatcher, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        match message {
+            ToWatcher::Go => {
+                for shard in 0..self.keys.len() {
+                    self.ask(shard, ctx);
+                }
+                let pause = ctx.sleep(self.every);
+                ctx.spawn(pause, |_| ToWatcher::Go);
+            }
+            ToWatcher::Answered { shard, sent } => {
+                self.answers.answered(shard, sent, self.clock.now());
+            }
+            ToWatcher::Silent => {}
+            ToWatcher::Hit(at) => self.answers.hit(at),
+            ToWatcher::End => return Ok(Next::Stop),
+        }
+        match self.answers.verdict(self.clock.now()) {
+            None => Ok(Next::Continue),
+            Some(verdict) => {
+                let _ = self.found.send(AnsweredNews {
+                    fault: self.fault,
+                    ..verdict
+                });
+                Ok(Next::Stop)
+            }
+        }
+    }
+}
+
+impl Watcher {
+    fn ask(&self, shard: usize, ctx: &mut Context<'_, Self>) {
+        if self.answers.is_done(shard) {
+            return;
+        }
+        let sent = self.clock.now();
+        ctx.ask_within(
+            ANSWER_WITHIN,
+            self.region.entity(&self.keys[shard]),
+            |reply_to| ToMember::Ask {
+                reply_to,
+                payload: Vec::new(),
+            },
+            move |outcome: Result<u64, AskError>| match outcome {
+                Ok(_) => ToWatcher::Answered { shard, sent },
+                Err(_) => ToWatcher::Silent,
+            },
+        );
+    }
+}
+
+impl Answers {
+    pub(super) fn new(shards: usize) -> Answers {
+        Answers {
+            hit: None,
+            first: vec![None; shards],
+            early: Vec::new(),
+        }
+    }
+
+    fn answered(&mut self, shard: usize, sent: Time, at: Time) {
+        match self.hit {
+            // Only the last answer of each shard is of use: the asks before it were sent before its.
+            None => {
+                self.early.retain(|(other, ..)| *other != shard);
+                self.early.push((shard, sent, at));
+            }
+            Some(hit) if sent >= hit => {
+                self.first[shard].get_or_insert(at);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn hit(&mut self, at: Time) {
+        self.hit = Some(at);
+        for (shard, sent, answered) in std::mem::take(&mut self.early) {
+            self.answered(shard, sent, answered);
+        }
+    }
+
+    fn is_done(&self, shard: usize) -> bool {
+        self.first[shard].is_some()
+    }
+
+    /// What is to be said, once all have answered or were given up.
+    fn verdict(&self, now: Time) -> Option<AnsweredNews> {
+        let hit = self.hit?;
+        let answered: Vec<Time> = self.first.iter().copied().flatten().collect();
+        if answered.len() < self.first.len() && now < hit + GIVE_UP {
+            return None;
+        }
+        let since = |at: &Time| u64::try_from((*at - hit).as_nanos()).unwrap_or(u64::MAX);
+        Some(AnsweredNews {
+            fault: 0,
+            answered: answered.len() as u32,
+            shards: self.first.len() as u32,
+            first_ns: answered.iter().min().map(since),
+            last_ns: answered.iter().max().map(since),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn only_answers_to_asks_behind_the_fault_count() {
+        let mut answers = Answers::new(2);
+        answers.answered(0, at(1), at(2));
+        // Sent behind the fault, which this node had not heard of when the answer came.
+        answers.answered(1, at(11), at(12));
+        assert_eq!(answers.verdict(at(13)), None, "there was no fault yet");
+        answers.hit(at(10));
+        assert!(!answers.is_done(0) && answers.is_done(1));
+        answers.answered(0, at(9), at(20));
+        assert_eq!(answers.verdict(at(20)), None);
+        answers.answered(0, at(500), at(3_000));
+        answers.answered(0, at(600), at(3_001));
+        let verdict = answers.verdict(at(3_001)).expect("all have answered");
+        assert_eq!((verdict.answered, verdict.shards), (2, 2));
+        let ns = |ms: u64| Some(ms * 1_000_000);
+        assert_eq!((verdict.first_ns, verdict.last_ns), (ns(2), ns(2_990)));
+    }
+
+    #[test]
+    fn shards_that_stay_silent_are_given_up_and_named_so() {
+        let mut answers = Answers::new(3);
+        answers.hit(at(0));
+        answers.answered(2, at(5), at(7));
+        assert_eq!(answers.verdict(at(59_999)), None);
+        let verdict = answers.verdict(at(60_000)).expect("given up");
+        assert_eq!((verdict.answered, verdict.shards), (1, 3));
+    }
+}
