@@ -14,7 +14,7 @@ use super::reply::{Envelope, ReplyTo, discard};
 use crate::base::ids::{CoreId, EntityTypeId, ShardId};
 use crate::mesh::lane::LaneClass;
 use crate::sharding::handoff::Last;
-use crate::sharding::node_handoff::Drained;
+use crate::sharding::node_steps::Drained;
 use crate::wire::message::Message;
 use std::any::Any;
 

@@ -7,7 +7,7 @@ use super::remote::Lease;
 use crate::base::ids::{CoreId, Epoch, ShardKey};
 use crate::sharding::balancer::CoreLoad;
 use crate::sharding::move_error::{MoveError, RefusedWhy};
-use crate::sharding::node_handoff::MoveReport;
+use crate::sharding::node_steps::MoveReport;
 use crate::sharding::topology::{MoveId, Topology};
 use crate::wire::address::Life;
 use std::fmt;

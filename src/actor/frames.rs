@@ -417,7 +417,9 @@ impl Local {
             Some(carried) => self.regions[usize::from(number)].hold_frame(shard, carried),
             None => self.refuse_frame(Some(number), &frame, full),
         }
-        self.want(number, shard);
+        if frame.kind() != Kind::Last {
+            self.want(number, shard);
+        }
     }
 
     /// Whoever sent the frames that wait for a shard of another node knew more than this core, or lied; it has had time to
@@ -467,7 +469,8 @@ impl Local {
         let Some((owner, Ok(length))) = passed else {
             return self.refuse_frame(Some(number), &frame, Rejection::LinkFull);
         };
-        remote.stats.forwarded += 1;
+        let is_marker = header.kind == Kind::Last;
+        remote.stats.forwarded += u64::from(!is_marker);
         remote.stats.copied_out += frame.payload().bytes().len() as u64;
         if let Some(link) = remote.links.get_mut(&node) {
             link.wrote(length, Waiting::Forwarded);
@@ -476,6 +479,7 @@ impl Local {
         self.count_written(length);
         let told = (header.sender.life.node, key);
         if let Some(remote) = &mut self.remote
+            && !is_marker
             && remote.last_moved.replace(told) != Some(told)
         {
             let moved = Header {

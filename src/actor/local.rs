@@ -249,7 +249,7 @@ pub struct Local {
     pub(crate) lasts: Vec<crate::sharding::handoff::Last>,
     /// The same of moves between nodes: markers of this node's cores, markers of this core that have come back, and parts of
     /// shards.
-    pub(crate) drained: Vec<crate::sharding::node_handoff::Drained>,
+    pub(crate) drained: Vec<crate::sharding::node_steps::Drained>,
     pub(crate) passed: Vec<(crate::base::ids::ShardKey, u64)>,
     pub(crate) shipments: super::markers::Shipments,
 

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod ending;
 pub mod entity;
 pub mod entity_id;
+mod entity_results;
 mod entity_watch;
 pub mod entrusting;
 pub mod event_stream;

@@ -7,7 +7,7 @@ use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
 use super::frames::Carried;
-use super::guard::{beginning, drop_guarded, guarded, shown};
+use super::guard::{beginning, drop_guarded, shown};
 use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::lost::on_the_way_of;
@@ -18,7 +18,6 @@ use super::recency::Recency;
 use super::reference::{CellRef, Receiver, Region, shard_of};
 use super::refusal::{Refused, Rejection};
 use super::region_state::{RegionOps, RegionState};
-use super::reply::Envelope;
 use super::typed::{AsAny, TypedBox};
 use super::wire_region::WireOps;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
@@ -36,7 +35,7 @@ pub(crate) struct RegionTable<I: EntityId, M> {
     class: u16,
     pub(super) kind: u16,
     mailbox: Mailbox,
-    routes: Vec<Route>,
+    pub(super) routes: Vec<Route>,
     /// The active entities of each shard.
     shards: Vec<HashTable<Entry<I>>>,
     /// Messages for shards that are moving, in order.
@@ -122,7 +121,7 @@ impl<I: EntityId, M: Message> RegionTable<I, M> {
         entries.map(|entry| (&entry.id, entry.slot))
     }
 
-    fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
+    pub(super) fn id_of(&self, place: EntityPlace, slot: u32) -> Option<&I> {
         self.shards[place.shard as usize]
             .find(place.table_hash, |entry| entry.slot == slot)
             .map(|entry| &entry.id)
@@ -349,28 +348,6 @@ impl Local {
         let hash = on_the_way_of::<M, _>(|| I::stable_hash(key));
         let shard = shard_of(hash, region.num_shards);
         self.route_to_entity::<I, M>(region.id.0, shard, key, message, extra, Sender::Call)
-    }
-
-    /// Sends to an entity what must not be refused: the result of something that the entity asked for.
-    pub(crate) fn bring_to_entity<I: EntityId, M: Message>(
-        &mut self,
-        region: Region<I, M>,
-        key: &I::Key,
-        message: M,
-    ) {
-        let sent = guarded(|| {
-            let hash = on_the_way_of::<M, _>(|| I::stable_hash(key));
-            let shard = shard_of(hash, region.num_shards);
-            self.route_to_entity::<I, M>(region.id.0, shard, key, message, None, Sender::Accepted)
-        });
-        match sent {
-            Ok(Ok(())) => {}
-            Ok(Err(refused)) => {
-                let receiver = Receiver::Entity(region.id, &key);
-                self.dead_letter(receiver, refused.why, Envelope::Plain, refused.message);
-            }
-            Err(panic) => self.region_fault(region.id.0, &panic),
-        }
     }
 
     #[inline(always)]
@@ -614,19 +591,4 @@ pub(super) fn downcast_region<I: EntityId, M: Message>(
     number: u16,
 ) -> Option<&mut RegionTable<I, M>> {
     regions.get_mut(usize::from(number))?.get_mut()
-}
-
-impl Local {
-    /// The reference of an entity that lives here, to be used by results that find it wherever it is by then.
-    pub(crate) fn entity_of<I: EntityId, M: Message>(
-        &mut self,
-        place: EntityPlace,
-        slot: u32,
-    ) -> Option<(Region<I, M>, I)> {
-        let runtime = self.runtime;
-        let region = self.region_mut::<I, M>(place.region)?;
-        let id = region.id_of(place, slot)?.clone();
-        let shards = region.routes.len() as u32;
-        Some((Region::new(runtime, EntityTypeId(place.region), shards), id))
-    }
 }

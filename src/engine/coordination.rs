@@ -9,7 +9,7 @@ use crate::base::ids::{CoreId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::coordinator::{Coordinator, Input, MoveRequest, Output};
 use crate::sharding::move_error::MoveError;
-use crate::sharding::node_handoff::MoveReport;
+use crate::sharding::node_steps::MoveReport;
 use crate::sharding::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

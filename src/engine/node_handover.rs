@@ -12,8 +12,9 @@ use crate::actor::refusal::Uncertainty;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::time::Time;
 use crate::sharding::move_error::RefusedWhy;
-use crate::sharding::node_handoff::{
-    Drained, DuePart, Keep, MoveReport, NodePhase, NodeStep, Readiness, ShardNews,
+use crate::sharding::node_departure::NodePhase;
+use crate::sharding::node_steps::{
+    Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews,
 };
 use crate::sharding::topology::{Route, Topology};
 use crate::wire::address::Target;

@@ -9,9 +9,11 @@ pub mod coordinator;
 mod coordinator_tests;
 pub mod handoff;
 pub mod move_error;
+pub mod node_departure;
 pub mod node_handoff;
 #[cfg(test)]
 mod node_handoff_tests;
+pub mod node_steps;
 pub mod ownership;
 #[cfg(test)]
 mod ownership_tests;

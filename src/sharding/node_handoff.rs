@@ -41,224 +41,15 @@ use std::time::Duration;
 
 use super::cluster_view::{Members, NodeMove, ShardOwner};
 use super::move_error::RefusedWhy;
+use super::node_departure::{NodeDeparture, NodePhase};
+use super::node_steps::{
+    Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews, Taken,
+};
 use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardKey};
 use crate::base::time::Time;
 
-/// How often the time after which parts are sent again is doubled at most.
-const MOST_DOUBLINGS: u32 = 4;
-
 /// Parts of one shipment that are under way at once.
 pub const PARTS_UNDER_WAY: u32 = 8;
-
-/// "I send nothing more for this shard": the marker from each core of the source to the one that runs the shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Drained {
-    /// The shard, by the number of its type on this node.
-    pub shard: ShardKey,
-    /// The move.
-    pub prepared: u64,
-    /// The core that sent the marker.
-    pub from: CoreId,
-}
-
-/// What has become of a shard of the cluster, or of its place on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardNews {
-    /// The shard, by the number of its type on this node.
-    pub shard: ShardKey,
-    /// What the cluster said of it before.
-    pub before: ShardOwner,
-    /// What it says now.
-    pub now: ShardOwner,
-    /// The core of this node on which it is, or would be; `None` while it changes cores.
-    pub host: Option<CoreId>,
-    /// This core has sent something to the owner of before since it took that route.
-    pub used: bool,
-}
-
-/// How a move has ended for the node that says so. What the log makes of it is another matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MoveReport {
-    /// The shard, by the number of its type on this node.
-    pub shard: ShardKey,
-    /// The move.
-    pub prepared: u64,
-    /// It has arrived here as a whole, or cannot leave.
-    pub outcome: Result<(), RefusedWhy>,
-}
-
-/// What the engine of this core has to do next. Steps are executed in the order in which they are given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeStep {
-    /// Say [`Drained`] to `to`, behind all that was sent there.
-    Tell {
-        /// What to say.
-        drained: Drained,
-        /// The core that runs the shard.
-        to: CoreId,
-    },
-    /// Start no further handlers of the shard: only suspended ones may finish. What arrives for it is held.
-    Pause {
-        /// The shard.
-        shard: ShardKey,
-    },
-    /// Take what is to be shipped out of the entities; then say [`packed`](NodeHandoff::packed).
-    Pack {
-        /// The shard.
-        shard: ShardKey,
-    },
-    /// The target has the shard: drop the copy.
-    Forget {
-        /// The shard.
-        shard: ShardKey,
-        /// Its owner.
-        to: NodeId,
-    },
-    /// The shard stays: open it again.
-    Stay {
-        /// The shard.
-        shard: ShardKey,
-    },
-    /// The cluster has taken the shard from this node: whatever of it is here ends.
-    Lose {
-        /// The shard.
-        shard: ShardKey,
-        /// Messages that were shipped may have been handled elsewhere: nobody knows what has become of them.
-        was_shipped: bool,
-    },
-    /// Have the log hear of it.
-    Report(MoveReport),
-    /// Throw away what has come of a shard.
-    Discard {
-        /// The shard.
-        shard: ShardKey,
-    },
-    /// Put what has come of a shard into place; it is this node's now.
-    Open {
-        /// The shard.
-        shard: ShardKey,
-    },
-    /// Hold further messages for the shard, and send the marker `token` down the old route.
-    Flush {
-        /// The shard.
-        shard: ShardKey,
-        /// The past owner.
-        via: NodeId,
-        /// The epoch in which it was the owner.
-        epoch: Epoch,
-        /// Names the marker.
-        token: u64,
-    },
-    /// Send what is held for the shard by its present route.
-    Release {
-        /// The shard.
-        shard: ShardKey,
-    },
-}
-
-/// Whether a shard may leave now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// An entity of it is inside an asynchronous handler or hook.
-    pub is_suspended: bool,
-    /// Its entities must not run for want of a lease: nor may their hooks.
-    pub is_lapsed: bool,
-    /// Its entities are of a kind that can leave the node.
-    pub is_movable: bool,
-    /// Nothing that was sent to its target waits here for the connection: silence is not for want of room.
-    pub has_left: bool,
-}
-
-/// How far the source has come with giving a shard away; see the [module](self).
-///
-/// | phase    | handlers run | messages                | ends when                                  |
-/// |----------|--------------|-------------------------|--------------------------------------------|
-/// | Draining | yes          | arrive                  | the marker of every core is in             |
-/// | Paused   | suspended    | are held                | no entity is suspended                     |
-/// | Packing  | hooks        | are held                | everything has been taken out              |
-/// | Shipping | no           | are held                | the target has all parts                   |
-/// | Whole    | no           | are held                | `Own`, `Abort` or `Down`                   |
-/// | Refused  | as before    | as before               | `Abort` (or whatever the log says instead) |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodePhase {
-    /// Messages for the shard are still on their way here.
-    Draining,
-    /// All messages are here; suspended handlers finish.
-    Paused,
-    /// Entities are being packed.
-    Packing,
-    /// Parts are on their way.
-    Shipping,
-    /// The target has everything.
-    Whole,
-    /// It cannot leave, and the log has been asked to call the move off.
-    Refused,
-}
-
-/// A shard that leaves this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeDeparture {
-    /// The move.
-    pub moving: NodeMove,
-    /// The epoch in which this node owns the shard.
-    pub epoch: Epoch,
-    phase: NodePhase,
-    /// It has been paused, and stays so until the log says what becomes of it.
-    is_paused: bool,
-    awaited: BTreeSet<CoreId>,
-    deadline: Time,
-    attempt: u32,
-    sent: u32,
-    taken: u32,
-    /// The last part of this attempt has been sent.
-    is_all_sent: bool,
-    /// The last part of some attempt has been sent, so that the target may have everything.
-    may_be_whole: bool,
-    again_at: Time,
-}
-
-impl NodeDeparture {
-    /// How far it has come.
-    #[must_use]
-    pub fn phase(&self) -> NodePhase {
-        self.phase
-    }
-
-    /// Begins a new attempt, which waits longer for an answer than the one before it.
-    fn begin_again(&mut self, now: Time, retry: Duration) {
-        self.attempt += 1;
-        let retry = retry * (1 << self.attempt.min(MOST_DOUBLINGS));
-        (self.sent, self.taken, self.is_all_sent) = (0, 0, false);
-        self.again_at = now + retry;
-    }
-
-    fn refuse(&mut self, shard: ShardKey, why: RefusedWhy) -> Option<NodeStep> {
-        if matches!(self.phase, NodePhase::Refused) || self.may_be_whole {
-            return None;
-        }
-        self.phase = NodePhase::Refused;
-        Some(NodeStep::Report(MoveReport {
-            shard,
-            prepared: self.moving.prepared,
-            outcome: Err(why),
-        }))
-    }
-}
-
-/// A part that may be sent now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DuePart {
-    /// The shard.
-    pub shard: ShardKey,
-    /// The move.
-    pub moving: NodeMove,
-    /// The epoch in which this node owns the shard.
-    pub epoch: Epoch,
-    /// The attempt.
-    pub attempt: u32,
-    /// The number of the part; with 0 the shipment begins anew.
-    pub number: u32,
-}
 
 /// A shard that comes to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,31 +60,6 @@ struct Arrival {
     attempt: u32,
     next: u32,
     is_whole: bool,
-}
-
-/// What becomes of a part that has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// Keep it; if it is the first, throw away what was there before.
-    pub keep: Option<Keep>,
-    /// To be said to the source: the next part, and whether everything is there.
-    pub answer: Option<(u32, bool)>,
-}
-
-/// How a part is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// In place of what is there.
-    Anew,
-    /// Behind what is there.
-    Behind,
-}
-
-impl Taken {
-    const NOT: Taken = Taken {
-        keep: None,
-        answer: None,
-    };
 }
 
 /// A marker that has yet to come back.
@@ -483,6 +249,8 @@ impl NodeHandoff {
             && via != self.node
             && is.owner != Some(via)
             && used
+            // What was sent to one that has died as the owner is gone with it.
+            && is.fence.0 != before.epoch.0 + 1
             && let Some(incarnation) = members.get(&via)
             && !self.is_flushing(shard)
         {
@@ -794,49 +562,5 @@ impl NodeHandoff {
         }
         let answer = Some((arrival.next, arrival.is_whole));
         (Taken { keep, answer }, step)
-    }
-}
-
-impl NodeDeparture {
-    /// Goes on with becoming ready to leave.
-    fn advance(
-        &mut self,
-        shard: ShardKey,
-        is: Readiness,
-        now: Time,
-        retry: Duration,
-    ) -> Vec<NodeStep> {
-        let mut steps = Vec::new();
-        let is_late = now >= self.deadline;
-        if !is.is_movable {
-            steps.extend(self.refuse(shard, RefusedWhy::NotMovable));
-            return steps;
-        }
-        if self.phase == NodePhase::Draining {
-            match self.awaited.first() {
-                Some(core) if is_late => {
-                    let why = RefusedWhy::AwaitingLast(*core);
-                    steps.extend(self.refuse(shard, why));
-                    return steps;
-                }
-                Some(_) => return steps,
-                None => {
-                    self.phase = NodePhase::Paused;
-                    self.is_paused = true;
-                    steps.push(NodeStep::Pause { shard });
-                }
-            }
-        }
-        match (is.is_suspended, is.is_lapsed) {
-            (false, false) => {
-                self.phase = NodePhase::Packing;
-                steps.push(NodeStep::Pack { shard });
-            }
-            (true, _) if is_late => steps.extend(self.refuse(shard, RefusedWhy::Suspended)),
-            // Without a lease it waits for one, or for what the log says.
-            (false, true) if is_late => self.deadline = now + retry,
-            (true, _) | (false, true) => {}
-        }
-        steps
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::cluster_view::{Members, NodeMove, ShardOwner};
 use super::move_error::RefusedWhy;
-use super::node_handoff::{
-    Drained, DuePart, Keep, MoveReport, NodeHandoff, NodePhase, NodeStep, PARTS_UNDER_WAY,
-    Readiness, ShardNews, Taken,
+use super::node_departure::NodePhase;
+use super::node_handoff::{NodeHandoff, PARTS_UNDER_WAY};
+use super::node_steps::{
+    Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews, Taken,
 };
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;

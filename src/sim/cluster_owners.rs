@@ -5,7 +5,7 @@ use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use crate::sharding::cluster_view::{
     Members, NodeMove, OwnershipUpdate, ShardOwner, TypeOwnership,
 };
-use crate::sharding::node_handoff::MoveReport;
+use crate::sharding::node_steps::MoveReport;
 use std::sync::Arc;
 
 /// The entity types of the cluster in the order of their numbers, and its members.

@@ -22,7 +22,7 @@ use crate::consensus::bootstrap::Start;
 use crate::engine::data_peers::DataPeers;
 use crate::membership::view::MemberState;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
-use crate::sharding::node_handoff::MoveReport;
+use crate::sharding::node_steps::MoveReport;
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
