@@ -40,6 +40,12 @@ use crate::wire::writer::FrameWriter;
 /// The bytes of one part of a shipment, about.
 pub(crate) const PART_BYTES: usize = 64 << 10;
 
+/// The bytes of a part of a shard, and whether it is the last.
+type PartBytes = (Vec<u8>, bool);
+
+/// Writes a part of at most so many bytes, the first one again if anew.
+type NextPart = fn(&mut Local, u16, ShardId, bool, usize) -> Option<PartBytes>;
+
 /// What the engine does to shards that change nodes without knowing their types.
 #[derive(Clone, Copy)]
 pub(crate) struct NodeOps {
@@ -47,7 +53,7 @@ pub(crate) struct NodeOps {
     pub(crate) pack: fn(&mut Local, u16, ShardId, usize) -> bool,
     /// So many bytes of the next part, or of the first again, and whether it is the last; `None` if something cannot be
     /// archived.
-    pub(crate) next_part: fn(&mut Local, u16, ShardId, bool, usize) -> Option<(Vec<u8>, bool)>,
+    pub(crate) next_part: NextPart,
     /// Puts everything back.
     pub(crate) stay: fn(&mut Local, u16, ShardId),
     /// Drops the messages that were taken out, which may be handled elsewhere.
@@ -163,7 +169,7 @@ fn next_part<I: EntityId, M: Message>(
     shard: ShardId,
     anew: bool,
     room: usize,
-) -> Option<(Vec<u8>, bool)> {
+) -> Option<PartBytes> {
     // Taken out meanwhile, for what is written is on the core as well.
     let region = local.region_mut::<I, M>(number)?;
     let mut departing = region.departing.remove(&shard)?;

@@ -80,7 +80,7 @@ pub(crate) trait AnyRegion: AsAny {
     /// Has a frame wait for its shard.
     fn hold_frame(&mut self, shard: ShardId, carried: Carried);
     /// Takes out the frames of at least this epoch that wait for their shard, in order.
-    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Box<Carried>>;
+    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Carried>;
     /// Whether its entities can leave the node.
     fn is_movable(&self) -> bool;
     /// Puts a note into the open batch for a core. How much is in the batch then, and whether it was opened for it.
@@ -165,7 +165,7 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         held.push_back(Held::Frame(Box::new(carried)));
     }
 
-    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Box<Carried>> {
+    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Carried> {
         let Some(held) = self.held.get_mut(&shard) else {
             return Vec::new();
         };
@@ -173,7 +173,7 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         let (newer, older): (VecDeque<_>, VecDeque<_>) = held.drain(..).partition(is_newer);
         *held = older;
         let frames = newer.into_iter().filter_map(|held| match held {
-            Held::Frame(frame) => Some(frame),
+            Held::Frame(frame) => Some(*frame),
             Held::Message(..) | Held::Signal(..) => None,
         });
         frames.collect()

@@ -31,6 +31,9 @@ struct Faults {
     mutant: Option<Mutant>,
 }
 
+/// A line: its book, its sender, its number.
+type Written = (u64, u32, u64);
+
 /// A run under load.
 struct Run {
     cluster: ClusterSimulation,
@@ -42,7 +45,7 @@ struct Run {
     senders: Vec<(NodeId, u32, Handle)>,
     next_sender: u32,
     counts: BTreeMap<(u32, u64), u64>,
-    asks: Vec<((u64, u32, u64), Pending<Result<u64, AskError>>)>,
+    asks: Vec<(Written, Pending<Result<u64, AskError>>)>,
     cut: bool,
 }
 
@@ -206,7 +209,7 @@ impl Run {
         }
         assert!(self.cluster.run_until_idle());
         assert_eq!(self.cluster.moves(), [], "moves without end");
-        let handled: BTreeSet<(u64, u32, u64)> = {
+        let handled: BTreeSet<Written> = {
             let history = self.history.lock().unwrap();
             history
                 .iter()
