@@ -40,8 +40,8 @@ impl Governing {
         }
     }
 
-    /// Tells the cores what has happened, in order, and the control plane, if this life goes on, which shards are wanted.
-    /// Returns whether the engine or the plane has something to do now.
+    /// Tells the cores what has happened, in order, and the control plane, if this life goes on, which shards are wanted
+    /// and which moves have ended. Returns whether the engine or the plane has something to do now.
     pub(super) fn inform<'a>(
         &mut self,
         engine: &mut Engine,
@@ -81,6 +81,7 @@ impl Governing {
         if owners_changed {
             self.tell_owners(engine, plane);
         }
+        any |= report_moves(engine, plane, now);
         any | owners_changed | self.report_wanted(engine, plane, now)
     }
 
@@ -131,4 +132,17 @@ impl Governing {
         }
         any
     }
+}
+
+/// Tells the control plane how moves of shards have ended for this node. Whether there were any.
+fn report_moves(engine: &mut Engine, plane: &mut ControlPlane, now: Time) -> bool {
+    let ended = engine.take_ended_moves();
+    for report in &ended {
+        let (shard, prepared) = (report.shard, report.prepared);
+        match report.outcome {
+            Ok(()) => plane.shard_arrived(shard, prepared, now),
+            Err(_) => plane.shard_refused(shard, prepared, now),
+        }
+    }
+    !ended.is_empty()
 }
