@@ -161,6 +161,9 @@ fn show(view: &ClusterView) {
     );
 }
 
+/// Whether a line is of a kind.
+type Kind = fn(&str) -> bool;
+
 /// Three nodes of one cluster, each a process that runs this program, one of which is killed.
 fn three_nodes() -> Result<(), Box<dyn Error>> {
     let directory = std::env::temp_dir().join(format!("corecast-example-{}", std::process::id()));
@@ -184,14 +187,14 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
     }
     let begun = Instant::now();
     // Waits until each of these nodes has said something of each kind.
-    let wait_until = |all: &[usize], kinds: &[fn(&str) -> bool]| -> Result<(), Box<dyn Error>> {
+    let wait_until = |all: &[usize], kinds: &[Kind]| -> Result<(), Box<dyn Error>> {
         let kinds = |node: &usize| {
             kinds
                 .iter()
                 .map(|is_so| (*node, *is_so))
                 .collect::<Vec<_>>()
         };
-        let mut awaited: Vec<(usize, fn(&str) -> bool)> = all.iter().flat_map(kinds).collect();
+        let mut awaited: Vec<(usize, Kind)> = all.iter().flat_map(kinds).collect();
         while !awaited.is_empty() {
             let (node, line) = lines.recv_timeout(Duration::from_secs(60))?;
             let seconds = begun.elapsed().as_secs_f64();
@@ -200,14 +203,13 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
         }
         Ok(())
     };
-    let all_answer: fn(&str) -> bool = |line| line.contains("12 of 12 entities answer");
-    let all_up: fn(&str) -> bool =
-        |line| (1..=3).all(|id| line.contains(&format!("{id} (Up, life")));
+    let all_answer: Kind = |line| line.contains("12 of 12 entities answer");
+    let all_up: Kind = |line| (1..=3).all(|id| line.contains(&format!("{id} (Up, life")));
     wait_until(&[1, 2, 3], &[all_up, all_answer])?;
     println!("node 2 is killed");
     nodes.0[1].kill()?;
-    let is_down: fn(&str) -> bool = |line| line.contains("2 (Down");
-    let all_elsewhere: fn(&str) -> bool =
+    let is_down: Kind = |line| line.contains("2 (Down");
+    let all_elsewhere: Kind =
         |line| line.contains("12 of 12 entities answer") && !line.contains("on node 2");
     wait_until(&[1, 3], &[is_down, all_elsewhere])?;
     drop(nodes);

@@ -12,11 +12,9 @@ use crate::actor::control::Request;
 use crate::actor::entity::EntityType;
 use crate::actor::entity_id::EntityId;
 use crate::actor::handle::Handle;
-use crate::actor::link::LinkBounds;
 use crate::actor::local::Limits;
 use crate::actor::mailbox::Mailbox;
 use crate::actor::model::Actor;
-use crate::actor::own_life::life_of_process;
 use crate::actor::pending::{Pending, pending};
 use crate::actor::reference::Region;
 use crate::actor::refusal::Rejection;
@@ -165,14 +163,7 @@ impl RuntimeBuilder {
             coordinator: self.coordinator,
             patience: self.settings.hand_off_patience,
             clock: shared.clock(),
-            cluster: self.cluster.as_ref().map(|settings| {
-                let life = life_of_process(settings.node, entropy() as u32);
-                let bounds = LinkBounds {
-                    frame_bytes: settings.expert.limits.frame_bytes,
-                    ..settings.expert.bounds
-                };
-                (life, bounds)
-            }),
+            cluster: (self.cluster.as_ref()).map(|settings| settings.of_process(entropy() as u32)),
         })?;
         let cluster = match &self.cluster {
             Some(settings) => {
@@ -199,11 +190,7 @@ impl RuntimeBuilder {
                 .map(|cluster| cluster.leave_deadline),
             ended: false,
         };
-        let mut parts = cluster.into_iter().flat_map(|prepared| {
-            let data = prepared.data.into_iter();
-            let data = data.map(|data| PartSeed::Data(Box::new(data)));
-            data.chain([PartSeed::Coordination(Box::new(prepared.cluster))])
-        });
+        let mut parts = cluster.into_iter().flat_map(Prepared::into_parts);
         let seeds = std::mem::take(&mut assembly.seeds);
         for (index, (engine, doorbell)) in seeds
             .into_iter()

@@ -17,13 +17,13 @@ fn who(node: &mut Node, others: &mut [Node]) -> (Vec<(u32, u64)>, String) {
     let mut words = line.split(' ').skip(1);
     let answered: u64 = words.next().unwrap().parse().unwrap();
     if answered < IDS {
-        node.tell("stats");
-        node.wait_for_line("stats");
-        panic!(
-            "node {} is not answered by all: {line}; it said\n{}",
-            node.id,
-            node.said_so_far()
-        );
+        let mut said = String::new();
+        for node in [node].into_iter().chain(others) {
+            node.tell("stats");
+            node.wait_for_line("stats");
+            said += &format!("\nnode {} said\n{}\n", node.id, node.said_so_far());
+        }
+        panic!("not all entities answer: {line}{said}");
     }
     let nodes = words.next().unwrap().split(',').filter_map(|part| {
         let (node, count) = part.split_once('=')?;

@@ -142,7 +142,7 @@ fn how_fast_tells_and_asks_between_two_nodes_are() {
         "raw round trip over loopback, polling {polling:?}, blocking {blocking:?}"
     )
     .unwrap();
-    for (mode, flags) in [("spinning", "--spin 1s"), ("parking", "--spin 0us")] {
+    for (mode, flags) in [("parking", "--spin 0us"), ("spinning", "--spin 1s")] {
         let place = Place::new(2, 0);
         let start = |id| place.start_with(id, &format!("{} {flags}", place.flags(id)));
         let mut nodes: Vec<Node> = [1, 2].map(start).into();
@@ -158,9 +158,9 @@ fn how_fast_tells_and_asks_between_two_nodes_are() {
         };
         let id = (0..).find(|id| elsewhere(id)).unwrap();
         for (what, command) in [
-            ("asks one after the other", format!("asks {id} 20000 0")),
-            ("asks with 2 ms between", format!("asks {id} 1000 2000")),
-            ("tells of 64 bytes", format!("tells {id} 5000000")),
+            ("asks one after the other", format!("asks {id} 5000 0")),
+            ("asks with 2 ms between", format!("asks {id} 500 2000")),
+            ("tells of 64 bytes", format!("tells {id} 1000000")),
         ] {
             node.tell(&command);
             let line = node.wait_for_line(if command.starts_with("asks") {

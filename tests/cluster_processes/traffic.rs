@@ -49,7 +49,7 @@ impl Actor for Traffic {
                     ctx.tell(ctx.me(), Do::Ask);
                 } else {
                     let sleep = ctx.sleep(self.pause);
-                    ctx.spawn(async move { sleep.await }, |_| Do::Ask);
+                    ctx.spawn(sleep, |_| Do::Ask);
                 }
             }
             Do::Send => {

@@ -2,6 +2,8 @@
 
 use super::settings::ClusterSettings;
 use super::start_error::ClusterStartError;
+use crate::actor::link::LinkBounds;
+use crate::actor::own_life::life_of_process;
 use crate::base::ids::{CoreId, Incarnation};
 use crate::cluster::ledger_settings::LedgerSettings;
 use crate::cluster::node::settings::{NodeSettings, Seed};
@@ -15,8 +17,10 @@ use crate::io::cluster::port::{Port, resolve};
 use crate::io::cluster::readiness::Readiness;
 use crate::io::cluster::status::Status;
 use crate::io::cluster::view::ClusterView;
+use crate::io::core_thread::PartSeed;
 use crate::mesh::doorbell::Doorbell;
 use crate::sharding::ownership::TypeSpec;
+use crate::wire::address::Life;
 use crate::wire::tables::Tables;
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +69,27 @@ pub(crate) struct Prepared {
     pub(crate) cluster: ClusterSeed,
     /// On each data core, in order.
     pub(crate) data: Vec<DataSeed>,
+}
+
+impl Prepared {
+    /// For each core what it is.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = PartSeed> {
+        let data = self.data.into_iter();
+        let data = data.map(|data| PartSeed::Data(Box::new(data)));
+        data.chain([PartSeed::Coordination(Box::new(self.cluster))])
+    }
+}
+
+impl ClusterSettings {
+    /// By which life this process calls itself, and what its cores have for other nodes; `number` tells it from other
+    /// processes of this node.
+    pub(crate) fn of_process(&self, number: u32) -> (Life, LinkBounds) {
+        let bounds = LinkBounds {
+            frame_bytes: self.expert.limits.frame_bytes,
+            ..self.expert.bounds
+        };
+        (life_of_process(self.node, number), bounds)
+    }
 }
 
 /// Binds the port and looks names up, which may block.
