@@ -347,6 +347,9 @@ impl Runtime {
     /// handled, has event-sourced actors take their last snapshots, stops all actors with their hooks, closes connections and
     /// files, and joins the threads.
     ///
+    /// A node of a cluster closes its connections behind what they still have to send, which may take some 2 s more where
+    /// another node does not read.
+    ///
     /// What was accepted are messages, asynchronous handlers, and calls from other threads. Futures that were spawned
     /// beside them are polled as long as they are woken, but not waited for: those that still wait when all else is done
     /// are dropped where they are, each on its core, before the actors' hooks run.
