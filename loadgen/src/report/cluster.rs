@@ -311,16 +311,25 @@ impl ClusterReport {
                     "FALSE: {} member events that no fault explains",
                     grouped(count)
                 ));
-                lines.extend(self.false_events_shown.iter().map(|event| {
-                    let (by, node, what) = (event.told_by, event.node, event.what.name());
-                    format!(
-                        "  at {:.1} s node {by} said: node {node} is {what}",
-                        event.at_s
-                    )
-                }));
+                lines.extend(self.false_events_shown.iter().map(EventReport::line));
             }
         }
         lines
+    }
+}
+
+impl EventReport {
+    fn line(&self) -> String {
+        let (teller, node, what) = (self.told_by, self.node, self.what.name());
+        let by: Vec<String> = self.by.iter().map(u32::to_string).collect();
+        let by = match by.is_empty() {
+            true => String::new(),
+            false => format!(" (by {})", by.join(", ")),
+        };
+        format!(
+            "  at {:.1} s node {teller} said: node {node} is {what}{by}",
+            self.at_s
+        )
     }
 }
 
@@ -466,7 +475,13 @@ mod tests {
             node: 3,
             by: vec![2],
         }];
+        report.faults = vec![FaultReport {
+            kind: "restart".to_owned(),
+            left_in_order: Some(false),
+            ..FaultReport::default()
+        }];
         let text = report.verdicts().join("\n");
+        assert!(text.contains("1 restarts in which"), "{text}");
         assert!(
             text.contains("FALSE: 1 ") && text.contains("node 3 is down (by 2)"),
             "{text}"
