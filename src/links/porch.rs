@@ -37,6 +37,11 @@ impl Guest {
     pub fn preamble(&self) -> &Preamble {
         &self.preamble
     }
+
+    /// The core that takes it has another clock than the porch, which shows `is` when the one of the porch shows `was`.
+    pub fn change_clock(&mut self, was: Time, is: Time) {
+        self.greeting.change_clock(was, is);
+    }
 }
 
 /// What to do with a connection on the porch.

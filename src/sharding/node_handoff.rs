@@ -249,8 +249,10 @@ impl NodeHandoff {
             && via != self.node
             && is.owner != Some(via)
             && used
-            // What was sent to one that has died as the owner is gone with it.
-            && is.fence.0 != before.epoch.0 + 1
+            // An owner has died since: what was on its way to it is gone with it, and past owners that wait for each other's
+            // markers would wait for ever. (Without a death there is no such circle: whoever gave the shard away has known
+            // that it had it.)
+            && is.fence <= before.epoch
             && let Some(incarnation) = members.get(&via)
             && !self.is_flushing(shard)
         {

@@ -277,6 +277,12 @@ impl Greeting {
         self.began = self.began + late;
     }
 
+    /// It goes on by another clock, which shows `is` when the one so far shows `was`.
+    pub fn change_clock(&mut self, was: Time, is: Time) {
+        let age = (was - self.began).as_nanos() as u64;
+        self.began = Time::from_nanos(is.as_nanos().saturating_sub(age));
+    }
+
     /// Closes if the deadline has passed.
     pub fn tick(&mut self, now: Time) {
         if self.deadline().is_some_and(|deadline| now >= deadline) {

@@ -3,6 +3,7 @@
 //! A core that spins looks at its sockets itself, once in a while and after each turn that had something to do, so that
 //! the kernel never has to wake it; one that parks sleeps in one `ppoll` over all of them and its bell.
 
+use super::boot_clock::boot_time;
 use super::data_news::DataNews;
 use super::data_sockets::DataSockets;
 use super::guests::Arrival;
@@ -87,7 +88,9 @@ impl DataCore {
             while self.seed.guests.try_recv().is_ok() {}
             return;
         };
-        while let Ok(arrival) = self.seed.guests.try_recv() {
+        while let Ok(mut arrival) = self.seed.guests.try_recv() {
+            // Only the time since the start counts on a data core.
+            arrival.guest.change_clock(boot_time(), now);
             sockets.accept(arrival, &self.seed.readiness, now);
         }
         self.seed.readiness.take(&mut self.ready);
