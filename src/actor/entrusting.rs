@@ -95,16 +95,24 @@ pub(super) fn archiving_through<T>(
             ARCHIVING.set(None);
         }
     }
-    ARCHIVING.set(Some(Archiving {
-        runtime,
-        life,
-        relays,
-        noted: Vec::new(),
-    }));
+    // Written where it stays: each message comes by here, and what is set by value is copied more than once.
+    ARCHIVING.with_borrow_mut(|archiving| {
+        *archiving = Some(Archiving {
+            runtime,
+            life,
+            relays,
+            noted: Vec::new(),
+        });
+    });
     let ends = Ends;
     let result = work();
-    let noted = ARCHIVING.take().map_or_else(Vec::new, |it| it.noted);
-    drop(ends);
+    let noted = ARCHIVING.with_borrow_mut(|archiving| {
+        let noted = archiving.as_mut().map(|it| std::mem::take(&mut it.noted));
+        *archiving = None;
+        noted.unwrap_or_default()
+    });
+    // Only a panic of the work has left something.
+    std::mem::forget(ends);
     (result, noted)
 }
 
@@ -146,11 +154,15 @@ pub(crate) fn reading<T>(reading: Reading, work: impl FnOnce() -> T) -> (T, Opti
             READING.set(None);
         }
     }
-    READING.set(Some(reading));
+    READING.with_borrow_mut(|place| *place = Some(reading));
     let ends = Ends;
     let result = work();
-    let own = READING.take().and_then(|reading| reading.own);
-    drop(ends);
+    let own = READING.with_borrow_mut(|reading| {
+        let own = reading.as_ref().and_then(|reading| reading.own);
+        *reading = None;
+        own
+    });
+    std::mem::forget(ends);
     (result, own)
 }
 

@@ -22,16 +22,16 @@ pub(super) fn deliver<A: Actor<Msg: WireMessage>, I: WireId>(
     local: &mut Local,
     number: u16,
     shard: ShardId,
-    frame: FrameRef<'_>,
+    frame: &FrameRef<'_>,
 ) {
     if matches!(frame.kind(), Kind::Watch | Kind::Unwatch) {
-        return local.take_entity_signal::<I, A::Msg>(number, shard, &frame);
+        return local.take_entity_signal::<I, A::Msg>(number, shard, frame);
     }
     let archived = match frame.payload().access::<A::Msg>() {
         Ok(archived) => archived,
         Err(error) => {
             tracing::debug!(core = %local.core, %error, "a payload cannot be read");
-            return local.senseless_request(&frame, "a payload that cannot be read");
+            return local.senseless_request(frame, "a payload that cannot be read");
         }
     };
     let cell = I::with_key(frame.entity_id(), |key| {
@@ -40,21 +40,21 @@ pub(super) fn deliver<A: Actor<Msg: WireMessage>, I: WireId>(
     let at = match cell {
         Some(Ok(at)) => at,
         Some(Err(Rejection::Unreadable)) | None => {
-            return local.senseless_request(&frame, "an id that is none, or of another shard");
+            return local.senseless_request(frame, "an id that is none, or of another shard");
         }
-        Some(Err(why)) => return local.refuse_frame(Some(number), &frame, why),
+        Some(Err(why)) => return local.refuse_frame(Some(number), frame, why),
     };
     let header = frame.header();
     let own = header.address.filter(|_| header.kind == Kind::Ask);
     if header.kind == Kind::Ask
         && (local.remote.as_ref()).is_some_and(|remote| remote.asks.borrow().is_full())
     {
-        return local.refuse_frame(Some(number), &frame, Rejection::TooManyAsks);
+        return local.refuse_frame(Some(number), frame, Rejection::TooManyAsks);
     }
-    if local.may_handle_in_place(at) && handle_in_place::<A, I>(local, at, archived, &frame, own) {
+    if local.may_handle_in_place(at) && handle_in_place::<A, I>(local, at, archived, frame, own) {
         return;
     }
-    store::<A>(local, number, at, archived, &frame, own);
+    store::<A>(local, number, at, archived, frame, own);
 }
 
 /// Has an entity handle a message where it lies. Returns whether it has taken it.

@@ -255,7 +255,7 @@ impl Local {
     }
 
     /// Takes a frame that has come over a connection.
-    pub(crate) fn take_frame(&mut self, frame: FrameRef<'_>) {
+    pub(crate) fn take_frame(&mut self, frame: &FrameRef<'_>) {
         if let Some(remote) = &mut self.remote {
             remote.stats.frames_in += 1;
             remote.stats.bytes_in += frame.bytes().len() as u64;
@@ -267,40 +267,40 @@ impl Local {
                     incarnation,
                     core,
                     cell,
-                } => self.take_for_actor(frame, incarnation, core, cell),
-                Target::Node => self.senseless(&frame, "a message to nobody"),
+                } => self.take_for_actor(*frame, incarnation, core, cell),
+                Target::Node => self.senseless(frame, "a message to nobody"),
             },
-            Kind::Reply | Kind::Stored | Kind::Failure => self.take_answer(frame),
+            Kind::Reply | Kind::Stored | Kind::Failure => self.take_answer(*frame),
             Kind::Moved => {
                 if let Some(remote) = &mut self.remote {
                     remote.stats.moved_notices += 1;
                 }
             }
-            Kind::Last => self.take_last(frame),
-            Kind::Shipment => self.take_shipment(frame),
+            Kind::Last => self.take_last(*frame),
+            Kind::Shipment => self.take_shipment(*frame),
             Kind::Credit | Kind::Ping | Kind::Pong | Kind::Bye => {}
             Kind::Watch | Kind::Unwatch | Kind::Terminated | Kind::Rewatch | Kind::Forget => {
-                self.take_watch_frame(frame);
+                self.take_watch_frame(*frame);
             }
-            Kind::Stop => self.take_stop(&frame),
-            Kind::Find => self.take_find(&frame),
-            Kind::Found => self.take_found(&frame),
-            _ => self.senseless(&frame, "a kind of frame that is not in use"),
+            Kind::Stop => self.take_stop(frame),
+            Kind::Find => self.take_find(frame),
+            Kind::Found => self.take_found(frame),
+            _ => self.senseless(frame, "a kind of frame that is not in use"),
         }
     }
 
     /// Takes a message for an entity, straight from a connection or from the core that it had come to.
-    pub(crate) fn take_request(&mut self, frame: FrameRef<'_>, carried: bool) {
+    pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>, carried: bool) {
         let header = *frame.header();
         let Target::Shard { key, epoch } = header.target else {
             return;
         };
-        if !carried && self.is_stale_watch(&frame) {
+        if !carried && self.is_stale_watch(frame) {
             return;
         }
         let here = self.topology.type_of_number(key.entity_type);
         let Some(here) = here else {
-            return self.senseless_request(&frame, "an entity type that this node does not know");
+            return self.senseless_request(frame, "an entity type that this node does not know");
         };
         let (number, shard) = (here.0, key.shard);
         let owner = self.topology.owner(ShardKey {
@@ -308,10 +308,10 @@ impl Local {
             shard,
         });
         let Some(owner) = owner else {
-            return self.senseless_request(&frame, "a shard that the entity type does not have");
+            return self.senseless_request(frame, "a shard that the entity type does not have");
         };
         if header.flags.contains(Flags::EPOCH_FENCE) && epoch < owner.fence {
-            return self.refuse_frame(Some(number), &frame, Rejection::Fenced);
+            return self.refuse_frame(Some(number), frame, Rejection::Fenced);
         }
         let ignores_epoch = self.mutant == Some(Mutant::IgnoresEpoch);
         let me = self.core;
@@ -329,47 +329,47 @@ impl Local {
             {
                 match core == me {
                     true if is_hosted => self.deliver_frame(number, shard, frame),
-                    true => self.hold_frame(number, shard, frame, Rejection::Moving),
-                    false => self.carry(core, number, frame),
+                    true => self.hold_frame(number, shard, *frame, Rejection::Moving),
+                    false => self.carry(core, number, *frame),
                 }
             }
             Some(Route::To(core)) if core == me => self.deliver_frame(number, shard, frame),
-            Some(Route::To(core)) => self.carry(core, number, frame),
-            Some(Route::Hold) => self.hold_frame(number, shard, frame, Rejection::Moving),
+            Some(Route::To(core)) => self.carry(core, number, *frame),
+            Some(Route::Hold) => self.hold_frame(number, shard, *frame, Rejection::Moving),
             Some(Route::Unallocated) => {
-                self.hold_frame(number, shard, frame, Rejection::Unallocated)
+                self.hold_frame(number, shard, *frame, Rejection::Unallocated)
             }
             Some(Route::Away(node)) if ignores_epoch => {
-                self.pass_on(node, number, key, owner.epoch, frame);
+                self.pass_on(node, number, key, owner.epoch, *frame);
             }
             // Whoever sent it knows more than this core.
             Some(Route::Away(_)) if epoch > owner.epoch => {
-                self.hold_frame(number, shard, frame, Rejection::Misrouted)
+                self.hold_frame(number, shard, *frame, Rejection::Misrouted)
             }
             // Whoever watches announces it to the owner itself.
             Some(Route::Away(_)) if header.kind == Kind::Watch => {
-                self.end_frame(&frame, Rejection::Misrouted.into());
+                self.end_frame(frame, Rejection::Misrouted.into());
             }
             Some(Route::Away(node)) if epoch < owner.epoch => {
-                self.pass_on(node, number, key, owner.epoch, frame)
+                self.pass_on(node, number, key, owner.epoch, *frame)
             }
             Some(Route::Away(_)) | None => {
-                self.refuse_frame(Some(number), &frame, Rejection::Misrouted)
+                self.refuse_frame(Some(number), frame, Rejection::Misrouted)
             }
         }
     }
 
     /// Has the entity of a frame take it. Code of its id may panic, which is the end of this frame only.
-    fn deliver_frame(&mut self, number: u16, shard: ShardId, frame: FrameRef<'_>) {
+    fn deliver_frame(&mut self, number: u16, shard: ShardId, frame: &FrameRef<'_>) {
         if frame.kind() == Kind::Last {
-            return self.marker_arrived(number, shard, frame);
+            return self.marker_arrived(number, shard, *frame);
         }
         let Some(deliver) = self.region_states[usize::from(number)].ops.deliver else {
-            return self.senseless_request(&frame, "an entity type that does not travel");
+            return self.senseless_request(frame, "an entity type that does not travel");
         };
         if let Err(panic) = guarded(|| deliver(self, number, shard, frame)) {
             self.region_fault(number, &panic);
-            self.refuse_frame(Some(number), &frame, Rejection::StartFailed);
+            self.refuse_frame(Some(number), frame, Rejection::StartFailed);
         }
     }
 

@@ -147,7 +147,7 @@ pub(super) fn release_held<I: EntityId, M: Message>(
         {
             let (id, message, extra) = match held {
                 Held::Frame(carried) => {
-                    local.take_request(carried.frame(), false);
+                    local.take_request(&carried.frame(), false);
                     continue;
                 }
                 Held::Message(id, message, extra) => (id, message, extra),

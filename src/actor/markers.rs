@@ -51,7 +51,7 @@ impl Local {
     pub(super) fn take_last(&mut self, frame: FrameRef<'_>) {
         match LastMarker::decode(frame.payload().bytes()) {
             Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
-            Ok(_) => self.take_request(frame, false),
+            Ok(_) => self.take_request(&frame, false),
             Err(_) => self.senseless(&frame, "a marker that makes no sense"),
         }
     }
@@ -63,9 +63,9 @@ impl Local {
             Kind::Shipment => self.take_shipment(frame),
             Kind::Last => match LastMarker::decode(frame.payload().bytes()) {
                 Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
-                _ => self.take_request(frame, true),
+                _ => self.take_request(&frame, true),
             },
-            _ => self.take_request(frame, true),
+            _ => self.take_request(&frame, true),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::wire::writer::FrameWriter;
 use std::any::Any;
 
 /// Takes a frame for an entity of a shard that this core runs.
-pub(crate) type Deliver = fn(&mut Local, u16, ShardId, FrameRef<'_>);
+pub(crate) type Deliver = fn(&mut Local, u16, ShardId, &FrameRef<'_>);
 
 /// Writes a message into a frame of this header, behind this id; what adapts the header sees it when the message has been
 /// archived.

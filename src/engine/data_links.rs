@@ -274,7 +274,7 @@ impl DataLinks {
             let links = &mut self.links;
             let received = engine.take_frames(|intake| {
                 links.receive(connection, left, now, |_, arrived| {
-                    match intake.take(arrived.frame) {
+                    match intake.take(&arrived.frame) {
                         true => Took::Done,
                         false => {
                             is_full = true;

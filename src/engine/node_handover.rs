@@ -487,7 +487,7 @@ impl Local {
         };
         let frames = self.regions[number].take_frames_since(shard.shard, owner.epoch);
         for carried in frames {
-            self.take_request(carried.frame(), false);
+            self.take_request(&carried.frame(), false);
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Intake<'a> {
 
 impl Intake<'_> {
     /// Takes one frame, where it lies. Returns whether the core takes another one before its turn.
-    pub(crate) fn take(&mut self, frame: FrameRef<'_>) -> bool {
+    pub(crate) fn take(&mut self, frame: &FrameRef<'_>) -> bool {
         self.frames += 1;
         self.local.take_frame(frame);
         if reply::has_orphans() {

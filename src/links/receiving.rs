@@ -3,8 +3,9 @@
 use super::connection::{Connection, Phase};
 use super::ending::{Farewell, Gone, Why};
 use super::links::Links;
+use super::open::Open;
 use super::output::{Arrived, Received, Took};
-use super::remote::ConnectionId;
+use super::remote::{ConnectionId, Remote};
 use super::sending::is_own;
 use crate::base::time::Time;
 use crate::wire::credit::Credit;
@@ -123,9 +124,11 @@ impl Links {
                 break;
             }
             looked_at += 1;
-            let Some((remote, life, is_up)) = links.listens_to(id) else {
+            let outputs = links.outputs.len();
+            let Some((remote, open)) = links.listened_to(id) else {
                 break;
             };
+            let (life, is_up) = (open.life, open.is_up());
             let frame = match reader.next() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
@@ -135,7 +138,6 @@ impl Links {
                 }
             };
             *made_room = true;
-            let outputs = links.outputs.len();
             if is_own(frame.kind()) || !is_up {
                 if let Err(why) = links.own_frame(id, &frame, is_up) {
                     links.leave(id, why, Farewell::Garbage);
@@ -148,12 +150,7 @@ impl Links {
                 continue;
             }
             let bytes = frame.bytes().len();
-            let may = links
-                .connections
-                .get_mut(&id)
-                .and_then(Connection::open_mut)
-                .is_some_and(|open| open.count_arrived(bytes));
-            if !may {
+            if !open.count_arrived(bytes) {
                 links.leave(id, Why::Overdrawn, Farewell::Garbage);
                 break;
             }
@@ -229,15 +226,13 @@ impl Links {
         self.remove(id, why, true);
     }
 
-    /// Who is at the other end, and whether the connection is up, if frames of it are still looked at.
-    fn listens_to(
-        &self,
-        id: ConnectionId,
-    ) -> Option<(super::remote::Remote, crate::wire::address::Life, bool)> {
-        let connection = self.connections.get(&id)?;
-        let open = connection.open()?;
+    /// The connection and who is at the other end, if frames of it are still looked at.
+    fn listened_to(&mut self, id: ConnectionId) -> Option<(Remote, &mut Open)> {
+        let connection = self.connections.get_mut(&id)?;
+        let remote = connection.remote;
+        let open = connection.open_mut()?;
         let is_deaf = open.leaving.as_ref().is_some_and(|leaving| leaving.is_deaf);
-        (!is_deaf).then_some((connection.remote, open.life, open.is_up()))
+        (!is_deaf).then_some((remote, open))
     }
 
     /// A frame of the connection itself, or the first of one that is not up.
