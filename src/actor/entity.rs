@@ -160,9 +160,9 @@ impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
     /// bounded buffers, and what finds no room there is refused.
     ///
     /// When a shard moves to another node, its state goes as the constructor says, waiting messages go in order, and so do
-    /// timers that tick once. What is made by code of its node does not go: timers that tick again and again, watches and
-    /// subscriptions of an entity end, and its `pre_start`, which runs again where it arrives, starts them again. Whoever
-    /// watches the entity from its old node hears that it is out of reach. Children stop. An
+    /// timers that tick once. What is made by code of its node does not go: timers that tick again and again, what an entity
+    /// watches and its subscriptions end, and its `pre_start`, which runs again where it arrives, starts them again. Whoever
+    /// watches the entity, from whichever node, hears nothing of the move and goes on watching. Children stop. An
     /// [`ephemeral`](EntityType::ephemeral) entity stops, with its hook, before its shard is shipped, and has stopped even if
     /// the move is called off.
     ///

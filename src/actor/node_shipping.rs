@@ -6,9 +6,9 @@
 //! elsewhere.
 //!
 //! What moves: the captured view, messages in order, and timers that tick once. What is made by code of this node does not:
-//! timers that tick again and again, watches and subscriptions of an entity end here. Its `pre_start`, which runs again where
-//! it arrives, starts them again. Ephemeral entities stop here, with their hook, before anything is shipped; if the shard
-//! stays after all, they start afresh here.
+//! timers that tick again and again, what an entity watches and its subscriptions end here. Its `pre_start`, which runs
+//! again where it arrives, starts them again. Whoever watches an entity finds it where it is now. Ephemeral entities stop
+//! here, with their hook, before anything is shipped; if the shard stays after all, they start afresh here.
 
 use super::cell::EntityPlace;
 use super::ending::StopCause;
@@ -360,7 +360,8 @@ impl Local {
         }
     }
 
-    /// Ends an entity that goes on elsewhere: nobody hears of it but those who watch it from here, who are too far away.
+    /// Ends an entity that goes on elsewhere, of which nobody hears. Those who watch it announce themselves to its new owner,
+    /// from here as from other nodes: see [`watched_shard_changed`](Local::watched_shard_changed).
     fn leave_behind<I: EntityId, M: Message>(
         &mut self,
         number: u16,
@@ -378,9 +379,7 @@ impl Local {
         drop_guarded(body);
         let watches = self.take_watches(at);
         drop_all_guarded(watches);
-        for by in self.watches.take_followers(at) {
-            self.tell_terminated(by, None);
-        }
+        self.watches.take_followers(at);
         let place = self.place_of::<I, M>(number, shard, id);
         self.leave_region(at, place);
         self.release(at, StopCause::Wanted);

@@ -4,6 +4,7 @@ pub mod blocking_pool;
 pub mod cluster;
 pub mod core_thread;
 pub mod data_directory;
+pub mod descriptors;
 pub mod leaked_eventfd;
 pub mod ledger_files;
 mod lock_file;

@@ -1,9 +1,10 @@
 //! The entities that a process has which is a node, and the commands that are about them.
 
+use crate::pouring::Pouring;
 use crate::traffic;
 use corecast::{
-    Actor, AskError, Context, EntityType, Fault, Handle, Next, Region, ReplyTo, RuntimeBuilder,
-    WireMessage,
+    Actor, AskError, Capture, Context, EntityType, Fault, Handle, Next, Region, ReplyTo,
+    RuntimeBuilder, WireMessage,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,10 @@ pub(crate) enum ToCell {
     /// To be counted, and how many were.
     Packet([u8; 64]),
     Packets(ReplyTo<u64>),
+    /// One more, and how many there have been with it.
+    Add(ReplyTo<u64>),
+    /// How many there have been.
+    Total(ReplyTo<u64>),
     /// Say it again.
     Echo {
         bytes: Bytes,
@@ -58,8 +63,27 @@ impl WireMessage for Bytes {
 #[derive(Default)]
 struct Cell {
     node: u32,
+    state: State,
+}
+
+/// What goes with a cell when its shard moves.
+#[derive(Clone, Debug, Default, Archive, Serialize, Deserialize)]
+struct State {
     counted: BTreeMap<u32, u64>,
     packets: u64,
+    total: u64,
+}
+
+impl Capture for Cell {
+    type View = State;
+
+    fn capture(&self) -> State {
+        self.state.clone()
+    }
+
+    fn restore(&mut self, state: State) {
+        self.state = state;
+    }
 }
 
 const OUT_OF_ORDER: u64 = u64::MAX;
@@ -68,20 +92,26 @@ impl Actor for Cell {
     type Msg = ToCell;
 
     fn receive(&mut self, msg: ToCell, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let state = &mut self.state;
         match msg {
             ToCell::Who(reply_to) => ctx.reply(reply_to, u64::from(self.node)),
             ToCell::Count { sender, number } => {
-                let counted = self.counted.entry(sender).or_default();
+                let counted = state.counted.entry(sender).or_default();
                 *counted = match *counted == number {
                     true => number + 1,
                     false => OUT_OF_ORDER,
                 };
             }
             ToCell::Counted { sender, reply_to } => {
-                ctx.reply(reply_to, self.counted.get(&sender).copied().unwrap_or(0));
+                ctx.reply(reply_to, state.counted.get(&sender).copied().unwrap_or(0));
             }
-            ToCell::Packet(_) => self.packets += 1,
-            ToCell::Packets(reply_to) => ctx.reply(reply_to, self.packets),
+            ToCell::Packet(_) => state.packets += 1,
+            ToCell::Packets(reply_to) => ctx.reply(reply_to, state.packets),
+            ToCell::Add(reply_to) => {
+                state.total += 1;
+                ctx.reply(reply_to, state.total);
+            }
+            ToCell::Total(reply_to) => ctx.reply(reply_to, state.total),
             ToCell::Echo { bytes, reply_to } => ctx.reply(reply_to, bytes),
         }
         Ok(Next::Continue)
@@ -93,6 +123,7 @@ impl Actor for Cell {
 pub(crate) struct Cells {
     handle: Handle,
     cells: Region<u64, ToCell>,
+    pouring: Pouring,
 }
 
 /// Registers the type on a node.
@@ -102,7 +133,7 @@ pub(crate) fn register(builder: &mut RuntimeBuilder, node: u32) -> Region<u64, T
         ..Cell::default()
     };
     builder.entities(
-        EntityType::ephemeral("cell", make)
+        EntityType::captured("cell", make)
             .num_shards(SHARDS)
             .clustered(),
     )
@@ -110,7 +141,17 @@ pub(crate) fn register(builder: &mut RuntimeBuilder, node: u32) -> Region<u64, T
 
 impl Cells {
     pub(crate) fn new(handle: Handle, cells: Region<u64, ToCell>) -> Cells {
-        Cells { handle, cells }
+        let pouring = Pouring::default();
+        Cells {
+            handle,
+            cells,
+            pouring,
+        }
+    }
+
+    /// Ends what has been going on until it is told to end.
+    pub(crate) fn end(&self) {
+        self.pouring.end();
     }
 
     /// Does what a command says, if it is about entities; the line to say.
@@ -126,8 +167,15 @@ impl Cells {
             }
             ("tells", [id, count]) => traffic::tells(&self.handle, self.cells, *id, *count),
             ("stats", []) => format!("stats {:?}", self.handle.stats().wait()).replace('\n', " "),
+            ("pour", [first, count]) => self.pouring.pour(&self.handle, self.cells, *first, *count),
+            ("dry", []) => {
+                self.end();
+                "dried".to_owned()
+            }
+            ("totals", [first, count]) => self.totals(*first, *count),
             ("once", [id]) => self.once(*id),
             ("count", [id, sender]) => self.count(*id, *sender as u32),
+            ("counts", [id, sender]) => self.counts(*id, *sender as u32),
             ("echo", [id, bytes]) => self.echo(*id, *bytes as usize),
             _ => return None,
         })
@@ -153,6 +201,23 @@ impl Cells {
         let nodes: Vec<String> = nodes.collect();
         let nodes = nodes.join(",");
         format!("who {answered} {nodes} {failed:?}")
+    }
+
+    /// What entities have been added to: `totals <total>,...`, or `totals failed <why>`
+    fn totals(&self, first: u64, count: u64) -> String {
+        let asks = (first..first + count).map(|id| {
+            let cell = self.cells.entity_ref(id);
+            self.handle.ask(cell, ToCell::Total)
+        });
+        let asks: Vec<_> = asks.collect();
+        let totals: Result<Vec<u64>, AskError> = asks.into_iter().map(|ask| ask.wait()).collect();
+        match totals {
+            Ok(totals) => {
+                let totals: Vec<String> = totals.iter().map(u64::to_string).collect();
+                format!("totals {}", totals.join(","))
+            }
+            Err(error) => format!("totals failed {error}"),
+        }
     }
 
     /// Asks one until it answers: `until <node> <milliseconds> <attempts>`
@@ -196,6 +261,15 @@ impl Cells {
             .handle
             .ask(cell, move |reply_to| ToCell::Counted { sender, reply_to });
         format!("counted {:?}", ask.wait())
+    }
+
+    /// How many have come in order: `counts Ok(<n>)`
+    fn counts(&self, id: u64, sender: u32) -> String {
+        let cell = self.cells.entity_ref(id);
+        let ask = self
+            .handle
+            .ask(cell, move |reply_to| ToCell::Counted { sender, reply_to });
+        format!("counts {:?}", ask.wait())
     }
 
     /// A message of so many bytes there and back: `echoed Ok(true)`

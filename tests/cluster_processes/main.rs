@@ -11,5 +11,7 @@ mod hostile;
 mod in_process;
 mod measured;
 mod node;
+mod pouring;
 mod process;
+mod rolling;
 mod traffic;

@@ -9,6 +9,7 @@ use corecast::{
 use std::fmt::{Debug, Write as _};
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
@@ -68,6 +69,7 @@ fn process_that_is_a_node() {
     say(&format!("started {}", cluster.state().advertised));
     say(&shown(&cluster.state()));
     let runtime = Arc::new(Mutex::new(Some(runtime)));
+    let mut under_way: Vec<JoinHandle<()>> = Vec::new();
     for line in std::io::stdin().lock().lines() {
         match line.unwrap().as_str() {
             "leave" => {
@@ -80,12 +82,18 @@ fn process_that_is_a_node() {
                     let report = runtime.shutdown();
                     say(&format!("ended {:?} {:?}", report.drained, report.left));
                 }
+                cells.end();
+                for command in under_way {
+                    let _ = command.join();
+                }
                 return;
             }
             "held" => say(&held()),
             command => {
                 let (cells, command) = (cells.clone(), command.to_owned());
-                std::thread::spawn(move || say(&cells.command(&command).unwrap_or_default()));
+                let run = move || say(&cells.command(&command).unwrap_or_default());
+                under_way.retain(|it| !it.is_finished());
+                under_way.push(std::thread::spawn(run));
             }
         }
     }

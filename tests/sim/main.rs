@@ -59,6 +59,7 @@ mod remote_owners;
 mod remote_tells;
 mod remote_watch;
 mod remote_watch_kit;
+mod remote_watch_moves;
 mod restarts;
 mod shutdown;
 mod strangers;

@@ -18,6 +18,7 @@ use crate::io::cluster::readiness::Readiness;
 use crate::io::cluster::status::Status;
 use crate::io::cluster::view::ClusterView;
 use crate::io::core_thread::PartSeed;
+use crate::io::descriptors::{self, DescriptorDemand};
 use crate::mesh::doorbell::Doorbell;
 use crate::sharding::ownership::TypeSpec;
 use crate::wire::address::Life;
@@ -92,7 +93,7 @@ impl ClusterSettings {
     }
 }
 
-/// Binds the port and looks names up, which may block.
+/// Has the process get as many descriptors as it may have, binds the port and looks names up, which may block.
 ///
 /// # Errors
 /// [`ClusterStartError`]; nothing is left bound.
@@ -101,6 +102,10 @@ pub(crate) fn prepare(
     contribution: Contribution,
 ) -> Result<Prepared, ClusterStartError> {
     settings.check()?;
+    descriptors::provide(DescriptorDemand {
+        executors: contribution.data.len() + 1,
+        peers: settings.seeds.len(),
+    })?;
     let data_cores = contribution.data.len() as u16;
     let port = Port::bind(resolve(&settings.bind)?)?;
     let address = advertised(settings, port.address())?;

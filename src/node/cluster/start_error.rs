@@ -6,6 +6,7 @@ use crate::cluster::node::settings::NodeSettingsError;
 use crate::engine::assembly::TableError;
 use crate::io::cluster::port::PortError;
 use crate::io::cluster::view::ClusterEnd;
+use crate::io::descriptors::TooFewDescriptors;
 use crate::wire::hello::IdentityError;
 use core::net::SocketAddr;
 use std::time::Duration;
@@ -38,6 +39,9 @@ pub enum ClusterStartError {
     /// Other nodes could not tell its entity types or their messages apart.
     #[error(transparent)]
     Types(#[from] TableError),
+    /// It may have fewer descriptors than it needs.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The system gives it no descriptors for its sockets.
     #[error(
         "the sockets of a core cannot be watched over: {0}; allow this process more descriptors (`ulimit -n`)"
