@@ -11,7 +11,7 @@ use std::fs;
 /// which go through all numbers that descriptors may have.
 const MOST: u64 = 1 << 20;
 
-/// Descriptors of one executor: its rings, what wakes it, and what watches over its sockets. Counted on a node: 9.
+/// Descriptors of one executor: its rings, what wakes it, and what watches over its sockets.
 const EXECUTOR: u64 = 12;
 
 /// Those of a node: its port, the files of its log, its lock and directories.
