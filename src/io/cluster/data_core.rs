@@ -84,8 +84,11 @@ impl DataCore {
             self.hear_news(now);
         }
         let Some(sockets) = &mut self.sockets else {
-            // Whoever knocks before the node is a member comes again.
+            // Whoever knocks before the node is a member comes again. The bell has to be heard all the same, or the core never
+            // sleeps.
             while self.seed.guests.try_recv().is_ok() {}
+            self.seed.readiness.take(&mut self.ready);
+            self.ready.clear();
             return;
         };
         while let Ok(mut arrival) = self.seed.guests.try_recv() {
