@@ -163,7 +163,6 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
 }
 
 #[test]
-#[ignore = "those who stay may lose their leader when a founder leaves, after which nothing answers; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
 fn a_node_that_shuts_down_is_not_missed() {
     if !can_run() {
         return;
