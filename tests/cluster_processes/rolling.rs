@@ -12,6 +12,11 @@ const CELLS: u64 = SHARDS as u64;
 /// A cluster has evened out its shards within this time, or does not do it.
 const EVEN: Duration = Duration::from_secs(60);
 
+/// What is printed is for whoever runs it with `--nocapture`.
+fn out() -> impl Write {
+    stdout()
+}
+
 fn pour(node: &mut Node) {
     node.tell(&format!("pour 0 {CELLS}"));
 }
@@ -28,7 +33,7 @@ fn note(node: &mut Node, all: &mut [Poured]) {
         sum.add(poured);
     }
     let failure = line.split(' ').skip(2).collect::<Vec<_>>().join(" ");
-    writeln!(stdout(), "node {}: {sum:?} {failure}", node.id).unwrap();
+    writeln!(out(), "node {}: {sum:?} {failure}", node.id).unwrap();
 }
 
 /// Waits until a node owns something again.
@@ -64,7 +69,7 @@ fn every_node_is_restarted_and_nothing_that_was_answered_is_lost() {
         leaver.tell("shutdown");
         let ended = leaver.wait_for_line("ended").text;
         let took = told.elapsed().as_millis();
-        writeln!(stdout(), "node {id} has left within {took} ms").unwrap();
+        writeln!(out(), "node {id} has left within {took} ms").unwrap();
         assert_eq!(ended, "ended true Some(true)");
         note(&mut leaver, &mut all);
         let mut back = place.start(id);
