@@ -210,10 +210,6 @@ impl Topology {
     }
 
     /// The news that there is nobody, and that no shard has an owner: what is true for a node that is no member.
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(dead_code, reason = "simulated nodes have one life each")
-    )]
     pub(crate) fn abandoned(&self) -> OwnershipUpdate {
         let types = self.types.iter().filter_map(|shards| {
             let cluster = shards.cluster.as_ref()?;
