@@ -32,7 +32,10 @@ impl DescriptorDemand {
     pub(crate) fn needed(self) -> u64 {
         let (executors, peers) = (self.executors as u64, self.peers as u64);
         let connections = peers.saturating_mul(executors).saturating_mul(2);
-        (executors.saturating_mul(EXECUTOR) + NODE).saturating_add(connections)
+        executors
+            .saturating_mul(EXECUTOR)
+            .saturating_add(NODE)
+            .saturating_add(connections)
     }
 }
 
