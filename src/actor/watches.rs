@@ -3,7 +3,7 @@
 //! A watch has two halves. On the watcher's core it is an entry with a number, which knows the target and makes the message
 //! for the watcher; the entry is taken out when the target's end is heard of, so that nobody hears of it twice. On the
 //! target's core it is the bare number in the set of those who want to hear. Both give their memory back when they end.
-//! What watches between nodes need beyond that is in [`FarWatches`].
+//! What watches between nodes need beyond that is in `FarWatches`.
 
 use super::ending::StopCause;
 use super::entity_watch::WatchedEntity;
