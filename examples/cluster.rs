@@ -85,7 +85,7 @@ fn run_node(args: Args) -> Result<(), Box<dyn Error>> {
     settings.required_quorum = 0;
     let node = settings.node.0;
     let mut builder = Runtime::builder().pinning(&args.pinning).cluster(settings);
-    let places = EntityType::send("place", move |_: &u64| Place { node });
+    let places = EntityType::ephemeral("place", move |_: &u64| Place { node });
     let places = builder.entities(places.num_shards(PLACES as u32).clustered());
     let runtime = builder.start()?;
     let cluster: Cluster = runtime.cluster().ok_or("it was started as a node")?;
