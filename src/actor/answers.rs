@@ -104,13 +104,37 @@ impl Local {
     }
 
     /// Tells another node that an ask of its has ended. If even that finds no room, its deadline ends it.
+    ///
+    /// The ask may be one of this node: it sent the message to a past owner of a shard, which passed it on to here.
     pub(super) fn send_failure(&mut self, origin: Address, target: Target, why: AskError) {
+        if let Some(address) = self.come_home(origin) {
+            return self.fail_ask(address, why);
+        }
         let header = Header {
             address: Some(origin),
             reason: Some(reason_of(why)),
             ..self.header(Kind::Failure, target)
         };
         self.send_notice(origin.life.node, &header);
+    }
+
+    /// Tells the sender of a message that it has been placed, or handled; as [`send_failure`](Local::send_failure).
+    pub(super) fn send_receipt(&mut self, origin: Address, target: Target) {
+        if let Some(address) = self.come_home(origin) {
+            return self.reply(ReplyTo::<Stored>::new(address), Stored);
+        }
+        let header = Header {
+            address: Some(origin),
+            ..self.header(Kind::Stored, target)
+        };
+        self.send_notice(origin.life.node, &header);
+    }
+
+    /// The ask of this node that an address in a message names, if it is one.
+    fn come_home(&self, origin: Address) -> Option<ReplyAddress> {
+        let (runtime, life) = self.identity()?;
+        let is_here = origin.life == life && origin.core.index() < self.port.cores();
+        is_here.then(|| ReplyAddress::from_wire(runtime, origin))
     }
 
     /// Sends a frame without content, which may get lost.
@@ -129,7 +153,7 @@ impl Local {
     /// Takes an answer from another node.
     pub(super) fn take_answer(&mut self, frame: FrameRef<'_>) {
         let header = *frame.header();
-        let Some(address) = self.own_address(&header) else {
+        let Some(address) = header.address.and_then(|it| self.come_home(it)) else {
             return self.senseless(&frame, "an answer to nobody of this life of this node");
         };
         if let Target::Shard { key, epoch } = header.target
@@ -172,14 +196,6 @@ impl Local {
         }
     }
 
-    /// The ask of this node that an answer is for, if it can be one.
-    fn own_address(&self, header: &Header) -> Option<ReplyAddress> {
-        let address = header.address?;
-        let (runtime, life) = self.identity()?;
-        let is_here = address.life == life && address.core.index() < self.port.cores();
-        is_here.then(|| ReplyAddress::from_wire(runtime, address))
-    }
-
     /// Reads a reply, and brings it to its ask.
     pub(super) fn take_reply<R: WireMessage>(
         &mut self,
@@ -205,6 +221,9 @@ impl Local {
         target: Target,
         remaining: Option<std::time::Duration>,
     ) -> Option<ReplyTo<Stored>> {
+        if let Some(address) = self.come_home(origin) {
+            return Some(ReplyTo::new(address));
+        }
         let context = self.reading(target, remaining, None)?;
         let opened = context.asks.borrow_mut().open(
             RemoteAsk {

@@ -221,10 +221,14 @@ impl Local {
         Ok(ReplyTo::new(address))
     }
 
-    /// Has an ask of this core end at this time, if it is open then.
+    /// Has an ask end at this time, if it is open then. That of another core, which knows nothing of it, is told by this one.
     pub(super) fn end_ask_by(&mut self, address: ReplyAddress, deadline: Time) {
+        if address.core() != self.core {
+            self.timers.insert(deadline, TimerEvent::Ask(address));
+            return;
+        }
         let table = self.ask_tables.get_mut(usize::from(address.table()));
-        if let Some(table) = table.filter(|_| address.core() == self.core) {
+        if let Some(table) = table {
             let timer = self.timers.insert(deadline, TimerEvent::Ask(address));
             let spare = table.retime(address, timer);
             self.timers.cancel(spare);

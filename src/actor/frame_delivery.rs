@@ -13,7 +13,6 @@ use super::wire_region::{Progress, run_in_place};
 use crate::base::ids::{EntityTypeId, ShardId};
 use crate::wire::address::Address;
 use crate::wire::frame::{FrameRef, from_archived};
-use crate::wire::header::Header;
 use crate::wire::kind::Kind;
 use crate::wire::message::{Message, WireMessage};
 
@@ -99,13 +98,7 @@ fn handle_in_place<A: Actor<Msg: WireMessage>, I: EntityId>(
         remote.stats.read_in_place += 1;
     }
     match (header.kind, header.address, unread) {
-        (Kind::Send, Some(origin), _) => {
-            let receipt = Header {
-                address: Some(origin),
-                ..local.header(Kind::Stored, target)
-            };
-            local.send_notice(origin.life.node, &receipt);
-        }
+        (Kind::Send, Some(origin), _) => local.send_receipt(origin, target),
         // The handler has not taken the reply address out: it was dropped with the message.
         (Kind::Ask, _, Some(origin)) => {
             let why = if progress == Progress::Done {

@@ -114,7 +114,8 @@ fn scenario(mut cluster: ClusterSimulation, mutant: Option<Mutant>) -> (ClusterS
         senders.look(cluster.now());
     }
     cluster.publish();
-    cluster.run_for(ms(11_000));
+    // Whoever does one thing after the other may have several receipts before it that take ten seconds.
+    cluster.run_for(ms(60_000));
     let waiting = senders.look(cluster.now());
     let history = senders.history.lock();
     assert_eq!(waiting, 0, "asks from outside have not ended");
@@ -141,9 +142,9 @@ fn scenario(mut cluster: ClusterSimulation, mutant: Option<Mutant>) -> (ClusterS
 
 #[test]
 fn nobody_believes_a_node_that_it_knows_to_have_lost_the_shard() {
-    let runs = check_cluster_swarm(40, |cluster| scenario(cluster, None));
+    let runs = check_cluster_swarm(120, |cluster| scenario(cluster, None));
     let total = |of: fn(&Seen) -> u64| runs.iter().map(of).sum::<u64>();
-    if runs.len() >= 40 {
+    if runs.len() >= 120 {
         assert!(total(|it| it.replied) > 5_000, "{runs:?}");
         assert!(total(|it| it.fenced) > 50, "{runs:?}");
         assert!(total(|it| it.rejected) > 50, "{runs:?}");
