@@ -11,7 +11,6 @@ use super::locked_memory::IoDemand;
 use super::runtime_clock::RuntimeClock;
 use super::start_error::{IoFacts, IoStartError};
 use crate::actor::guard::{drop_guarded, guarded, panic_text};
-use crate::actor::handle::OutsideClock;
 use crate::actor::local::Clock;
 use crate::actor::task::{CatchPanic, Executor};
 use crate::base::ids::CoreId;
@@ -102,31 +101,6 @@ pub(crate) struct Shared {
     pub(crate) blocking: Arc<dyn Executor>,
     /// From which the randomness of every core comes.
     pub(crate) seed: u64,
-}
-
-impl Shared {
-    /// The runtime's time starts now.
-    pub(crate) fn new(
-        is_node_of_cluster: bool,
-        facts: IoFacts,
-        demand: IoDemand,
-        blocking: Arc<dyn Executor>,
-        seed: u64,
-    ) -> Shared {
-        Shared {
-            clock: RuntimeClock::start(is_node_of_cluster),
-            facts,
-            demand,
-            blocking,
-            seed,
-        }
-    }
-
-    /// The runtime's time as it is read outside of its cores.
-    pub(crate) fn clock(&self) -> OutsideClock {
-        let clock = self.clock;
-        Box::new(move || clock.now())
-    }
 }
 
 /// What becomes of a core on its thread.

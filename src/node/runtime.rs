@@ -24,6 +24,7 @@ use crate::engine::assembly::{NodeSpec, Regions, assemble};
 use crate::io::blocking_pool::{BlockingPool, BlockingThreads};
 use crate::io::core_thread::{self, CoreSeed, CoreThread, PartSeed, Shared, ThreadSettings};
 use crate::io::locked_memory::IoDemand;
+use crate::io::runtime_clock::RuntimeClock;
 use crate::io::watchdog::Watchdog;
 use crate::io::{machine, preflight};
 use crate::mesh::lane::LaneDepths;
@@ -144,10 +145,7 @@ impl RuntimeBuilder {
             ring_depth: self.settings.ring_depth,
         };
         let facts = preflight::check(&machine, &demand)?;
-        let (pool, blocking_threads) =
-            BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
-        let is_node = self.cluster.is_some();
-        let shared = Arc::new(Shared::new(is_node, facts, demand, pool, entropy()));
+        let clock = RuntimeClock::start(self.cluster.is_some());
         let contribution = Contribution::of(&self.regions).map_err(ClusterStartError::from);
         let mut assembly = assemble(NodeSpec {
             data_cores: plan.data_cores.len(),
@@ -162,7 +160,7 @@ impl RuntimeBuilder {
             allocation: self.allocation,
             coordinator: self.coordinator,
             patience: self.settings.hand_off_patience,
-            clock: shared.clock(),
+            clock: Box::new(move || clock.now()),
             cluster: (self.cluster.as_ref()).map(|settings| settings.of_process(entropy() as u32)),
         })?;
         let cluster = match &self.cluster {
@@ -175,6 +173,16 @@ impl RuntimeBuilder {
         if let Some(Prepared { cluster, .. }) = &cluster {
             assembly.gate.attach(cluster.status.clone());
         }
+        // Nothing that can be refused comes behind the first thread but threads, so that none is left of a refusal.
+        let (blocking, blocking_threads) =
+            BlockingPool::start(self.settings.blocking_threads, self.settings.blocking_queue)?;
+        let shared = Arc::new(Shared {
+            clock,
+            facts,
+            demand,
+            blocking,
+            seed: entropy(),
+        });
         let mut runtime = Runtime {
             handle: Handle::new(assembly.gate.clone()),
             id: assembly.runtime,
