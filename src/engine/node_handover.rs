@@ -232,7 +232,7 @@ impl Engine {
                 NodeStep::Report(report) => {
                     if let Err(why) = report.outcome {
                         let shard = report.shard;
-                        tracing::warn!(core = %local.core, %shard, %why, "a shard cannot leave this node");
+                        tracing::warn!(core = %local.core, %shard, %why, "a shard does not move between nodes");
                     }
                     if local.mutant == Some(Mutant::OpensBeforeOwn) && report.outcome.is_ok() {
                         self.open(local, report.shard);
@@ -366,6 +366,25 @@ impl Engine {
         }
     }
 
+    /// Keeps part of a shard that comes here, if there is room: for as many bytes as messages may wait on this core.
+    fn keep(&mut self, local: &Local, shard: ShardKey, keep: Keep, bytes: &[u8]) -> bool {
+        if keep == Keep::Anew {
+            self.freight.remove(&shard);
+        }
+        let kept: usize = self.freight.values().map(|it| it.bytes.len()).sum();
+        if kept + bytes.len() > local.limits.queued_bytes {
+            self.freight.remove(&shard);
+            return false;
+        }
+        let fresh = || Freight {
+            bytes: Vec::new(),
+            since: local.now,
+        };
+        let freight = self.freight.entry(shard).or_insert_with(fresh);
+        freight.bytes.extend_from_slice(bytes);
+        true
+    }
+
     /// Takes part of a shard that comes here, or word of one that leaves.
     fn take_shipment(&mut self, local: &mut Local, frame: &OwnedFrame) {
         let frame = frame.as_ref();
@@ -395,16 +414,11 @@ impl Engine {
             ShipmentPart::Part { number, is_last } if owner.owner == Some(from) => {
                 let part = (number, is_last);
                 let (taken, step) = self.node_handoff.part_arrived(shard, owner, name, part);
-                if let Some(keep) = taken.keep {
-                    let fresh = || Freight {
-                        bytes: Vec::new(),
-                        since: local.now,
-                    };
-                    let freight = self.freight.entry(shard).or_insert_with(fresh);
-                    if keep == Keep::Anew {
-                        *freight = fresh();
-                    }
-                    freight.bytes.extend_from_slice(bytes);
+                if let Some(keep) = taken.keep
+                    && !self.keep(local, shard, keep, bytes)
+                {
+                    let refused = self.node_handoff.refuse_arrival(shard, RefusedWhy::NoRoom);
+                    return self.carry_out(local, refused.into_iter().collect());
                 }
                 if let Some((next, is_whole)) = taken.answer {
                     let answer = ShipmentHead {

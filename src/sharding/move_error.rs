@@ -125,4 +125,9 @@ pub enum RefusedWhy {
     /// or the state or a waiting message of one of them could not be archived.
     #[error("the state of its entities cannot be moved")]
     NotMovable,
+    /// Between nodes: the core of the target already keeps as many bytes of shards that come as it may have messages waiting.
+    #[error(
+        "the core that it goes to has no room for it; raise `budget_bytes` there, or give the type more shards"
+    )]
+    NoRoom,
 }

@@ -457,6 +457,17 @@ impl NodeHandoff {
         self.departures.get_mut(&shard)?.refuse(shard, why)
     }
 
+    /// What has come of a shard cannot be kept: it stays where it is. `None` if nothing of it has come.
+    #[must_use = "the step has to be executed"]
+    pub fn refuse_arrival(&mut self, shard: ShardKey, why: RefusedWhy) -> Option<NodeStep> {
+        let arrival = self.arrivals.remove(&shard)?;
+        Some(NodeStep::Report(MoveReport {
+            shard,
+            prepared: arrival.prepared,
+            outcome: Err(why),
+        }))
+    }
+
     /// The parts that may be sent now: one of each shard.
     #[must_use]
     pub fn due_parts(&self) -> Vec<DuePart> {

@@ -6,7 +6,8 @@ use crate::moves_kit::*;
 use corecast::base::ids::{CoreId, NodeId, ShardId};
 use corecast::base::rng::seeded;
 use corecast::rand::RngExt;
-use corecast::sim::check_cluster_seeds;
+use corecast::sharding::move_error::RefusedWhy;
+use corecast::sim::{Bounds, check_cluster_seeds};
 use std::collections::BTreeMap;
 
 const A: NodeId = NodeId(1);
@@ -57,6 +58,52 @@ fn what_an_entity_has_goes_with_it() {
         for node in [A, B, C] {
             assert_eq!(dead_letters(&mut cluster, node), []);
         }
+        cluster
+    });
+}
+
+/// A target keeps as many bytes of what comes as messages may wait there: a shard that is larger stays where it is.
+#[test]
+fn a_shard_for_which_there_is_no_room_stays() {
+    check_cluster_seeds(10, |mut cluster| {
+        let history = History::default();
+        let books = start(&mut cluster, A, &history, |it| it.cores(2));
+        start(&mut cluster, B, &history, |it| {
+            it.cores(2).bounds(Bounds {
+                queued_bytes: 4 << 10,
+                ..Bounds::default()
+            })
+        });
+        spread(&mut cluster, &[A]);
+        cluster.commit_moves(true);
+        let large = id_in(books, 1);
+        let small = id_in(books, 2);
+        let shard = books.shard_of(&large).shard;
+        let ids = (0..).filter(|id| books.shard_of(id).shard == shard);
+        let ids: Vec<u64> = ids.take(400).collect();
+        for id in ids.iter().copied().chain([small]) {
+            let put = Line::Put {
+                sender: 0,
+                number: 0,
+            };
+            cluster.node(A).tell(books.entity_ref(id), put);
+        }
+        assert!(cluster.run_until_idle());
+        assert!(!moved(&mut cluster, 1, B));
+        let ended = cluster.ended_moves();
+        let refused = Err(RefusedWhy::NoRoom);
+        assert!(
+            ended
+                .iter()
+                .any(|(node, it)| *node == B && it.outcome == refused)
+        );
+        for id in [ids[0], ids[399]] {
+            assert_eq!(cluster.ask(A, books.entity_ref(id), Line::Count), Ok(1));
+        }
+        // What was kept of it is gone: others find room.
+        assert!(moved(&mut cluster, 2, B));
+        assert_eq!(cluster.ask(A, books.entity_ref(small), Line::Count), Ok(1));
+        judge(&history, |id| books.shard_of(&id).shard, true);
         cluster
     });
 }
