@@ -42,9 +42,11 @@ pub enum Transition {
 }
 
 impl Transition {
-    /// Those that happen as long as shards do not move.
-    pub const WITHOUT_MOVES: [Transition; 17] = [
+    pub const ALL: [Transition; 20] = [
         Transition::Allocated,
+        Transition::Prepared,
+        Transition::Moved,
+        Transition::Aborted,
         Transition::Orphaned,
         Transition::Reallocated,
         Transition::LeaseGranted,
@@ -62,10 +64,6 @@ impl Transition {
         Transition::Left,
         Transition::LeaderChanged,
     ];
-
-    /// Those that happen only when shards move.
-    pub const OF_MOVES: [Transition; 3] =
-        [Transition::Prepared, Transition::Moved, Transition::Aborted];
 }
 
 /// What a node has told, as far as the next transition depends on it.
@@ -181,13 +179,11 @@ impl Counts {
     }
 
     /// Panics if something has never happened.
-    pub fn assert_complete(&self, moves: bool) {
+    pub fn assert_complete(&self) {
         for fault in Fault::ALL {
             assert!(self.faults.contains_key(&fault), "no {fault:?} in {self:?}");
         }
-        let of_moves = moves.then_some(Transition::OF_MOVES);
-        let all = Transition::WITHOUT_MOVES.into_iter();
-        for transition in all.chain(of_moves.into_iter().flatten()) {
+        for transition in Transition::ALL {
             let happened = self.transitions.contains_key(&transition);
             assert!(happened, "no {transition:?} in {self:?}");
         }

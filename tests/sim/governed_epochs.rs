@@ -121,7 +121,7 @@ fn scenario(mut cluster: ClusterSimulation, mutant: Option<Mutant>) -> (ClusterS
     assert_eq!(waiting, 0, "asks from outside have not ended");
     let open = crate::governed_judge::open(&history, &senders.living());
     assert!(open.is_empty(), "operations {open:?} have not ended");
-    judge_messages(&history);
+    judge_messages(&history, false);
     let mut seen = Seen::default();
     let fenced = AskError::Unknown(Uncertainty::Fenced);
     let asks = history.operations.iter().filter(|it| it.kind == Kind::Ask);

@@ -10,9 +10,6 @@ use corecast::rand::RngExt;
 use corecast::rand::seq::{IndexedRandom, SliceRandom};
 use std::time::Duration;
 
-/// Shards move between nodes: they are balanced, and nodes leave that own some.
-pub const MOVES: bool = false;
-
 /// What can befall a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -284,17 +281,10 @@ impl Swarm {
         true
     }
 
-    /// A node leaves. As long as shards do not move, it is one that owns none.
+    /// A node leaves, and its shards before it.
     fn leave(&mut self) -> bool {
-        let owns = |node: &NodeId| {
-            self.cluster.plane(*node).is_none_or(|plane| {
-                let owned = plane.node().state().ownership();
-                owned.concerned_with(*node).next().is_some()
-            })
-        };
         // The first is there to be found by others.
-        let mut can = self.nodes[1..].to_vec();
-        can.retain(|node| MOVES || !owns(node));
+        let can = &self.nodes[1..];
         let all_up = self.nodes.iter().all(|node| self.cluster.is_up(*node));
         let Some(node) = can.choose(&mut self.rng).copied().filter(|_| all_up) else {
             return false;

@@ -11,17 +11,17 @@ const HEARING: Duration = Duration::from_millis(50);
 /// How far the clocks of two cores may be apart: each is ahead by what it does in a turn.
 const SKEW: Duration = Duration::from_millis(30);
 
-/// Panics at whatever should not have been.
-pub fn judge(history: &History) {
+/// Panics at whatever should not have been. `moves` says whether shards move from node to node with what is in them.
+pub fn judge(history: &History, moves: bool) {
     one_owner_at_a_time(history);
     order_of_senders(history, &effects(history));
-    judge_messages(history);
+    judge_messages(history, moves);
 }
 
 /// The same where nobody sees to it that a shard has one owner at a time, so that messages of one sender may take two ways.
-pub fn judge_messages(history: &History) {
+pub fn judge_messages(history: &History, moves: bool) {
     let effects = effects(history);
-    counts_are_right(history);
+    counts_are_right(history, moves);
     for (number, operation) in (0..).zip(&history.operations) {
         outcome_is_true(number, operation, history, &effects);
     }
@@ -72,15 +72,21 @@ fn effects(history: &History) -> BTreeMap<u64, &Run> {
     effects
 }
 
-/// An entity begins anew with each epoch, and in one it knows of everything that it has handled.
-fn counts_are_right(history: &History) {
+/// In one epoch an entity knows of everything that it has handled. With each it begins anew, or, if it has moved, goes on with
+/// all that it knew.
+fn counts_are_right(history: &History, moves: bool) {
     let mut counts: BTreeMap<(u64, Epoch), u64> = BTreeMap::new();
+    let mut latest: BTreeMap<u64, u64> = BTreeMap::new();
     for run in in_order(history) {
         let Some(effect) = run.effect else {
             continue;
         };
-        let count = counts.entry((run.entity, run.epoch)).or_default();
+        let before = latest.get(&run.entity).copied().unwrap_or_default();
+        let has_come = moves && effect.count == before + 1;
+        let count = (counts.entry((run.entity, run.epoch)))
+            .or_insert_with(|| if has_come { before } else { 0 });
         *count += 1;
+        latest.insert(run.entity, *count);
         assert_eq!(
             effect.count, *count,
             "entity {} on {} has another count than messages handled in {}",

@@ -73,9 +73,9 @@ fn fine() -> History {
 #[track_caller]
 fn assert_found(sign: &str, spoil: impl Fn(&mut History)) {
     let mut history = fine();
-    judge(&history);
+    judge(&history, false);
     spoil(&mut history);
-    let found = catch_unwind(|| judge(&history));
+    let found = catch_unwind(|| judge(&history, false));
     let panic = found.expect_err("it was not found");
     let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
     assert!(text.contains(sign), "{text}");
@@ -119,6 +119,24 @@ fn a_wrong_count_is_found() {
             count: 3,
         });
     });
+}
+
+#[test]
+fn an_entity_that_moves_brings_all_that_it_has_counted() {
+    let count = |count| {
+        let mut history = fine();
+        history.runs[2].effect = Some(Counted {
+            operation: 2,
+            count,
+        });
+        history.operations[2].ended = Some((at(900), replied(2, count)));
+        catch_unwind(|| judge(&history, true)).is_ok()
+    };
+    // Two messages were handled in the epoch before.
+    assert_eq!(
+        [0, 1, 2, 3, 4].map(count),
+        [false, true, false, true, false]
+    );
 }
 
 #[test]
@@ -168,7 +186,7 @@ fn outcomes_that_are_not_true_are_found() {
     history.operations[0].ended = Some((at(200), unknown));
     history.operations[2].ended = Some((at(900), unknown));
     history.runs.pop();
-    judge(&history);
+    judge(&history, false);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::governed_history::{Counted, Kind, Operation, Outcome, Run, Shared};
 use corecast::base::ids::NodeId;
 use corecast::sim::{ClusterSimulation, SimulationBuilder};
 use corecast::{
-    Actor, ActorRef, AskError, Context, CoreId, EntityType, Fault, Handle, Next, Pending, Region,
-    ReplyTo, Scope, SpawnError, Time, WireMessage,
+    Actor, ActorRef, AskError, Capture, Context, CoreId, EntityType, Fault, Handle, Next, Pending,
+    Region, ReplyTo, Scope, SpawnError, Time, WireMessage,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +117,19 @@ impl Actor for Tally {
     }
 }
 
+/// What it has counted moves with it. Answers that it has kept are nothing that another node could give.
+impl Capture for Tally {
+    type View = u64;
+
+    fn capture(&self) -> u64 {
+        self.count
+    }
+
+    fn restore(&mut self, count: u64) {
+        self.count = count;
+    }
+}
+
 /// Registers the entity type with a node.
 pub fn register(
     builder: &mut SimulationBuilder,
@@ -126,7 +139,7 @@ pub fn register(
 ) -> Tallies {
     let own: Arc<OnceLock<Tallies>> = Arc::default();
     let (history, tallies) = (history.clone(), own.clone());
-    let tally = EntityType::ephemeral("tally", move |id: &u64| Tally {
+    let tally = EntityType::captured("tally", move |id: &u64| Tally {
         id: *id,
         node,
         sender: history.lock().new_sender(),

@@ -4,7 +4,7 @@
 //! The tests are in `swarm` and `governed_planted`.
 
 use crate::governed_counts::Counts;
-use crate::governed_faults::{Fault, MOVES, Plan};
+use crate::governed_faults::{Fault, Plan};
 use crate::governed_history::{Fencing, Outcome};
 use crate::governed_judge;
 use crate::governed_senders::{Order, Senders, What, register};
@@ -176,7 +176,6 @@ impl Swarm {
             settings.consensus.mutant = planted.log;
             settings.steward = StewardSettings {
                 retry: settings.steward.retry.min(ms(400)),
-                rebalance: MOVES,
                 ..settings.steward
             };
             settings
@@ -449,7 +448,7 @@ pub fn scenario(cluster: ClusterSimulation, planted: Planted) -> Ran {
         ..
     } = swarm;
     let history = senders.history.lock();
-    governed_judge::judge(&history);
+    governed_judge::judge(&history, true);
     // What entities pass on has no outcome of its own.
     for operation in history.operations.iter().filter(|it| it.parent.is_none()) {
         counts.operation(operation.kind, operation.ended.map(|it| it.1));

@@ -3,7 +3,6 @@
 //! A long run: `CORECAST_SEEDS=10000 cargo test --test sim swarm::`, on all CPUs.
 
 use crate::governed_counts::Counts;
-use crate::governed_faults::MOVES;
 use crate::governed_swarm::{Planted, scenario};
 use corecast::sim::check_cluster_swarm;
 
@@ -23,6 +22,6 @@ fn whatever_happens_to_a_cluster_its_promises_hold() {
         counts.add(run);
     }
     if runs.len() as u64 >= SEEDS {
-        counts.assert_complete(MOVES);
+        counts.assert_complete();
     }
 }
