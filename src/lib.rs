@@ -3,6 +3,13 @@
 #![doc = include_str!("guide.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// What can be known while it is built is not left for the first start.
+#[cfg(panic = "abort")]
+compile_error!(
+    "with panic = \"abort\" a panic in one actor would end all of them and the process, and corecast promises to contain \
+     it: remove panic = \"abort\" from the profile in Cargo.toml"
+);
+
 pub mod actor;
 pub mod base;
 pub mod behavior;

@@ -132,9 +132,6 @@ impl RuntimeBuilder {
     /// # Errors
     /// What stands in the way and how to remove it; nothing is left running.
     pub fn start(self) -> Result<Runtime, StartError> {
-        if cfg!(panic = "abort") {
-            return Err(StartError::PanicAborts);
-        }
         self.regions.check()?;
         self.coordinator.check()?;
         let machine = machine::read_machine()?;

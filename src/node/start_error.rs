@@ -11,12 +11,6 @@ use crate::sharding::topology::TopologyError;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// It was built with `panic = "abort"`.
-    #[error(
-        "this program was built with panic = \"abort\", so a panic in one actor would end all of them and the process; \
-         corecast promises to contain it. Remove panic = \"abort\" from the profile in Cargo.toml"
-    )]
-    PanicAborts,
     /// The settings contradict each other, or the machine.
     #[error(transparent)]
     Settings(#[from] SettingsError),
