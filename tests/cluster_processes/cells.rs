@@ -24,7 +24,7 @@ pub(crate) const MAILBOX: u32 = 1_000;
 pub(crate) const TELLS: u64 = 500;
 
 /// How long an ask of a crowd waits.
-const CROWD_WAITS: Duration = Duration::from_secs(1);
+const CROWD_WAITS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Archive, Serialize, Deserialize)]
 pub(crate) enum ToCell {
