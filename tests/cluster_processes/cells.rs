@@ -219,6 +219,7 @@ impl Cells {
                 let ids = *first..first + count;
                 self.pouring.pour(&self.handle, self.cells, ids, pause)
             }
+            ("begun", []) => self.pouring.begun(),
             ("homes", [first, count]) => self.homes(*first, *count),
             ("crowd", [id, count]) => self.crowd(*id, *count),
             ("dry", []) => {

@@ -2,7 +2,7 @@
 
 use crate::cells::{SHARDS, now_ns};
 use crate::entities::{until_all_answer, who};
-use crate::pouring::{Lost, Poured};
+use crate::pouring::{Lost, Poured, pour};
 use crate::process::Node;
 use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
@@ -43,10 +43,8 @@ impl Outage {
         let homes = numbers(&mut nodes[0], "homes", POURED + SPARE);
         let homes = homes.into_iter().map(|node| node as u32).collect();
         for node in &mut nodes {
-            node.tell(&format!("pour 0 {POURED} {PAUSE_MS}"));
+            pour(node, POURED, PAUSE_MS);
         }
-        // From each of them each has been answered.
-        while (numbers(&mut nodes[0], "totals", POURED).iter()).any(|total| *total < 9) {}
         let leader = nodes[0].view.leader;
         let is_lost = |node: &Node| (node.id == leader) == leads;
         let lost = nodes.swap_remove(nodes.iter().position(is_lost).unwrap());

@@ -2,11 +2,12 @@
 //! whether all of it can be true.
 
 use crate::cells::{Added, ToCell};
+use crate::process::Node;
 use corecast::{AskError, Handle, Region};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Longer than anything takes that happens to a cluster here: no ask ends because its time is over.
@@ -16,6 +17,8 @@ const WITHIN: Duration = Duration::from_secs(80);
 #[derive(Clone, Default)]
 pub(crate) struct Pouring {
     is_over: Arc<AtomicBool>,
+    /// Of how many entities one ask at least has been answered.
+    begun: Arc<AtomicU64>,
 }
 
 /// What has become of the asks of one entity.
@@ -187,9 +190,24 @@ impl Poured {
     }
 }
 
+/// Has a node ask so many entities, with so many milliseconds between two asks of one, and waits until each has answered.
+pub(crate) fn pour(node: &mut Node, count: u64, pause_ms: u64) {
+    node.tell(&format!("pour 0 {count} {pause_ms}"));
+    let all = format!("begun {count}");
+    while {
+        node.tell("begun");
+        node.wait_for_line("begun ").text != all
+    } {}
+}
+
 impl Pouring {
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// `begun <of how many entities one ask has been answered>`
+    pub(crate) fn begun(&self) -> String {
+        format!("begun {}", self.begun.load(Ordering::Relaxed))
     }
 
     /// `poured <what has become of them>,... <the first that was not answered>`
@@ -201,8 +219,8 @@ impl Pouring {
         pause: Duration,
     ) -> String {
         let streams = ids.map(|id| {
-            let (handle, is_over) = (handle.clone(), self.is_over.clone());
-            std::thread::spawn(move || stream(&handle, cells, id, pause, &is_over))
+            let (handle, pouring) = (handle.clone(), self.clone());
+            std::thread::spawn(move || stream(&handle, cells, id, pause, &pouring))
         });
         let streams: Vec<_> = streams.collect();
         let ended = streams.into_iter().map(|stream| stream.join().unwrap());
@@ -218,13 +236,17 @@ fn stream(
     cells: Region<u64, ToCell>,
     id: u64,
     pause: Duration,
-    is_over: &AtomicBool,
+    pouring: &Pouring,
 ) -> (Poured, Option<AskError>) {
     let (mut poured, mut failure) = (Poured::default(), None);
-    while !is_over.load(Ordering::Relaxed) {
+    while !pouring.is_over.load(Ordering::Relaxed) {
         let ask = handle.ask_within(WITHIN, cells.entity_ref(id), ToCell::Add);
         match ask.wait() {
-            Ok(added) => poured.take(added),
+            Ok(added) => {
+                let is_first = poured.owners.is_empty();
+                pouring.begun.fetch_add(is_first.into(), Ordering::Relaxed);
+                poured.take(added);
+            }
             Err(error) => {
                 match error {
                     AskError::Rejected(_) => poured.rejected += 1,
