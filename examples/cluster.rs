@@ -24,10 +24,12 @@ use corecast::{
     Actor, Cluster, ClusterArgs, ClusterChanged, ClusterView, Context, EntityType, Fault, Handle,
     Next, PinningArgs, Region, ReplyTo, Runtime, WireMessage,
 };
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -166,17 +168,23 @@ type Kind = fn(&str) -> bool;
 
 /// Three nodes of one cluster, each a process that runs this program, one of which is killed.
 fn three_nodes() -> Result<(), Box<dyn Error>> {
-    let directory = std::env::temp_dir().join(format!("corecast-example-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
+    let directory = Directory::make()?;
     let ports = free_ports(3)?;
     let mut nodes = Nodes(Vec::new());
     let mut outputs = Vec::new();
     for id in 1..=3 {
-        let mut node = start_node(id, &ports, &directory)?;
+        let mut node = start_node(id, &ports, &directory.0)?;
         outputs.extend(node.stdout.take().map(BufReader::new));
         nodes.0.push(node);
     }
     let (heard, lines) = std::sync::mpsc::channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let told = heard.clone();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            let _ = told.send((NOBODY, String::new()));
+        }
+    });
     for (index, output) in outputs.into_iter().enumerate() {
         let heard = heard.clone();
         std::thread::spawn(move || {
@@ -197,6 +205,9 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
         let mut awaited: Vec<(usize, Kind)> = all.iter().flat_map(kinds).collect();
         while !awaited.is_empty() {
             let (node, line) = lines.recv_timeout(Duration::from_secs(60))?;
+            if node == NOBODY {
+                return Err("it was told to end".into());
+            }
             let seconds = begun.elapsed().as_secs_f64();
             println!("{seconds:6.2} s  node {node}: {line}");
             awaited.retain(|(waits, is_so)| *waits != node || !is_so(&line));
@@ -211,10 +222,28 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
     let is_down: Kind = |line| line.contains("2 (Down");
     let all_elsewhere: Kind =
         |line| line.contains("12 of 12 entities answer") && !line.contains("on node 2");
-    wait_until(&[1, 3], &[is_down, all_elsewhere])?;
-    drop(nodes);
-    std::fs::remove_dir_all(&directory)?;
-    Ok(())
+    wait_until(&[1, 3], &[is_down, all_elsewhere])
+}
+
+/// Who says that this program is to end.
+const NOBODY: usize = 0;
+
+/// Where the nodes keep what they must not forget; removed, however this program ends, when they have.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make() -> std::io::Result<Directory> {
+        let name = format!("corecast-example-{}", std::process::id());
+        let directory = Directory(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&directory.0)?;
+        Ok(directory)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Ends them, however this program ends.
