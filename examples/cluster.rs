@@ -29,6 +29,7 @@ use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -168,6 +169,7 @@ type Kind = fn(&str) -> bool;
 
 /// Three nodes of one cluster, each a process that runs this program, one of which is killed.
 fn three_nodes() -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let directory = Directory::make()?;
     let ports = free_ports(3)?;
     let mut nodes = Nodes(Vec::new());
@@ -178,7 +180,6 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
         nodes.0.push(node);
     }
     let (heard, lines) = std::sync::mpsc::channel();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let told = heard.clone();
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
@@ -273,13 +274,16 @@ fn start_node(id: u32, ports: &[u16], directory: &Path) -> std::io::Result<Child
         .spawn()
 }
 
-/// Ports that are free at this moment.
+/// Ports that are free at this moment, for streams and datagrams alike.
 fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    let listeners: Vec<std::net::TcpListener> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
+    let hold = || {
+        let stream = TcpListener::bind("127.0.0.1:0")?;
+        let datagrams = UdpSocket::bind(stream.local_addr()?)?;
+        std::io::Result::Ok((stream, datagrams))
+    };
+    // All are held until the last is found, or the same would be found again.
+    let held: Vec<_> = (0..count).map(|_| hold()).collect::<Result<_, _>>()?;
+    held.iter()
+        .map(|(stream, _)| Ok(stream.local_addr()?.port()))
         .collect()
 }

@@ -32,7 +32,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 /// Tells the test that runs itself again where its directory is.
 const CHILD: &str = "CORECAST_TEST_DATA_DIRECTORY";

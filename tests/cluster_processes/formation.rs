@@ -145,7 +145,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
     });
     let flags = place.flags(5).replace(
         "--required-quorum 0",
-        "--required-quorum 1 --start-deadline 4s",
+        "--required-quorum 1 --start-deadline 10s",
     );
     let mut impostor = place.start_with(4, &flags.replace("--node-id 5", "--node-id 4"));
     let failed = impostor.wait_for_line("failed").text;
@@ -155,7 +155,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
     // a node down that nobody can connect to.
     fs::remove_dir_all(place.data(5)).unwrap();
     copy(&place.data(4), &place.data(5));
-    let flags = flags.replace("--start-deadline 4s", "--start-deadline 15s");
+    let flags = flags.replace("--start-deadline 10s", "--start-deadline 15s");
     let mut impostor = place.start_with(4, &flags.replace("--node-id 5", "--node-id 4"));
     let failed = impostor.wait_for_line("failed").text;
     assert!(failed.contains(told), "{failed}");
