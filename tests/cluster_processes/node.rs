@@ -11,6 +11,7 @@ use std::fmt::{Debug, Write as _};
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
@@ -20,6 +21,9 @@ pub(crate) const FLAGS: &str = "CORECAST_TEST_NODE";
 
 /// The process that has started this one.
 pub(crate) const PARENT: &str = "CORECAST_TEST_NODE_OF";
+
+/// However busy the machine is; the other half of a shutdown is for what was accepted.
+const LEAVES_WITHIN: Duration = Duration::from_secs(40);
 
 #[derive(Parser)]
 struct Args {
@@ -45,7 +49,8 @@ fn process_that_is_a_node() {
     die_with_parent();
     let _ = tracing::subscriber::set_global_default(Log);
     let args = Args::parse_from(["node"].into_iter().chain(flags.split_whitespace()));
-    let settings = args.cluster.settings().unwrap();
+    let mut settings = args.cluster.settings().unwrap();
+    settings.leave_deadline = LEAVES_WITHIN;
     let node = settings.node.0;
     let mut builder = Runtime::builder().pinning(&args.pinning).cluster(settings);
     let region = cells::register(&mut builder, node);
@@ -84,7 +89,7 @@ fn process_that_is_a_node() {
             "shutdown" => {
                 let runtime = runtime.lock().unwrap().take();
                 if let Some(runtime) = runtime {
-                    let report = runtime.shutdown();
+                    let report = runtime.shutdown_within(LEAVES_WITHIN * 2);
                     say(&format!("ended {:?} {:?}", report.drained, report.left));
                 }
                 cells.end();

@@ -134,8 +134,9 @@ impl Outage {
         again.sort();
         let answers: u64 = all.iter().map(Poured::answered).sum();
         let unknown: u64 = all.iter().map(|poured| poured.unknown).sum();
+        let mut out = stdout();
         writeln!(
-            stdout(),
+            out,
             "what node {id} had owned answered again after {} ms (median) and {} ms (all); it was a member again {} ms \
              after nothing was in its way; {answers} answers, {unknown} unknown",
             again[again.len() / 2].as_millis(),

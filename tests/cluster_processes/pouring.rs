@@ -174,10 +174,10 @@ impl Poured {
             assert!(is_over, "entity {id} had two owners at a time: {self:?}");
         }
         let kept_from = lost.map_or(0, |lost| {
-            let until = owners
+            let mut until = owners
                 .iter()
                 .filter(|(_, owner)| owner.first_ns < lost.at_ns);
-            let (epoch, owner) = until.last().expect("it was answered before");
+            let (epoch, owner) = until.next_back().expect("it was answered before");
             assert_eq!(owner.node, lost.node, "entity {id}: {self:?}");
             epoch + 1
         });
