@@ -24,10 +24,13 @@ use corecast::{
     Actor, Cluster, ClusterArgs, ClusterChanged, ClusterView, Context, EntityType, Fault, Handle,
     Next, PinningArgs, Region, ReplyTo, Runtime, WireMessage,
 };
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -166,17 +169,23 @@ type Kind = fn(&str) -> bool;
 
 /// Three nodes of one cluster, each a process that runs this program, one of which is killed.
 fn three_nodes() -> Result<(), Box<dyn Error>> {
-    let directory = std::env::temp_dir().join(format!("corecast-example-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let directory = Directory::make()?;
     let ports = free_ports(3)?;
     let mut nodes = Nodes(Vec::new());
     let mut outputs = Vec::new();
     for id in 1..=3 {
-        let mut node = start_node(id, &ports, &directory)?;
+        let mut node = start_node(id, &ports, &directory.0)?;
         outputs.extend(node.stdout.take().map(BufReader::new));
         nodes.0.push(node);
     }
     let (heard, lines) = std::sync::mpsc::channel();
+    let told = heard.clone();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            let _ = told.send((NOBODY, String::new()));
+        }
+    });
     for (index, output) in outputs.into_iter().enumerate() {
         let heard = heard.clone();
         std::thread::spawn(move || {
@@ -197,6 +206,9 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
         let mut awaited: Vec<(usize, Kind)> = all.iter().flat_map(kinds).collect();
         while !awaited.is_empty() {
             let (node, line) = lines.recv_timeout(Duration::from_secs(60))?;
+            if node == NOBODY {
+                return Err("it was told to end".into());
+            }
             let seconds = begun.elapsed().as_secs_f64();
             println!("{seconds:6.2} s  node {node}: {line}");
             awaited.retain(|(waits, is_so)| *waits != node || !is_so(&line));
@@ -211,10 +223,28 @@ fn three_nodes() -> Result<(), Box<dyn Error>> {
     let is_down: Kind = |line| line.contains("2 (Down");
     let all_elsewhere: Kind =
         |line| line.contains("12 of 12 entities answer") && !line.contains("on node 2");
-    wait_until(&[1, 3], &[is_down, all_elsewhere])?;
-    drop(nodes);
-    std::fs::remove_dir_all(&directory)?;
-    Ok(())
+    wait_until(&[1, 3], &[is_down, all_elsewhere])
+}
+
+/// Who says that this program is to end.
+const NOBODY: usize = 0;
+
+/// Where the nodes keep what they must not forget; removed, however this program ends, when they have.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make() -> std::io::Result<Directory> {
+        let name = format!("corecast-example-{}", std::process::id());
+        let directory = Directory(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&directory.0)?;
+        Ok(directory)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Ends them, however this program ends.
@@ -244,13 +274,16 @@ fn start_node(id: u32, ports: &[u16], directory: &Path) -> std::io::Result<Child
         .spawn()
 }
 
-/// Ports that are free at this moment.
+/// Ports that are free at this moment, for streams and datagrams alike.
 fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    let listeners: Vec<std::net::TcpListener> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
+    let hold = || {
+        let stream = TcpListener::bind("127.0.0.1:0")?;
+        let datagrams = UdpSocket::bind(stream.local_addr()?)?;
+        std::io::Result::Ok((stream, datagrams))
+    };
+    // All are held until the last is found, or the same would be found again.
+    let held: Vec<_> = (0..count).map(|_| hold()).collect::<Result<_, _>>()?;
+    held.iter()
+        .map(|(stream, _)| Ok(stream.local_addr()?.port()))
         .collect()
 }

@@ -2,6 +2,11 @@
 //! a start is told, and the end of a write wakes a core that sleeps in its executor.
 #![cfg(target_os = "linux")]
 
+mod common;
+
+use common::directory::Directory;
+use common::executor::run;
+use common::requirements::can_run;
 use corecast::base::ids::{Incarnation, NodeId};
 use corecast::base::rng::seeded;
 use corecast::base::time::Time;
@@ -17,73 +22,20 @@ use corecast::consensus::peer::ClusterId;
 use corecast::io::data_directory::DataDirectoryError;
 use corecast::io::ledger_files::{LedgerFiles, LedgerStartError};
 use corecast::io::log_files::LogFilesError;
-use corecast::io::watchdog::Watchdog;
-use corecast::io::{leaked_eventfd, locked_memory::IoDemand, machine, preflight};
 use corecast::log::LogSettings;
 use corecast::mesh::doorbell::Doorbell;
-use glommio::{LocalExecutorBuilder, Placement};
 use rand::RngExt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 /// Tells the test that runs itself again where its directory is.
 const CHILD: &str = "CORECAST_TEST_DATA_DIRECTORY";
 const NODE: NodeId = NodeId(5);
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("ledger-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Whether this system has io_uring; if not, says so.
-fn can_run() -> bool {
-    let demand = IoDemand {
-        executors: 1,
-        io_memory_bytes: 64 << 10,
-        ring_depth: 32,
-    };
-    let checked = preflight::check(&machine::read_machine().unwrap(), &demand);
-    if let Err(error) = &checked {
-        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing was tested: {error}");
-    }
-    checked.is_ok()
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let made = leaked_eventfd::watch(|| {
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .preempt_timer(Duration::from_millis(1))
-            .io_memory(64 << 10)
-            .ring_depth(32)
-            .make()
-    });
-    let (executor, eventfd) = made.unwrap();
-    let eventfd = Arc::new(eventfd);
-    // On a busy machine an executor may sleep over its own work: see the watchdog.
-    assert!(eventfd.is_known());
-    let watchdog = Watchdog::start(vec![eventfd.clone()]).unwrap();
-    let outcome = executor.run(future);
-    drop((watchdog, executor));
-    outcome
-}
 
 fn settings() -> LedgerSettings {
     LedgerSettings {
@@ -266,10 +218,10 @@ fn child_that_writes_until_it_is_killed() {
 
 #[test]
 fn what_was_confirmed_is_there_after_a_kill() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("kill");
+    let directory = Directory::new("ledger-kill");
     let possible = run(async {
         let (_, files) = open(&directory.0).await?;
         files.close().await;
@@ -328,10 +280,10 @@ fn what_was_confirmed_is_there_after_a_kill() {
 
 #[test]
 fn what_stands_in_the_way_is_told() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("way");
+    let directory = Directory::new("ledger-way");
     run(async {
         let Some((mut opened, mut files)) = open(&directory.0).await else {
             return;
@@ -385,10 +337,10 @@ fn what_stands_in_the_way_is_told() {
 /// A core that waits in its executor for its bell and its ledger at once is woken by either.
 #[test]
 fn a_core_that_sleeps_is_woken_by_a_write_and_by_its_bell() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("wake");
+    let directory = Directory::new("ledger-wake");
     run(async {
         let Some((opened, mut files)) = open(&directory.0).await else {
             return;
@@ -443,10 +395,10 @@ fn a_core_that_sleeps_is_woken_by_a_write_and_by_its_bell() {
 
 #[test]
 fn ten_restarts_on_real_files() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("restarts");
+    let directory = Directory::new("ledger-restarts");
     let (mut disk, mut last) = (None, 0);
     for restart in 0..10 {
         let opened = run(async {

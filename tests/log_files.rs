@@ -2,72 +2,28 @@
 //! log is told.
 #![cfg(target_os = "linux")]
 
+mod common;
+
+use common::directory::Directory;
+use common::executor::run;
+use common::requirements::can_run;
 use corecast::base::time::Time;
 use corecast::io::log_files::{LogFiles, LogFilesError};
-use corecast::io::watchdog::Watchdog;
-use corecast::io::{leaked_eventfd, locked_memory::IoDemand, machine, preflight};
 use corecast::log::{
     Identity, Index, Log, LogId, LogSettings, LogStore, OpenError, Recovered, Recovery,
 };
-use glommio::{LocalExecutorBuilder, Placement};
-use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Tells the test that runs itself again where its log is.
 const CHILD: &str = "CORECAST_TEST_LOG_DIRECTORY";
 
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("log-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Whether this system has io_uring; if not, says so.
-fn can_run() -> bool {
-    let demand = IoDemand {
-        executors: 1,
-        io_memory_bytes: 64 << 10,
-        ring_depth: 32,
-    };
-    let checked = preflight::check(&machine::read_machine().unwrap(), &demand);
-    if let Err(error) = &checked {
-        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing was tested: {error}");
-    }
-    checked.is_ok()
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let made = leaked_eventfd::watch(|| {
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .preempt_timer(Duration::from_millis(1))
-            .io_memory(64 << 10)
-            .ring_depth(32)
-            .make()
-    });
-    let (executor, eventfd) = made.unwrap();
-    let eventfd = Arc::new(eventfd);
-    // On a busy machine an executor may sleep over its own work: see the watchdog.
-    assert!(eventfd.is_known());
-    let watchdog = Watchdog::start(vec![eventfd.clone()]).unwrap();
-    let outcome = executor.run(future);
-    drop((watchdog, executor));
-    outcome
+fn directory(name: &str) -> Directory {
+    let directory = Directory::new(&format!("log-{name}"));
+    std::fs::create_dir_all(&directory.0).unwrap();
+    directory
 }
 
 /// Opens the files, unless the file system cannot.
@@ -148,10 +104,10 @@ fn check(first: u64, entries: &[Vec<u8>]) {
 
 #[test]
 fn what_was_written_is_read_again() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("again");
+    let directory = directory("again");
     let mut expected = 0;
     for life in 0..4_u64 {
         run(async {
@@ -214,10 +170,10 @@ fn child_that_writes_until_it_is_killed() {
 
 #[test]
 fn what_was_confirmed_is_there_after_a_kill() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("kill");
+    let directory = directory("kill");
     if run(async { files(&directory.0).await.is_none() }) {
         return;
     }
@@ -269,10 +225,10 @@ fn what_was_confirmed_is_there_after_a_kill() {
 
 #[test]
 fn what_stands_in_the_way_is_told() {
-    if !can_run() {
+    if !can_run(1) {
         return;
     }
-    let directory = Directory::new("way");
+    let directory = directory("way");
     run(async {
         let missing = directory.0.join("missing");
         let error = LogFiles::open(&missing).await.unwrap_err();

@@ -3,10 +3,11 @@
 use crate::pouring::Pouring;
 use crate::traffic;
 use corecast::{
-    Actor, AskError, Capture, Context, EntityType, Fault, Handle, Next, Region, ReplyTo,
-    RuntimeBuilder, WireMessage,
+    Actor, AskError, Capture, Context, EntityType, Fault, Handle, Mailbox, Next, Pending, Region,
+    Rejection, ReplyTo, RuntimeBuilder, Uncertainty, WireMessage,
 };
 use rkyv::{Archive, Deserialize, Serialize};
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,14 @@ pub(crate) const SHARDS: u32 = 24;
 /// How long one attempt of an ask may take.
 const ATTEMPT: Duration = Duration::from_millis(500);
 
+/// What the mailbox of each takes.
+pub(crate) const MAILBOX: u32 = 1_000;
+
 /// Tells that are under way at once: fewer than a mailbox takes.
 pub(crate) const TELLS: u64 = 500;
+
+/// How long an ask of a crowd waits.
+const CROWD_WAITS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Archive, Serialize, Deserialize)]
 pub(crate) enum ToCell {
@@ -36,8 +43,8 @@ pub(crate) enum ToCell {
     /// To be counted, and how many were.
     Packet([u8; 64]),
     Packets(ReplyTo<u64>),
-    /// One more, and how many there have been with it.
-    Add(ReplyTo<u64>),
+    /// One more.
+    Add(ReplyTo<Added>),
     /// How many there have been.
     Total(ReplyTo<u64>),
     /// Say it again.
@@ -57,6 +64,21 @@ pub(crate) struct Bytes(Vec<u8>);
 
 impl WireMessage for Bytes {
     const NAME: &'static str = "test.Bytes";
+    const VERSION: u16 = 1;
+}
+
+/// How many there have been with one more, and who says so: its node, in which epoch, and when its handler ran, by the clock
+/// that all processes of the machine have.
+#[derive(Debug, PartialEq, Archive, Serialize, Deserialize)]
+pub(crate) struct Added {
+    pub(crate) total: u64,
+    pub(crate) node: u32,
+    pub(crate) epoch: u64,
+    pub(crate) at_ns: u64,
+}
+
+impl WireMessage for Added {
+    const NAME: &'static str = "test.Added";
     const VERSION: u16 = 1;
 }
 
@@ -109,12 +131,36 @@ impl Actor for Cell {
             ToCell::Packets(reply_to) => ctx.reply(reply_to, state.packets),
             ToCell::Add(reply_to) => {
                 state.total += 1;
-                ctx.reply(reply_to, state.total);
+                let added = Added {
+                    total: state.total,
+                    node: self.node,
+                    epoch: ctx.epoch().map_or(0, |epoch| epoch.0),
+                    at_ns: now_ns(),
+                };
+                ctx.reply(reply_to, added);
             }
             ToCell::Total(reply_to) => ctx.reply(reply_to, state.total),
             ToCell::Echo { bytes, reply_to } => ctx.reply(reply_to, bytes),
         }
         Ok(Next::Continue)
+    }
+}
+
+/// The time since the machine was started.
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// What has come of asks for numbers, each of which has to be answered.
+fn numbers(what: &str, asks: Vec<Pending<Result<u64, AskError>>>) -> String {
+    let numbers: Result<Vec<u64>, AskError> = asks.into_iter().map(|ask| ask.wait()).collect();
+    match numbers {
+        Ok(numbers) => {
+            let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            format!("{what} {}", numbers.join(","))
+        }
+        Err(error) => format!("{what} failed {error}"),
     }
 }
 
@@ -135,6 +181,7 @@ pub(crate) fn register(builder: &mut RuntimeBuilder, node: u32) -> Region<u64, T
     builder.entities(
         EntityType::captured("cell", make)
             .num_shards(SHARDS)
+            .mailbox(Mailbox::bounded(MAILBOX))
             .clustered(),
     )
 }
@@ -167,7 +214,14 @@ impl Cells {
             }
             ("tells", [id, count]) => traffic::tells(&self.handle, self.cells, *id, *count),
             ("stats", []) => format!("stats {:?}", self.handle.stats().wait()).replace('\n', " "),
-            ("pour", [first, count]) => self.pouring.pour(&self.handle, self.cells, *first, *count),
+            ("pour", [first, count, pause]) => {
+                let pause = Duration::from_millis(*pause);
+                let ids = *first..first + count;
+                self.pouring.pour(&self.handle, self.cells, ids, pause)
+            }
+            ("begun", []) => self.pouring.begun(),
+            ("homes", [first, count]) => self.homes(*first, *count),
+            ("crowd", [id, count]) => self.crowd(*id, *count),
             ("dry", []) => {
                 self.end();
                 "dried".to_owned()
@@ -203,21 +257,41 @@ impl Cells {
         format!("who {answered} {nodes} {failed:?}")
     }
 
+    /// On which node each of some entities is: `homes <node>,...`, or `homes failed <why>`
+    fn homes(&self, first: u64, count: u64) -> String {
+        let asks = (first..first + count).map(|id| {
+            let cell = self.cells.entity_ref(id);
+            self.handle.ask(cell, ToCell::Who)
+        });
+        numbers("homes", asks.collect())
+    }
+
+    /// Asks one so often, all at once: `crowd <answered> <timed out> <refused for want of a quorum> <all others>`
+    fn crowd(&self, id: u64, count: u64) -> String {
+        let ask = |_| {
+            let cell = self.cells.entity_ref(id);
+            self.handle.ask_within(CROWD_WAITS, cell, ToCell::Total)
+        };
+        let asks: Vec<_> = (0..count).map(ask).collect();
+        let (mut answered, mut timed_out, mut refused, mut others) = (0, 0, 0, 0);
+        for ask in asks {
+            match ask.wait() {
+                Ok(_) => answered += 1,
+                Err(AskError::Unknown(Uncertainty::Timeout)) => timed_out += 1,
+                Err(AskError::Rejected(Rejection::NoControlQuorum)) => refused += 1,
+                Err(_) => others += 1,
+            }
+        }
+        format!("crowd {answered} {timed_out} {refused} {others}")
+    }
+
     /// What entities have been added to: `totals <total>,...`, or `totals failed <why>`
     fn totals(&self, first: u64, count: u64) -> String {
         let asks = (first..first + count).map(|id| {
             let cell = self.cells.entity_ref(id);
             self.handle.ask(cell, ToCell::Total)
         });
-        let asks: Vec<_> = asks.collect();
-        let totals: Result<Vec<u64>, AskError> = asks.into_iter().map(|ask| ask.wait()).collect();
-        match totals {
-            Ok(totals) => {
-                let totals: Vec<String> = totals.iter().map(u64::to_string).collect();
-                format!("totals {}", totals.join(","))
-            }
-            Err(error) => format!("totals failed {error}"),
-        }
+        numbers("totals", asks.collect())
     }
 
     /// Asks one until it answers: `until <node> <milliseconds> <attempts>`

@@ -1,17 +1,18 @@
 //! Entities of one type on all nodes: asked from everywhere, whatever becomes of the nodes.
 
 use crate::cells::{SHARDS, TELLS};
-use crate::process::{Node, Place, alone, can_run};
+use crate::outage::Outage;
+use crate::process::{Node, Place, beside_another, can_run};
 use rustix::process::Signal;
 use std::io::{Write, stdout};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Enough for one in each shard, all but certainly.
 const IDS: u64 = 20 * SHARDS as u64;
 
 /// Asks all entities, which all have to answer; on how many nodes they are, and how many on each.
 #[track_caller]
-fn who(node: &mut Node, others: &mut [Node]) -> (Vec<(u32, u64)>, String) {
+pub(crate) fn who(node: &mut Node, others: &mut [Node]) -> (Vec<(u32, u64)>, String) {
     node.tell(&format!("who 0 {IDS}"));
     let line = node.wait_for_line("who ").text;
     let mut words = line.split(' ').skip(1);
@@ -37,7 +38,7 @@ fn entities_answer_from_everywhere() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
     let mut seen = Vec::new();
@@ -64,7 +65,7 @@ fn entities_answer_from_everywhere() {
 const SAMPLE: u64 = 2 * SHARDS as u64;
 
 /// Asks until there is an answer, of every entity of a sample; the longest that one took, in milliseconds.
-fn until_all_answer(node: &mut Node) -> u64 {
+pub(crate) fn until_all_answer(node: &mut Node) -> u64 {
     let mut longest = 0;
     for id in 0..SAMPLE {
         node.tell(&format!("until {id}"));
@@ -87,7 +88,7 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
     let (first, others) = nodes.split_at_mut(1);
@@ -121,45 +122,38 @@ fn the_shards_of_a_killed_node_are_owned_again() {
     who(&mut back, &mut nodes);
 }
 
+/// A node stands still until the others have done without it, and for `pause` at least. It has been asked and asked itself
+/// before, at that moment, and again when it goes on.
+#[track_caller]
+fn one_is_stopped_for(pause: Duration) {
+    let place = Place::new(3, 0);
+    let mut outage = Outage::of(place.form(), false);
+    outage.lost.signal(Signal::STOP);
+    let stopped = Instant::now();
+    outage.has_begun();
+    outage.others_go_on();
+    std::thread::sleep(pause.saturating_sub(stopped.elapsed()));
+    outage.lost.signal(Signal::CONT);
+    outage.has_ended();
+}
+
 #[test]
 fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
-    let place = Place::new(3, 0);
-    let mut nodes = place.form();
-    let (first, others) = nodes.split_at_mut(1);
-    let (owners, _) = who(&mut first[0], others);
-    assert_eq!(owners.len(), 3);
-    let leader = nodes[0].view.leader;
-    let index = nodes.iter().position(|node| node.id != leader).unwrap();
-    let mut stopped = nodes.swap_remove(index);
-    let life = stopped.view.life_of(stopped.id).unwrap();
-    // Some of these lie in its sockets when it goes on.
-    stopped.signal(Signal::STOP);
-    for node in &mut nodes {
-        for id in 0..SAMPLE {
-            node.tell(&format!("once {id}"));
-        }
+    let _turn = beside_another();
+    one_is_stopped_for(Duration::ZERO);
+}
+
+#[test]
+#[ignore = "takes some forty seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored --nocapture"]
+fn a_node_that_was_stopped_for_half_a_minute_is_not_believed_either() {
+    if !can_run() {
+        return;
     }
-    for node in &mut nodes {
-        let id = stopped.id;
-        node.wait_for_view("it is down", |view| view.down.contains(&(id, life)));
-        until_all_answer(node);
-        let (owners, line) = who(node, &mut []);
-        assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
-        // Every ask has ended once, answered by whoever owned its entity then, or not at all.
-        node.wait_until_said("once ", SAMPLE as usize);
-    }
-    stopped.signal(Signal::CONT);
-    stopped.wait_for_view("it is back", |view| {
-        view.life() > Some(life) && view.up.len() == 3
-    });
-    who(&mut stopped, &mut nodes);
-    for node in &mut nodes {
-        who(node, &mut []);
-    }
+    let _turn = beside_another();
+    one_is_stopped_for(Duration::from_secs(30));
 }
 
 #[test]
@@ -167,7 +161,7 @@ fn a_node_that_shuts_down_is_not_missed() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
     for (sender, node) in nodes.iter_mut().enumerate() {

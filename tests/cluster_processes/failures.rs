@@ -1,20 +1,19 @@
 //! Nodes that are killed, stopped, and robbed of their directory.
 
-use crate::process::{Place, alone, can_run};
+use crate::process::{Place, beside_another, can_run};
 use rustix::process::Signal;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long the death of a node may take to be declared, and to be made up for. Twice of it are tolerated here, because other
-/// tests have the CPUs too.
-const BOUND: Duration = Duration::from_secs(6);
+/// A death is declared within this time, or is not at all, however busy the CPUs are. How long it takes is measured elsewhere.
+const BOUND: Duration = Duration::from_secs(30);
 
 #[test]
 fn killed_nodes_are_declared_down_and_come_back_in_a_new_life() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
     for kills_leader in [false, true] {
@@ -29,11 +28,10 @@ fn killed_nodes_are_declared_down_and_come_back_in_a_new_life() {
             let what = format!("node {id} is down");
             let down = node.wait_for_view(&what, |view| view.down.contains(&(id, life)));
             let took = down.duration_since(killed);
-            assert!(took < BOUND * 2, "{took:?}");
+            assert!(took < BOUND, "{took:?}");
             node.wait_for_view("another leads", |view| {
-                view.leader != id && view.leader != 0
+                view.leader != id && view.leader != 0 && view.quorum
             });
-            assert!(node.view.quorum);
             node.wait_until_said(&format!("event down {id}"), 1);
         }
         let mut back = place.start(id);
@@ -54,7 +52,7 @@ fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself(
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
     let leader = nodes[0].view.leader;
@@ -65,11 +63,14 @@ fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself(
     for node in &mut nodes {
         node.wait_for_view("it is down", |view| view.down.contains(&(leader, life)));
     }
+    stopped.catch_up();
+    let since = stopped.seen.len();
     stopped.signal(Signal::CONT);
-    stopped.wait_for_view("it has learnt of it", |view| {
+    // It may be back before it is looked at.
+    let learnt = stopped.wait_to_have_seen("it has learnt of it", since, |view| {
         view.phase.starts_with("rejoining:")
     });
-    assert!(!stopped.view.quorum, "its lease is over");
+    assert!(!learnt.quorum, "its lease is over");
     stopped.wait_for_view("it is back", |view| {
         view.life() > Some(life) && view.up.len() == 3
     });
@@ -88,7 +89,7 @@ fn a_node_that_has_lost_its_directory_is_let_in_as_another_disk() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut nodes = place.form();
     let lost = nodes.pop().unwrap();

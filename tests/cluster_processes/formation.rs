@@ -1,6 +1,6 @@
 //! Nodes come, leave and end as they are told to.
 
-use crate::process::{Place, alone, can_run};
+use crate::process::{Place, beside_another, can_run};
 use std::fs;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn three_nodes_form_one_cluster_and_a_fourth_comes_and_leaves_while_it_runs() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 1);
     let mut nodes = place.form();
     let (up, leader) = (nodes[0].view.up.clone(), nodes[0].view.leader);
@@ -73,7 +73,7 @@ fn what_keeps_a_node_from_starting_is_told() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(1, 2);
     let first = place.form().remove(0);
     // Its port.
@@ -92,17 +92,22 @@ fn what_keeps_a_node_from_starting_is_told() {
     let mut second = place.start_with(2, &flags);
     let failed = second.wait_for_line("failed").text;
     assert!(failed.contains("is in use (by process"), "{failed}");
-    // Not enough nodes in time.
-    let flags = place.flags(2).replace(
-        "--required-quorum 0",
-        "--required-quorum 3 --start-deadline 3s",
-    );
-    let mut second = place.start_with(2, &flags);
-    let failed = second.wait_for_line("failed").text;
-    assert!(
-        failed.contains("3 nodes had to be up within 3s, and 2 are"),
-        "{failed}"
-    );
+    // Not enough nodes in time, of which this one has some more if the machine is busy.
+    let mut failed = String::new();
+    for seconds in [3, 30] {
+        let flags = place.flags(2).replace(
+            "--required-quorum 0",
+            &format!("--required-quorum 3 --start-deadline {seconds}s"),
+        );
+        let mut second = place.start_with(2, &flags);
+        failed = second.wait_for_line("failed").text;
+        let told = format!("3 nodes had to be up within {seconds}s, and ");
+        assert!(failed.contains(&told), "{failed}");
+        if failed.contains(&format!("{told}2 are")) {
+            break;
+        }
+    }
+    assert!(failed.contains("and 2 are"), "{failed}");
     // Other settings than those of the cluster; and the same where the start waits for nobody.
     let flags = place.flags(2).replace("profile default", "profile fast");
     let waits = flags.replace("--required-quorum 0", "--required-quorum 1");
@@ -130,7 +135,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 2);
     let mut nodes = place.form();
     // Node 5's port and directory, and the id of a fourth that is up: what has had fewer lives is not heard at all.
@@ -140,7 +145,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
     });
     let flags = place.flags(5).replace(
         "--required-quorum 0",
-        "--required-quorum 1 --start-deadline 4s",
+        "--required-quorum 1 --start-deadline 10s",
     );
     let mut impostor = place.start_with(4, &flags.replace("--node-id 5", "--node-id 4"));
     let failed = impostor.wait_for_line("failed").text;
@@ -150,7 +155,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
     // a node down that nobody can connect to.
     fs::remove_dir_all(place.data(5)).unwrap();
     copy(&place.data(4), &place.data(5));
-    let flags = flags.replace("--start-deadline 4s", "--start-deadline 15s");
+    let flags = flags.replace("--start-deadline 10s", "--start-deadline 15s");
     let mut impostor = place.start_with(4, &flags.replace("--node-id 5", "--node-id 4"));
     let failed = impostor.wait_for_line("failed").text;
     assert!(failed.contains(told), "{failed}");
@@ -169,7 +174,7 @@ fn a_runtime_that_ends_without_leaving_is_missed_or_comes_back_in_time() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 1);
     let mut nodes = place.form();
     let flags = format!("{} --no-leave", place.flags(4));

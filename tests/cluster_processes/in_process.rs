@@ -1,6 +1,6 @@
 //! What a program has of its cluster, in its own process.
 
-use crate::process::{Place, alone, can_run};
+use crate::process::{Place, alone, beside_another, can_run};
 use clap::Parser;
 use corecast::{
     Actor, ClusterArgs, ClusterChanged, ClusterEnd, ClusterError, ClusterPhase, ClusterSettings,
@@ -52,7 +52,7 @@ fn a_program_sees_its_cluster_and_leaves_it() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(1, 0);
     let settings = settings(&place);
     let runtime = Runtime::builder().cluster(settings).start().unwrap();
@@ -97,6 +97,8 @@ fn a_runtime_without_a_cluster_has_none() {
     if !can_run() {
         return;
     }
+    // What it has open is not to be counted elsewhere.
+    let _turn = beside_another();
     let runtime = Runtime::builder().start().unwrap();
     assert!(runtime.cluster().is_none() && runtime.handle().cluster().is_none());
 }

@@ -4,14 +4,21 @@
 #![cfg(target_os = "linux")]
 
 mod cells;
+#[path = "../common/directory.rs"]
+mod directory;
 mod entities;
 mod failures;
 mod formation;
 mod hostile;
 mod in_process;
 mod measured;
+mod networks;
 mod node;
+mod outage;
+mod partitions;
 mod pouring;
 mod process;
+#[path = "../common/requirements.rs"]
+mod requirements;
 mod rolling;
 mod traffic;

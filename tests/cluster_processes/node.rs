@@ -6,16 +6,24 @@ use corecast::{
     ClusterArgs, ClusterChanged, ClusterPhase, ClusterView, Event, Handle, MemberDown, MemberLeft,
     MemberState, MemberUp, PinningArgs, ReachableMember, Runtime, UnreachableMember,
 };
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::fmt::{Debug, Write as _};
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
 
 /// The flags of the node that this process is to be.
 pub(crate) const FLAGS: &str = "CORECAST_TEST_NODE";
+
+/// The process that has started this one.
+pub(crate) const PARENT: &str = "CORECAST_TEST_NODE_OF";
+
+/// However busy the machine is; the other half of a shutdown is for what was accepted.
+const LEAVES_WITHIN: Duration = Duration::from_secs(40);
 
 #[derive(Parser)]
 struct Args {
@@ -38,9 +46,11 @@ fn process_that_is_a_node() {
     let Ok(flags) = std::env::var(FLAGS) else {
         return;
     };
+    die_with_parent();
     let _ = tracing::subscriber::set_global_default(Log);
     let args = Args::parse_from(["node"].into_iter().chain(flags.split_whitespace()));
-    let settings = args.cluster.settings().unwrap();
+    let mut settings = args.cluster.settings().unwrap();
+    settings.leave_deadline = LEAVES_WITHIN;
     let node = settings.node.0;
     let mut builder = Runtime::builder().pinning(&args.pinning).cluster(settings);
     let region = cells::register(&mut builder, node);
@@ -79,7 +89,7 @@ fn process_that_is_a_node() {
             "shutdown" => {
                 let runtime = runtime.lock().unwrap().take();
                 if let Some(runtime) = runtime {
-                    let report = runtime.shutdown();
+                    let report = runtime.shutdown_within(LEAVES_WITHIN * 2);
                     say(&format!("ended {:?} {:?}", report.drained, report.left));
                 }
                 cells.end();
@@ -99,6 +109,16 @@ fn process_that_is_a_node() {
     }
     // Whoever has started this process is gone.
     std::process::exit(1);
+}
+
+/// The kernel kills this process when the one that started it is gone: its input ends then, too, but a process that was
+/// stopped reads nothing.
+fn die_with_parent() {
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let parent = std::env::var(PARENT).unwrap();
+    // Another is its parent if that was gone before.
+    let present = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    assert_eq!(present, Some(parent), "whoever has started this is gone");
 }
 
 fn tell<E: Event>(handle: &Handle, what: fn(&E) -> (&'static str, u32)) {

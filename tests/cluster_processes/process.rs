@@ -1,39 +1,60 @@
 //! Processes that are nodes, from outside: started, listened to, told, stopped, and killed in any case.
 
-use crate::node::FLAGS;
-use corecast::io::{locked_memory::IoDemand, machine, preflight};
+use crate::directory::Directory;
+use crate::networks::Networks;
+use crate::node::{FLAGS, PARENT};
+use crate::requirements;
+use corecast::io::machine;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// One cluster at a time: they have few CPUs.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// How many clusters may be up at once: each has three nodes that mostly wait, and there are few CPUs.
+const CLUSTERS: usize = 2;
+
+static UP: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// The leave to have so many clusters up.
+pub(crate) struct Leave(usize);
+
+/// For what would be disturbed by another cluster, or counts what this process has open.
+pub(crate) fn alone() -> Leave {
+    leave(CLUSTERS)
 }
 
-/// Whether this system has io_uring; if not, says so.
-pub(crate) fn can_run() -> bool {
-    let demand = IoDemand {
-        executors: 2,
-        io_memory_bytes: 64 << 10,
-        ring_depth: 32,
-    };
-    let checked = preflight::check(&machine::read_machine().unwrap(), &demand);
-    if let Err(error) = &checked {
-        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing was tested: {error}");
+/// For what mostly waits.
+pub(crate) fn beside_another() -> Leave {
+    leave(1)
+}
+
+fn leave(clusters: usize) -> Leave {
+    let up = UP.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let has_no_room = |up: &mut usize| *up + clusters > CLUSTERS;
+    let up = UP.1.wait_while(up, has_no_room);
+    *up.unwrap_or_else(PoisonError::into_inner) += clusters;
+    Leave(clusters)
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        *UP.0.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        UP.1.notify_all();
     }
-    checked.is_ok()
+}
+
+/// Whether this system has io_uring, and room for the two executors of a node; if not, says so.
+pub(crate) fn can_run() -> bool {
+    requirements::can_run(2)
 }
 
 /// A line of a process, and when it came.
@@ -99,20 +120,23 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn start(id: u32, flags: &str, descriptors: Option<u32>) -> Node {
+    fn start(id: u32, flags: &str, place: &Place) -> Node {
         let me = std::env::current_exe().unwrap();
-        let mut command = match descriptors {
-            Some(limit) => {
+        // Each of these becomes the program: no process stands between.
+        let mut command = match (place.descriptors, &place.networks) {
+            (Some(limit), _) => {
                 let mut command = Command::new("sh");
                 let run = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
                 command.arg("-c").arg(run).arg(me);
                 command
             }
-            None => Command::new(me),
+            (None, Some(networks)) => networks.inside(id, &me),
+            (None, None) => Command::new(me),
         };
         let mut child = command
             .args(["--exact", "node::process_that_is_a_node", "--nocapture"])
             .env(FLAGS, flags)
+            .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -157,6 +181,24 @@ impl Node {
     pub(crate) fn wait_for_view(&mut self, what: &str, is_so: impl Fn(&View) -> bool) -> Instant {
         self.catch_up();
         self.wait(what, |node, _| is_so(&node.view))
+    }
+
+    /// Waits until one of its views was so since it had said as many lines; the first of them. It may have passed by now.
+    #[track_caller]
+    pub(crate) fn wait_to_have_seen(
+        &mut self,
+        what: &str,
+        since: usize,
+        is_so: impl Fn(&View) -> bool,
+    ) -> View {
+        let found = |node: &Node| {
+            let views = node.seen[since..].iter();
+            let mut views = views.filter_map(|line| View::read(&line.text));
+            views.find(&is_so)
+        };
+        self.catch_up();
+        self.wait(what, |node, _| found(node).is_some());
+        found(self).unwrap()
     }
 
     /// Waits for a line that begins so, after those that were seen when it was called.
@@ -249,55 +291,101 @@ impl Drop for Node {
 
 /// Where the nodes of one cluster are.
 pub(crate) struct Place {
-    directory: PathBuf,
+    directory: Directory,
+    hosts: Vec<String>,
     pub(crate) ports: Vec<u16>,
     founders: usize,
     cpus: Vec<usize>,
+    /// So that clusters which are up at once do not share a CPU while there are others.
+    first_cpu: usize,
     pub(crate) profile: &'static str,
     pub(crate) descriptors: Option<u32>,
+    networks: Option<Networks>,
+}
+
+/// How often ports are tried that are free for streams and not for datagrams.
+const TRIES: usize = 200;
+
+/// Ports that are free at this moment, for streams and datagrams alike.
+fn free_ports(count: usize) -> Vec<u16> {
+    let mut held = Vec::new();
+    for _ in 0..TRIES {
+        if held.len() == count {
+            break;
+        }
+        let stream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = stream.local_addr().unwrap();
+        if let Ok(datagrams) = UdpSocket::bind(address) {
+            held.push((address.port(), stream, datagrams));
+        }
+    }
+    assert_eq!(held.len(), count, "there are not enough ports");
+    held.iter().map(|(port, ..)| *port).collect()
 }
 
 impl Place {
     /// For so many founders and others; their ids begin with 1.
     pub(crate) fn new(founders: usize, others: usize) -> Place {
+        let nodes = founders + others;
+        let hosts = vec!["127.0.0.1".to_owned(); nodes];
+        Place::at(founders, hosts, free_ports(nodes), None)
+    }
+
+    /// For founders each of which has a network of its own.
+    pub(crate) fn in_networks(founders: usize, networks: Networks) -> Place {
+        let hosts = (1..=founders as u32).map(|id| networks.host(id)).collect();
+        Place::at(founders, hosts, vec![7_000; founders], Some(networks))
+    }
+
+    fn at(
+        founders: usize,
+        hosts: Vec<String>,
+        ports: Vec<u16>,
+        networks: Option<Networks>,
+    ) -> Place {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("cluster-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir(&directory).unwrap();
-        let listeners: Vec<TcpListener> = (0..founders + others)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let directory = Directory::new(&format!("cluster-{number}"));
+        fs::create_dir(&directory.0).unwrap();
         Place {
             directory,
-            ports: listeners.iter().map(port).collect(),
+            hosts,
+            ports,
             founders,
             cpus: machine::read_machine().unwrap().allowed_cpus,
+            first_cpu: number as usize % CLUSTERS * founders,
             profile: "default",
             descriptors: None,
+            networks,
         }
     }
 
+    /// The networks of its nodes, which have some.
+    pub(crate) fn networks(&self) -> &Networks {
+        self.networks.as_ref().unwrap()
+    }
+
     pub(crate) fn data(&self, id: u32) -> PathBuf {
-        self.directory.join(format!("node-{id}"))
+        self.directory.0.join(format!("node-{id}"))
     }
 
     pub(crate) fn flags(&self, id: u32) -> String {
-        let port = |id: u32| self.ports[id as usize - 1];
+        let address = |id: u32| {
+            let index = id as usize - 1;
+            format!("{}:{}", self.hosts[index], self.ports[index])
+        };
         let seeds: Vec<String> = (1..=self.founders as u32)
-            .map(|id| format!("{id}@127.0.0.1:{}", port(id)))
+            .map(|id| format!("{id}@{}", address(id)))
             .collect();
         let join = if id as usize > self.founders {
             " --join-only"
         } else {
             ""
         };
-        let cpu = self.cpus[id as usize % self.cpus.len()];
+        let cpu = self.cpus[(self.first_cpu + id as usize) % self.cpus.len()];
         format!(
-            "--node-id {id} --bind 127.0.0.1:{} --seed {} --data-dir {} --required-quorum 0 --cluster-profile {} --cores {cpu}{join}",
-            port(id),
+            "--node-id {id} --bind {} --seed {} --data-dir {} --required-quorum 0 --cluster-profile {} --cores {cpu}{join}",
+            address(id),
             seeds.join(","),
             self.data(id).display(),
             self.profile
@@ -305,11 +393,11 @@ impl Place {
     }
 
     pub(crate) fn start(&self, id: u32) -> Node {
-        Node::start(id, &self.flags(id), self.descriptors)
+        Node::start(id, &self.flags(id), self)
     }
 
     pub(crate) fn start_with(&self, id: u32, flags: &str) -> Node {
-        Node::start(id, flags, self.descriptors)
+        Node::start(id, flags, self)
     }
 
     /// All founders, up and with a quorum.
@@ -336,11 +424,5 @@ impl Place {
             }
         }
         nodes
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
