@@ -14,7 +14,7 @@ use super::excuses::Excuses;
 use super::place::{NodeCpus, Place, PlaceError};
 use super::process::{Process, Said};
 use super::protocol::{
-    AnsweredNews, Beat, EventNews, FedNews, News, Order, PhaseNews, Setup, ViewNews, WireNews,
+    AnsweredNews, Beat, Blow, EventNews, FedNews, News, Order, PhaseNews, Setup, ViewNews, WireNews,
 };
 use crate::options::Setting;
 use crate::replay::Tally;
@@ -281,12 +281,12 @@ impl Fleet {
         self.ids().try_for_each(|id| self.tell(id, order))
     }
 
-    /// Kills the process of a node, and returns when.
+    /// Kills the process of a node, and returns when. It is gone by then: nothing of it answers any more.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn kill(&mut self, id: u32) -> Result<Time, ClusterError> {
-        let at = self.clock.now();
+    pub fn kill(&mut self, id: u32) -> Result<Blow, ClusterError> {
+        let begun = self.clock.now();
         let node = self.node_mut(id);
         node.may_end = true;
         node.view = ViewNews::default();
@@ -296,50 +296,59 @@ impl Fleet {
                 .kill()
                 .map_err(|source| process_error(id, "killed", source))?;
         }
-        Ok(at)
+        Ok(self.blow(begun))
     }
 
-    /// Stops the process of a node, or has it go on; returns when.
+    /// Stops the process of a node, or has it go on; returns when. All of its threads stand still by then.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn pause(&mut self, id: u32, is_paused: bool) -> Result<Time, ClusterError> {
+    pub fn pause(&mut self, id: u32, is_paused: bool) -> Result<Blow, ClusterError> {
         let (signal, what) = match is_paused {
             true => (Signal::STOP, "stopped"),
             false => (Signal::CONT, "continued"),
         };
-        let at = self.clock.now();
+        let begun = self.clock.now();
         if let Some(process) = &self.node(id).process {
-            process
-                .signal(signal)
-                .map_err(|source| process_error(id, what, source))?;
+            let failed = |source| process_error(id, what, source);
+            process.signal(signal).map_err(failed)?;
+            if is_paused {
+                process.wait_until_stopped().map_err(failed)?;
+            }
         }
-        Ok(at)
+        Ok(self.blow(begun))
     }
 
-    /// Cuts the link of a node, or mends it; returns when.
+    /// Cuts the link of a node, or mends it; returns when. It takes a process of its own to do that, some milliseconds.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn set_link(&mut self, id: u32, is_up: bool) -> Result<Time, ClusterError> {
-        let at = self.clock.now();
+    pub fn set_link(&mut self, id: u32, is_up: bool) -> Result<Blow, ClusterError> {
+        let begun = self.clock.now();
         if let Some(namespaces) = self.place.namespaces() {
             namespaces
                 .set_link(id, is_up)
                 .map_err(|source| ClusterError::Link { node: id, source })?;
         }
-        Ok(at)
+        Ok(self.blow(begun))
     }
 
-    /// Tells a node to leave and end, which it may from now on.
+    /// Tells a node to leave and end, which it may from now on. It goes on answering until its shards are elsewhere.
     ///
     /// # Errors
     /// When it does not listen any more.
-    pub fn leave(&mut self, id: u32) -> Result<Time, ClusterError> {
+    pub fn leave(&mut self, id: u32) -> Result<Blow, ClusterError> {
         self.node_mut(id).may_end = true;
-        let at = self.clock.now();
+        let begun = self.clock.now();
         self.tell(id, &Order::Leave)?;
-        Ok(at)
+        Ok(self.blow(begun))
+    }
+
+    fn blow(&self, begun: Time) -> Blow {
+        Blow {
+            begun_ns: begun.as_nanos(),
+            done_ns: self.clock.now().as_nanos(),
+        }
     }
 
     /// Waits for the end of a process that has said its last word; one that does not end is killed.

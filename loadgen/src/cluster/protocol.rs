@@ -3,6 +3,7 @@
 //! Times are nanoseconds of one clock, the machine's monotonic one counted from an origin that the first order names; all
 //! nodes are on one machine.
 
+use corecast::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Recorder;
@@ -30,12 +31,12 @@ pub enum Order {
         /// How far the asks of one shard are apart.
         every_ms: u64,
     },
-    /// It has: say when the asks that were sent from then on are answered.
+    /// It has: say when the asks are answered that were sent once it had taken effect.
     Hit {
         /// The fault's number.
         fault: u32,
-        /// When.
-        at_ns: u64,
+        /// When it was.
+        blow: Blow,
     },
     /// Watch no longer.
     Unwatch,
@@ -112,6 +113,29 @@ pub enum PaceOrder {
         /// The gaps between them.
         arrivals: crate::arrivals::Arrivals,
     },
+}
+
+/// When a fault was. What hits a node takes a moment, in which the node still answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blow {
+    /// Before anything was done: outages are counted from here.
+    pub begun_ns: u64,
+    /// When it had taken effect: an ask that was sent earlier may have found the node as it was.
+    pub done_ns: u64,
+}
+
+impl Blow {
+    /// Before anything was done.
+    #[must_use]
+    pub fn begun(&self) -> Time {
+        Time::from_nanos(self.begun_ns)
+    }
+
+    /// When it had taken effect.
+    #[must_use]
+    pub fn done(&self) -> Time {
+        Time::from_nanos(self.done_ns)
+    }
 }
 
 /// The rows that a node is to send.
@@ -358,8 +382,6 @@ pub struct WireNews {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use corecast::Time;
 
     use super::*;
     use crate::cluster::lines::{MAX_LINE_BYTES, read_line, write_line};

@@ -259,7 +259,7 @@ impl Active {
     fn inject(&mut self, fleet: &mut Fleet, begin: Time) -> Result<(), RunError> {
         let victim = self.victim;
         fleet.excuses.begin(victim, fleet.now().as_nanos());
-        let hit = match self.spec.kind {
+        let blow = match self.spec.kind {
             FaultKind::Kill => {
                 fleet.node_mut(victim).lost_figures += 1;
                 fleet.kill(victim)?
@@ -271,11 +271,12 @@ impl Active {
             FaultKind::Partition => fleet.set_link(victim, false)?,
             FaultKind::Restart => fleet.leave(victim)?,
         };
+        let hit = blow.begun();
         self.hit = Some(hit);
         self.report.at_s = (hit - begin).as_secs_f64();
         let order = Order::Hit {
             fault: self.number,
-            at_ns: hit.as_nanos(),
+            blow,
         };
         for node in fleet.ids() {
             if node != victim {

@@ -197,9 +197,7 @@ impl Life {
                 victim,
                 every_ms,
             } => self.watch(fault, victim, Duration::from_millis(every_ms))?,
-            Order::Hit { fault: _, at_ns } => {
-                self.tell_watcher(ToWatcher::Hit(Time::from_nanos(at_ns)))?
-            }
+            Order::Hit { fault: _, blow } => self.tell_watcher(ToWatcher::Hit(blow))?,
             Order::Unwatch => {
                 self.tell_watcher(ToWatcher::End)?;
                 self.watcher = None;
