@@ -26,9 +26,11 @@ pub const NODE: &str = "node";
 const UNHEARD: usize = 4_096;
 /// How long the cluster may take to form, and to be whole again after a fault.
 pub const WHOLE_WITHIN: Duration = Duration::from_secs(90);
+/// How long a process may take to be gone that says nothing more.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// How often shards without an owner are sent to.
 const ALLOCATED_EVERY: Duration = Duration::from_millis(500);
-/// Member events that are kept of each node.
+/// Member events that are kept of each node; all are counted.
 const MAX_EVENTS: usize = 10_000;
 
 /// All nodes.
@@ -66,8 +68,12 @@ pub struct Node {
     pub beat: Beat,
     /// The most memory that any of its processes had, in bytes.
     pub peak: u64,
-    /// Member events that it has told, in order.
+    /// The first member events that it has told, in order.
     pub events: Vec<EventNews>,
+    /// How many it has told.
+    pub event_count: u64,
+    /// Those that are not kept and that no fault explains.
+    pub false_events_beyond: u64,
     /// The last phase that its drivers have ended.
     pub driven: u16,
     /// Figures of the phase that runs, by each of its processes that has told some.
@@ -76,6 +82,8 @@ pub struct Node {
     pub driving: u32,
     /// Whether it was stopped in the phase that runs, and so could not keep a schedule.
     pub was_stopped: bool,
+    /// How long it had no process in the measured time of the phase that runs, so that nobody kept its schedule.
+    pub away: Duration,
     /// Processes of it whose figures of the phase died with them.
     pub lost_figures: u32,
     /// What it said of the fault that runs.
@@ -131,11 +139,11 @@ pub enum ClusterError {
         why: String,
     },
     /// A process has ended by itself.
-    #[error("the process of node {node} has ended by itself; see above for what it printed{why}")]
+    #[error("the process of node {node} has ended by itself{why}; see above for what it printed")]
     Gone {
         /// The node.
         node: u32,
-        /// What is known.
+        /// What is known: its exit status, or what it said last.
         why: String,
     },
     /// Something did not happen.
@@ -265,11 +273,29 @@ impl Fleet {
     /// # Errors
     /// When it does not listen any more.
     pub fn tell(&mut self, id: u32, order: &Order) -> Result<(), ClusterError> {
-        match &mut self.node_mut(id).process {
-            None => Ok(()),
-            Some(process) => process
-                .tell(order)
-                .map_err(|source| process_error(id, "told", source)),
+        let told = match &mut self.node_mut(id).process {
+            None => return Ok(()),
+            Some(process) => process.tell(order),
+        };
+        told.map_err(|source| match source.kind() {
+            // Nobody reads what it is told.
+            io::ErrorKind::BrokenPipe => self.gone(id, None),
+            _ => process_error(id, "told", source),
+        })
+    }
+
+    /// The error of a process that is gone; `said` is what could not be understood of it.
+    fn gone(&mut self, node: u32, said: Option<String>) -> ClusterError {
+        let process = self.node_mut(node).process.as_mut();
+        let status = process.and_then(|process| process.wait_for(GONE_WITHIN).ok().flatten());
+        let known = [status.map(|status| status.to_string()), said];
+        let known: Vec<String> = known.into_iter().flatten().collect();
+        ClusterError::Gone {
+            node,
+            why: match known.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", known.join(", ")),
+            },
         }
     }
 
@@ -498,10 +524,7 @@ impl Fleet {
                 node.ended.get_or_insert((false, None));
                 return Ok(());
             }
-            Said::Silent(why) => {
-                let why = why.map_or(String::new(), |why| format!(" ({why})"));
-                return Err(ClusterError::Gone { node: id, why });
-            }
+            Said::Silent(said) => return Err(self.gone(id, said)),
         };
         match news {
             News::Started { cpus: _, settings } => {
@@ -516,8 +539,11 @@ impl Fleet {
                 node.view = view;
             }
             News::Event(event) => {
+                node.event_count += 1;
                 if node.events.len() < MAX_EVENTS {
                     node.events.push(event);
+                } else if event.what.is_trouble() && !self.excuses.explain(id, &event) {
+                    self.node_mut(id).false_events_beyond += 1;
                 }
             }
             News::Beat(beat) => {
@@ -548,10 +574,13 @@ impl Node {
             beat: Beat::default(),
             peak: 0,
             events: Vec::new(),
+            event_count: 0,
+            false_events_beyond: 0,
             driven: 0,
             figures: Vec::new(),
             driving: 0,
             was_stopped: false,
+            away: Duration::ZERO,
             lost_figures: 0,
             watching: None,
             answered: None,
@@ -591,10 +620,5 @@ impl Node {
 }
 
 fn process_error(node: u32, what: &'static str, source: io::Error) -> ClusterError {
-    // Nobody reads what it is told.
-    if source.kind() == io::ErrorKind::BrokenPipe {
-        let why = String::new();
-        return ClusterError::Gone { node, why };
-    }
     ClusterError::Process { node, what, source }
 }

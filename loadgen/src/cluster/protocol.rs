@@ -16,6 +16,13 @@ pub enum Order {
     Begin(Setup),
     /// Send one message to each shard that nobody owns: a shard is given an owner when it is first sent to.
     Allocate,
+    /// Open the books of a phase, and drive nothing yet: what others send is handled from the first moment.
+    Books {
+        /// Which phase.
+        phase: u16,
+        /// The measured time.
+        window: crate::measure::Window,
+    },
     /// Drive the cluster.
     Phase(PhaseOrder),
     /// Send nothing more in this phase.

@@ -17,7 +17,9 @@ mod wire;
 
 pub use balance::{BalanceReport, ShardMove, TWICE_WITHIN};
 pub use baseline::{Comparison, Figure};
-pub use cluster::{ClusterReport, EventReport, FaultReport, NodePhase, NodeReport, Unavailability};
+pub use cluster::{
+    ClusterReport, EventReport, FaultReport, NEVER_ENDED, NodePhase, NodeReport, Unavailability,
+};
 pub use files::{check_writable, write_files};
 pub use hgrm::{hgrm_path, write_hgrm};
 pub use html::page;

@@ -191,6 +191,12 @@ impl Report {
                 Outcome::FalseDeath,
             ),
             (
+                self.cluster
+                    .as_ref()
+                    .is_some_and(ClusterReport::is_incomplete),
+                Outcome::Incomplete,
+            ),
+            (
                 replay.is_some_and(|replay| replay.mismatches > 0),
                 Outcome::Mismatch,
             ),

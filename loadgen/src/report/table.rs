@@ -172,7 +172,22 @@ fn throughput(report: &Report, out: &mut impl Write) -> io::Result<()> {
             .to_owned(),
         ]
     }));
-    write_rows(&rows, 1, out)
+    write_rows(&rows, 1, out)?;
+    for phase in &report.phases {
+        let offered = phase.offered_rate.unwrap_or(0.0) * phase.duration_s;
+        let cluster = report.cluster.as_ref();
+        let idle = cluster.map_or(0, |cluster| cluster.due_to_nobody(&phase.name));
+        if idle > 0 {
+            writeln!(
+                out,
+                "  {}: {} of the messages offered, {}, were due to nodes without a process: nobody sent them",
+                phase.name,
+                grouped(idle),
+                percent(idle as f64 / offered.max(1.0))
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {

@@ -93,7 +93,7 @@ pub(super) fn run(
         complain(&checked);
         results.report.replay = Some(checked.report);
     }
-    let (faults, faults_missed) = course.end();
+    let (faults, faults_missed) = course.end(&fleet);
     let mut report = ClusterReport {
         nodes: fleet
             .nodes
@@ -196,7 +196,7 @@ impl Feed {
                     sum.unknown += fed.unknown;
                 }
             }
-            for id in course.back() {
+            for (id, _) in course.back() {
                 if !self.sums[id as usize - 1].is_all {
                     self.order(fleet, id)?;
                 }

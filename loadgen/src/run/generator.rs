@@ -56,6 +56,8 @@ pub(super) struct Shot {
     pub(super) is_ask: bool,
     /// Set if it is to be timed.
     pub(super) stamps: Option<Stamps>,
+    /// Whether it was meant to be sent in the measured time: then it is a failure if it fails.
+    pub(super) is_measured: bool,
 }
 
 /// How a driver goes on.
@@ -182,14 +184,19 @@ impl Generator {
                 if in_flight >= *most {
                     return None;
                 }
+                let is_measured = self.window.contains(now);
                 if let Some(shot) = self.refused.take() {
-                    return Some(shot);
+                    return Some(Shot {
+                        is_measured,
+                        ..shot
+                    });
                 }
                 let is_timed = self.sent.is_multiple_of(TIMED_EVERY);
-                self.shot(is_timed.then_some(Stamps {
+                let stamps = is_timed.then_some(Stamps {
                     intended: now,
                     sent: now,
-                }))
+                });
+                self.shot(stamps, is_measured)
             }
             Pace::Open {
                 schedule,
@@ -229,15 +236,16 @@ impl Generator {
                     return Some(Shot { stamps, ..shot });
                 }
                 let intended = *begin + Duration::from_nanos(schedule.due(due_by)?);
-                self.shot(Some(Stamps {
+                let stamps = Stamps {
                     intended,
                     sent: now,
-                }))
+                };
+                self.shot(Some(stamps), self.window.contains(intended))
             }
         }
     }
 
-    fn shot(&mut self, stamps: Option<Stamps>) -> Option<Shot> {
+    fn shot(&mut self, stamps: Option<Stamps>, is_measured: bool) -> Option<Shot> {
         let key = match &mut self.source {
             Source::Drawn(keys) => Some(keys.draw(&mut self.rng)),
             Source::Each(keys) => keys.next(),
@@ -256,6 +264,7 @@ impl Generator {
             key,
             is_ask,
             stamps,
+            is_measured,
         })
     }
 
@@ -366,6 +375,27 @@ mod tests {
         }
         assert!((9_500..10_500).contains(&asks), "{asks}");
         assert_eq!(u64::from(timed), generator.sent.div_ceil(TIMED_EVERY));
+    }
+
+    #[test]
+    fn what_is_sent_in_the_warm_up_is_not_measured() {
+        let clock = Clock::new();
+        let later = clock.now() + Duration::from_secs(3_600);
+        for (start, is_measured) in [(Time::ZERO, true), (later, false)] {
+            let window = Window {
+                start,
+                end: later + Duration::from_secs(1),
+            };
+            let pace = Pace::Closed { in_flight: 10 };
+            let mut generator = generator(Source::Each(0..10), pace, window);
+            let mut sent = 0;
+            generator.burst(clock, 0, |shot| {
+                sent += 1;
+                assert_eq!(shot.is_measured, is_measured);
+                true
+            });
+            assert_eq!(sent, 10);
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Ctrl-C: the first one ends the run with what was measured so far, the second one ends the process.
+//! Ctrl-C, the end of the terminal, or a polite kill: the first one ends the run with what was measured so far, the second one ends the process.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::exit::Outcome;
@@ -20,7 +20,7 @@ impl Interrupt {
     /// When the signals cannot be listened to.
     pub(super) fn listen() -> io::Result<Interrupt> {
         let told = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             // In this order: the first signal finds the flag down and raises it.
             flag::register_conditional_shutdown(
                 signal,

@@ -73,8 +73,10 @@ pub(super) struct Locality {
 /// What a driver counts.
 #[derive(Debug, Default)]
 pub(super) struct DriverTally {
-    /// Asks that have ended.
+    /// Asks that were sent, those that have ended, and those of them all that were measured and have not.
+    asked: u64,
     answered: u64,
+    open_measured: u64,
     credit: Credit,
     local: u64,
     remote: u64,
@@ -91,6 +93,9 @@ pub(super) struct DriverEnd {
     pub(super) remote: u64,
     pub(super) tells: u64,
     pub(super) unaccounted: u64,
+    /// Asks that have not ended, and how many of them were sent in the measured time.
+    pub(super) open_asks: u64,
+    pub(super) open_measured: u64,
     pub(super) errors: Vec<ErrorCount>,
 }
 
@@ -102,6 +107,7 @@ pub(super) enum ToMemberDriver {
     /// An ask has ended.
     Ended {
         stamps: Option<Stamps>,
+        is_measured: bool,
         failed: Option<AskError>,
     },
     /// A node has said how many tells it has handled, or has not.
@@ -117,8 +123,13 @@ impl Actor for MemberDriver {
         ctx: &mut Context<'_, Self>,
     ) -> Result<Next, Fault> {
         match message {
-            ToMemberDriver::Ended { stamps, failed } => {
+            ToMemberDriver::Ended {
+                stamps,
+                is_measured,
+                failed,
+            } => {
                 self.tally.answered += 1;
+                self.tally.open_measured -= u64::from(is_measured);
                 match failed {
                     None => {}
                     Some(AskError::Rejected(why)) => {
@@ -130,7 +141,8 @@ impl Actor for MemberDriver {
                 }
                 Ledger::with(|ledger| match failed {
                     None => ledger.completed(ctx.now(), stamps),
-                    Some(_) => ledger.failed(),
+                    Some(_) if is_measured => ledger.failed(),
+                    Some(_) => {}
                 });
                 Ok(Next::Continue)
             }
@@ -182,9 +194,11 @@ impl MemberDriver {
         }
         let is_waiting = step == Step::Idle;
         for node in (1..=post.nodes).filter(|node| *node != post.node) {
-            if let Some(key) = post.owners.key_of(node, tally.turn)
-                && tally.credit.shall_ask(node, now, is_waiting)
-            {
+            let Some(key) = post.owners.key_of(node, tally.turn) else {
+                tally.credit.owns_nothing(node);
+                continue;
+            };
+            if tally.credit.shall_ask(node, now, is_waiting) {
                 tally.turn += 1;
                 let run = post.run;
                 ctx.ask_within(
@@ -244,14 +258,17 @@ fn fire(
     };
     let payload = vec![7; post.payload_bytes as usize];
     let to = post.region.entity(&key);
-    let is_local = is_mine(key);
+    let owner = post.owners.owner_of(post.region.shard_of(&key).shard);
     let is_accepted = if shot.is_ask {
-        let stamps = shot.stamps;
+        let (stamps, is_measured) = (shot.stamps, shot.is_measured);
+        tally.asked += 1;
+        tally.open_measured += u64::from(is_measured);
         ctx.ask(
             to,
             |reply_to| ToMember::Ask { reply_to, payload },
             move |outcome: Result<u64, AskError>| ToMemberDriver::Ended {
                 stamps,
+                is_measured,
                 failed: outcome.err(),
             },
         );
@@ -259,7 +276,7 @@ fn fire(
     } else {
         match ctx.try_tell(to, tell(shot, origin, post.run, payload)) {
             Ok(()) => {
-                tally.credit.sent();
+                tally.credit.sent(owner);
                 true
             }
             Err(refused) => {
@@ -269,7 +286,7 @@ fn fire(
         }
     };
     if is_accepted {
-        let count = if is_local {
+        let count = if owner == post.node {
             &mut tally.local
         } else {
             &mut tally.remote
@@ -321,6 +338,8 @@ impl DriverTally {
         let refused = self.refused.iter();
         let refused = refused.map(|(why, count)| error_count("refused", why, *count));
         DriverEnd {
+            open_asks: self.asked - self.answered,
+            open_measured: self.open_measured,
             local: self.local,
             remote: self.remote,
             tells: self.credit.all(),

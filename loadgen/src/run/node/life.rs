@@ -185,7 +185,10 @@ impl Life {
         match order {
             Order::Begin(_) => {}
             Order::Allocate => self.allocate()?,
-            Order::Phase(order) => self.phase = Some(self.begin_phase(&order)?),
+            Order::Books { phase, window } => {
+                self.phase = Some(MemberPhase::open(self.stage()?, phase, window)?);
+            }
+            Order::Phase(order) => self.begin_phase(&order)?,
             Order::Cut => {
                 if let Some(phase) = &self.phase {
                     phase.cut();
@@ -296,7 +299,12 @@ impl Life {
         Ok(())
     }
 
-    fn begin_phase(&self, order: &PhaseOrder) -> Result<MemberPhase, RunError> {
+    fn begin_phase(&mut self, order: &PhaseOrder) -> Result<(), RunError> {
+        let opened = self.phase.take();
+        let mut phase = match opened.filter(|phase| phase.is_opened_for(order)) {
+            Some(phase) => phase,
+            None => MemberPhase::open(self.stage()?, order.phase, order.window)?,
+        };
         let Part::Load(load, region, owners) = &self.part else {
             return Err(RunError::Node("this job has no phases".to_owned()));
         };
@@ -309,12 +317,13 @@ impl Life {
             handled: &self.handled,
             owners,
         };
-        MemberPhase::begin(self.stage()?, &scene, order)
+        phase.drive(self.stage()?, &scene, order)?;
+        self.phase = Some(phase);
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), RunError> {
         if let Some(phase) = self.phase.take() {
-            phase.abandon();
             let news = phase.close(self.stage()?)?;
             self.beat();
             self.mouth.say(&News::Phase(Box::new(news)));
