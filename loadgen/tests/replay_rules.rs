@@ -65,10 +65,9 @@ fn check(source: &Source, columns: &Columns, replayed: &Replayed) -> Checked {
         columns,
         100,
     );
-    replayed
-        .entities
-        .iter()
-        .for_each(|(key, tally)| check.entity(key, tally));
+    replayed.entities.iter().for_each(|(key, tally)| {
+        check.entity(key, tally);
+    });
     check.finish(&replayed.malformed)
 }
 

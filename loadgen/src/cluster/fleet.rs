@@ -10,14 +10,15 @@ use std::time::Duration;
 use corecast::Time;
 use rustix::process::Signal;
 
+use super::error::{ClusterError, process_error};
 use super::excuses::Excuses;
-use super::place::{NodeCpus, Place, PlaceError};
+use super::place::{NodeCpus, Place};
 use super::process::{Process, Said};
 use super::protocol::{
     AnsweredNews, Beat, Blow, EventNews, FedNews, News, Order, PhaseNews, Setup, ViewNews, WireNews,
 };
 use crate::options::Setting;
-use crate::replay::Tally;
+use crate::replay::Held;
 use crate::run::clock::Clock;
 
 /// The word that makes the program a node.
@@ -93,7 +94,7 @@ pub struct Node {
     /// What it has sent of a file.
     pub fed: Option<FedNews>,
     /// What entities hold, as it was told.
-    pub tallies: Vec<Vec<(String, Tally)>>,
+    pub tallies: Vec<Vec<(String, Held)>>,
     /// A measurement.
     pub wire: Option<WireNews>,
     /// Whether it left in order, once it has ended by being told to.
@@ -105,66 +106,6 @@ pub struct Node {
 }
 
 type Heard = (u32, u32, Said<News>);
-
-/// What went wrong with a cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// There is no place for it.
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    /// A process could not be started.
-    #[error("the process of node {node} cannot be started: {source}")]
-    Start {
-        /// The node.
-        node: u32,
-        /// Why.
-        source: io::Error,
-    },
-    /// A process cannot be told, stopped or killed.
-    #[error("the process of node {node} cannot be {what}: {source}")]
-    Process {
-        /// The node.
-        node: u32,
-        /// What cannot be done.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A node says that it cannot go on.
-    #[error("node {node} failed: {why}")]
-    Failed {
-        /// The node.
-        node: u32,
-        /// What it said.
-        why: String,
-    },
-    /// A process has ended by itself.
-    #[error("the process of node {node} has ended by itself{why}; see above for what it printed")]
-    Gone {
-        /// The node.
-        node: u32,
-        /// What is known: its exit status, or what it said last.
-        why: String,
-    },
-    /// Something did not happen.
-    #[error("the cluster did not come to this within {within:?}: {what}; {state}")]
-    Late {
-        /// What.
-        what: String,
-        /// For how long it was waited for.
-        within: Duration,
-        /// How the nodes are.
-        state: String,
-    },
-    /// The link of a node cannot be cut or mended.
-    #[error("the link of node {node} cannot be set: {source}")]
-    Link {
-        /// The node.
-        node: u32,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 impl Fleet {
     /// Nodes at a place, none of which has been started. `arguments` are those of this program without its name: nodes
@@ -617,8 +558,4 @@ impl Node {
             beat.unowned
         )
     }
-}
-
-fn process_error(node: u32, what: &'static str, source: io::Error) -> ClusterError {
-    ClusterError::Process { node, what, source }
 }

@@ -7,7 +7,7 @@ use corecast::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Recorder;
-use crate::replay::Tally;
+use crate::replay::Held;
 
 /// What a node is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -98,28 +98,11 @@ pub struct PhaseOrder {
     /// The measured time.
     pub window: crate::measure::Window,
     /// How fast.
-    pub pace: PaceOrder,
+    pub pace: crate::arrivals::PhasePace,
     /// Percent of asks.
     pub ask_percent: u8,
     /// The keys: drawn by the job's distribution, or each of these once.
     pub each: Option<(u64, u64)>,
-}
-
-/// The pace of a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum PaceOrder {
-    /// So many in flight per driver.
-    Closed {
-        /// Messages.
-        in_flight: u64,
-    },
-    /// By a schedule.
-    Open {
-        /// Messages per second over all nodes.
-        total_rate: f64,
-        /// The gaps between them.
-        arrivals: crate::arrivals::Arrivals,
-    },
 }
 
 /// When a fault was. What hits a node takes a moment, in which the node still answers.
@@ -213,7 +196,7 @@ pub enum News {
     /// All rows that were this node's have been acknowledged.
     Fed(FedNews),
     /// What entities hold.
-    Tallies(Vec<(String, Tally)>),
+    Tallies(Vec<(String, Held)>),
     /// A measurement beside bare TCP.
     Wire(WireNews),
     /// It has left and ended.
@@ -334,10 +317,20 @@ pub struct PhaseNews {
     pub unaccounted: u64,
 }
 
+/// An ask of loadgen's own that was rejected: no load, and no error of the system.
+pub const PROBE_REJECTED: &str = "probe rejected";
+/// One without an answer in time.
+pub const PROBE_TIMED_OUT: &str = "probe timed out";
+/// One of which is not known whether it took effect, for another reason.
+pub const PROBE_UNKNOWN: &str = "probe unknown";
+/// What a core dropped.
+pub const DEAD_LETTER: &str = "dead letter";
+
 /// How often something went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ErrorCount {
-    /// `rejected`, `unknown`, `refused` (tried again later) or `dead letter`.
+    /// `rejected`, `unknown`, `refused` (tried again later), `never ended` or `dead letter`; `probe …` and `dead letter of a
+    /// probe` are of asks of loadgen's own.
     pub kind: String,
     /// Why.
     pub reason: String,
@@ -412,7 +405,7 @@ mod tests {
                 Duration::from_nanos(5),
                 Duration::from_secs(1),
             ),
-            pace: PaceOrder::Open {
+            pace: crate::arrivals::PhasePace::Open {
                 total_rate: 0.1 + 0.2,
                 arrivals: crate::arrivals::Arrivals::Poisson,
             },

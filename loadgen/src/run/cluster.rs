@@ -12,13 +12,17 @@ use corecast::node::settings::CoreSelection;
 use super::course::Course;
 use super::error::RunError;
 use super::interrupt::Interrupt;
+use super::lineup::{ACTIVATING, ACTIVATION_BOOKS};
 use super::listening::listen;
 use super::load::label;
+use super::probes::set_probes_apart;
 use super::session::Results;
 use super::stage::{LOOK, PATIENCE};
-use crate::cluster::fleet::{ClusterError, Fleet, Node, WHOLE_WITHIN};
+use crate::arrivals::PhasePace;
+use crate::cluster::error::ClusterError;
+use crate::cluster::fleet::{Fleet, Node, WHOLE_WITHIN};
 use crate::cluster::place::{Place, divide};
-use crate::cluster::protocol::{EventNews, Order, PaceOrder, PhaseNews, PhaseOrder};
+use crate::cluster::protocol::{EventNews, Order, PhaseNews, PhaseOrder};
 use crate::measure::{PhaseLabel, Recorder, Window};
 use crate::options::{Job, Load, Nodes, Pacing, PhaseSpec, Setting};
 use crate::report::{
@@ -28,10 +32,6 @@ use crate::units::{duration, grouped, rate};
 
 /// Time between the order and the begin of a phase, for all nodes to be ready by then.
 const LEAD: Duration = Duration::from_millis(100);
-/// Messages in flight per driver while entities are activated.
-const ACTIVATING: u64 = 1_024;
-/// An activation ends by its own end; this only sizes the books.
-const ACTIVATION_BOOKS: Duration = Duration::from_secs(3_600);
 /// How long nodes may take to close their books.
 const CLOSED_WITHIN: Duration = Duration::from_secs(60);
 /// Events without a fault that are shown; all are counted.
@@ -144,7 +144,7 @@ struct Clustered<'a> {
 /// A phase for all nodes.
 struct Act<'a> {
     name: &'a str,
-    pace: PaceOrder,
+    pace: PhasePace,
     ask_percent: u8,
     each: Option<(u64, u64)>,
     warm_up: Duration,
@@ -166,11 +166,11 @@ impl Clustered<'_> {
             let (pace, offered) = match spec.pacing {
                 Pacing::Closed { in_flight } => {
                     let in_flight = in_flight.into();
-                    (PaceOrder::Closed { in_flight }, None)
+                    (PhasePace::Closed { in_flight }, None)
                 }
                 Pacing::Open { rate, arrivals } => {
                     let total_rate = rate.per_second(self.peak);
-                    let pace = PaceOrder::Open {
+                    let pace = PhasePace::Open {
                         total_rate,
                         arrivals,
                     };
@@ -204,7 +204,7 @@ impl Clustered<'_> {
     fn activate(&mut self, results: &mut Results) -> Result<(), RunError> {
         let act = Act {
             name: "activate",
-            pace: PaceOrder::Closed {
+            pace: PhasePace::Closed {
                 in_flight: ACTIVATING,
             },
             ask_percent: 0,
@@ -260,6 +260,8 @@ impl Clustered<'_> {
         let cut = driven?;
         results.is_interrupted |= cut.is_some();
         self.close()?;
+        let figures = self.fleet.nodes.iter_mut();
+        set_probes_apart(figures.map(|node| &mut node.figures[..]).collect());
         let mut recorder = Recorder::new(window);
         for node in &mut self.fleet.nodes {
             let figures = node.figures.iter_mut();

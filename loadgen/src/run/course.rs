@@ -14,7 +14,8 @@ use corecast::Time;
 use corecast::node::cluster::expert::Profile;
 
 use super::error::RunError;
-use crate::cluster::fleet::{ClusterError, Fleet, WHOLE_WITHIN};
+use crate::cluster::error::ClusterError;
+use crate::cluster::fleet::{Fleet, WHOLE_WITHIN};
 use crate::cluster::protocol::Order;
 use crate::options::{FaultKind, FaultSpec, Nodes, Who};
 use crate::report::FaultReport;

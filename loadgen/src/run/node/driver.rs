@@ -16,6 +16,7 @@ use super::credit::Credit;
 use super::entity::ToMember;
 use super::handled::{Count, Handled, Origin};
 use super::owners::Owners;
+use super::probes::Probes;
 use crate::cluster::protocol::ErrorCount;
 use crate::keys::{Keys, unit};
 use crate::measure::Stamps;
@@ -55,6 +56,7 @@ pub(super) struct MemberPost {
     pub(super) clock: Clock,
     pub(super) handled: Arc<Handled>,
     pub(super) owners: Arc<Owners>,
+    pub(super) probes: Probes,
     pub(super) payload_bytes: u32,
     pub(super) naps: bool,
     /// Before this nothing is sent: other nodes may not have opened their books.
@@ -111,7 +113,10 @@ pub(super) enum ToMemberDriver {
         failed: Option<AskError>,
     },
     /// A node has said how many tells it has handled, or has not.
-    Counted { node: u32, count: Option<u128> },
+    Counted {
+        node: u32,
+        count: Result<u128, AskError>,
+    },
 }
 
 impl Actor for MemberDriver {
@@ -148,8 +153,9 @@ impl Actor for MemberDriver {
             }
             ToMemberDriver::Counted { node, count } => {
                 self.tally.credit.asked(node);
-                if let Some(count) = count {
-                    self.tally.credit.counted(Count::from(count));
+                match count {
+                    Ok(count) => self.tally.credit.counted(Count::from(count)),
+                    Err(why) => self.post.probes.failed(why),
                 }
                 Ok(Next::Continue)
             }
@@ -209,10 +215,7 @@ impl MemberDriver {
                         run,
                         reply_to,
                     },
-                    move |outcome| ToMemberDriver::Counted {
-                        node,
-                        count: outcome.ok(),
-                    },
+                    move |count| ToMemberDriver::Counted { node, count },
                 );
             }
         }

@@ -18,6 +18,7 @@ use super::mouth::Mouth;
 use super::owners::Owners;
 use super::part::{Part, columns, register, watch_owners};
 use super::phase::{MemberPhase, Scene};
+use super::probes::{OpenProbes, Probes};
 use super::settings;
 use super::tallies::ToClusterTally;
 use super::watcher::{Answers, ToWatcher, Watcher};
@@ -37,6 +38,8 @@ use crate::run::stage::{PATIENCE, Stage};
 const TICK: Duration = Duration::from_millis(10);
 /// How often it says how it goes.
 const BEAT: Duration = Duration::from_millis(200);
+/// How long a shard may take to be given to somebody and to answer.
+const ALLOCATED_WITHIN: Duration = Duration::from_secs(5);
 /// Orders that wait.
 const ORDERS: usize = 1_024;
 
@@ -107,6 +110,9 @@ struct Life {
     phase: Option<MemberPhase>,
     watcher: Option<ActorRef<ToWatcher>>,
     feeding: Option<Feeding>,
+    probes: Probes,
+    /// Those that have shards given to somebody.
+    open_probes: OpenProbes,
     answered: (Sender<AnsweredNews>, Receiver<AnsweredNews>),
     measured: (Sender<WireNews>, Receiver<WireNews>),
     last_beat: Time,
@@ -141,6 +147,8 @@ impl Life {
             phase: None,
             watcher: None,
             feeding: None,
+            probes: Probes::default(),
+            open_probes: OpenProbes::default(),
             answered: channel(),
             measured: channel(),
             last_beat: Time::ZERO,
@@ -247,6 +255,7 @@ impl Life {
             let phase = phase.number();
             self.mouth.say(&News::Driven { phase });
         }
+        self.open_probes.settle(&self.probes);
         while let Ok(answered) = self.answered.1.try_recv() {
             self.mouth.say(&News::Answered(answered));
         }
@@ -279,12 +288,20 @@ impl Life {
         }));
     }
 
-    fn allocate(&self) -> Result<(), RunError> {
-        let handle = &self.stage()?.handle;
+    fn allocate(&mut self) -> Result<(), RunError> {
+        let handle = self.stage()?.handle.clone();
+        let handle = &handle;
         match &self.part {
             Part::Load(_, region, owners) => {
                 for key in owners.keys_of_nobody() {
-                    handle.tell(region.entity(&key), ToMember::Nothing);
+                    let probe =
+                        handle.ask_within(ALLOCATED_WITHIN, region.entity(&key), |reply_to| {
+                            ToMember::Ask {
+                                reply_to,
+                                payload: Vec::new(),
+                            }
+                        });
+                    self.open_probes.push(probe);
                 }
             }
             Part::Replay(_, region) => {
@@ -316,6 +333,7 @@ impl Life {
             region: *region,
             handled: &self.handled,
             owners,
+            probes: &self.probes,
         };
         phase.drive(self.stage()?, &scene, order)?;
         self.phase = Some(phase);
@@ -324,7 +342,7 @@ impl Life {
 
     fn close(&mut self) -> Result<(), RunError> {
         if let Some(phase) = self.phase.take() {
-            let news = phase.close(self.stage()?)?;
+            let news = phase.close(self.stage()?, &self.probes)?;
             self.beat();
             self.mouth.say(&News::Phase(Box::new(news)));
         }
@@ -345,6 +363,7 @@ impl Life {
             clock: stage.clock,
             every,
             answers: Answers::new(keys.len()),
+            probes: self.probes.clone(),
             keys,
             found: self.answered.0.clone(),
         });
@@ -383,11 +402,11 @@ impl Life {
             })
             .collect();
         let told = asked.into_iter().map(|(key, answer)| {
-            let tally = answer.wait().map_err(|why| RunError::Lost {
+            let held = answer.wait().map_err(|why| RunError::Lost {
                 what: format!("the answer of entity '{key}'"),
                 why,
             })?;
-            Ok((key, tally))
+            Ok((key, held))
         });
         let tallies = told.collect::<Result<_, RunError>>()?;
         self.mouth.say(&News::Tallies(tallies));

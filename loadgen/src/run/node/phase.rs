@@ -17,20 +17,18 @@ use super::driver::{
 use super::entity::ToMember;
 use super::handled::Handled;
 use super::owners::Owners;
-use crate::arrivals::{Schedule, Share};
-use crate::cluster::protocol::{ErrorCount, PaceOrder, PhaseNews, PhaseOrder, Setup};
+use super::probes::Probes;
+use crate::cluster::protocol::{DEAD_LETTER, ErrorCount, PhaseNews, PhaseOrder, Setup};
 use crate::keys::Keys;
 use crate::measure::{Recorder, Window};
 use crate::options::Load;
 use crate::report::NEVER_ENDED;
 use crate::run::board::{Board, Order};
 use crate::run::error::RunError;
-use crate::run::generator::{Generator, Pace, Source};
+use crate::run::generator::{Generator, Part, Source};
 use crate::run::ledger::{Ledger, PhaseId};
 use crate::run::stage::{PATIENCE, Stage};
 
-/// In an open loop a driver has at most so many messages in flight; what is due beyond that is held back.
-const OPEN_IN_FLIGHT: u64 = 65_536;
 /// How long drivers that are to wait for nothing more may take to say so.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
 /// The streams of random numbers of the first driver; each next one has the next.
@@ -46,6 +44,7 @@ pub(super) struct Scene<'a> {
     pub(super) region: Region<u64, ToMember>,
     pub(super) handled: &'a Arc<Handled>,
     pub(super) owners: &'a Arc<Owners>,
+    pub(super) probes: &'a Probes,
 }
 
 /// A phase under way.
@@ -115,6 +114,7 @@ impl MemberPhase {
                 clock: stage.clock,
                 handled: scene.handled.clone(),
                 owners: scene.owners.clone(),
+                probes: scene.probes.clone(),
                 payload_bytes: scene.load.traffic.payload_bytes,
                 naps: scene.setup.shares_cpus,
                 begin: Time::from_nanos(order.begin_ns),
@@ -164,7 +164,7 @@ impl MemberPhase {
     }
 
     /// Closes the books and adds them up. What has not come to an end by now is named so, and is a failure.
-    pub(super) fn close(mut self, stage: &Stage) -> Result<PhaseNews, RunError> {
+    pub(super) fn close(mut self, stage: &Stage, probes: &Probes) -> Result<PhaseNews, RunError> {
         self.abandon();
         let until = Instant::now() + ENDED_WITHIN;
         // Without a driver that could still speak it does not wait.
@@ -196,13 +196,18 @@ impl MemberPhase {
         let dropped = dead_letters(stage).into_iter().map(|(why, count)| {
             let before = self.dropped.iter().find(|(other, _)| *other == why);
             let before = before.map_or(0, |(_, count)| *count);
-            error_count("dead letter", &why, count.saturating_sub(before))
+            error_count(DEAD_LETTER, &why, count.saturating_sub(before))
         });
         let dropped: Vec<ErrorCount> = dropped.filter(|error| error.count > 0).collect();
         let errors = self.ends.iter().flat_map(|end| end.errors.clone());
         Ok(PhaseNews {
             phase: self.number,
-            errors: add_up(errors.chain(dropped).chain(never_ended)),
+            errors: add_up(
+                errors
+                    .chain(dropped)
+                    .chain(never_ended)
+                    .chain(probes.take()),
+            ),
             local: sum(|end| end.local),
             remote: sum(|end| end.remote),
             tells: sum(|end| end.tells),
@@ -220,44 +225,23 @@ fn seat(
     order: &PhaseOrder,
 ) -> Result<(), RunError> {
     let (cores, load) = (stage.cores() as u32, scene.load);
-    // Over all nodes: each has its part of the keys and of the rate, and random numbers of its own.
-    let number = (scene.setup.node - 1) * cores + u32::from(core.0);
-    let drivers = scene.setup.nodes * cores;
     let keys = Keys::new(load.keys, load.entities);
+    // Over all nodes: each has its part of the keys and of the rate, and random numbers of its own.
+    let part = Part {
+        number: (scene.setup.node - 1) * cores + u32::from(core.0),
+        of: scene.setup.nodes * cores,
+        begin: Time::from_nanos(order.begin_ns),
+        budget: stage.settings.budget_messages,
+        seed: scene.seed + u64::from(scene.setup.start - 1),
+    };
     let source = match order.each {
         None => Source::Drawn(keys),
-        Some((from, to)) => {
-            let border = |driver: u32| {
-                let part = u128::from(to - from) * u128::from(driver) / u128::from(drivers);
-                from + part as u64
-            };
-            Source::Each(border(number)..border(number + 1))
-        }
-    };
-    // All that is in flight may be meant for one core, and that is to have room for it.
-    let room = stage.settings.budget_messages as u64 / 2 / u64::from(drivers);
-    let pace = match order.pace {
-        PaceOrder::Closed { in_flight } => Pace::Closed { in_flight },
-        PaceOrder::Open {
-            total_rate,
-            arrivals,
-        } => Pace::Open {
-            schedule: Schedule::new(
-                Share {
-                    total_rate,
-                    driver: number,
-                    drivers,
-                },
-                arrivals,
-                scene.seed + u64::from(scene.setup.start - 1),
-            ),
-            begin: Time::from_nanos(order.begin_ns),
-            in_flight: OPEN_IN_FLIGHT.min(room).max(1),
-        },
+        Some((from, to)) => Source::share(from..to, part.number, part.of),
     };
     // A process that was started again does not send the same once more.
-    let stream = u64::from(number) + (u64::from(order.run) << 32);
+    let stream = u64::from(part.number) + (u64::from(order.run) << 32);
     let rng = seeded(scene.seed, STREAM + stream);
+    let pace = part.pace(order.pace);
     let generator = Generator::new(source, rng, order.ask_percent, pace, order.window);
     let locality = scene.local_ratio.filter(|_| order.each.is_none());
     let locality = locality.map(|ratio| (ratio, seeded(scene.seed, LOCALITY_STREAM + stream)));

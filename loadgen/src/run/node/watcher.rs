@@ -12,6 +12,7 @@ use std::time::Duration;
 use corecast::{Actor, AskError, Context, Fault, Next, Region, Time};
 
 use super::entity::ToMember;
+use super::probes::Probes;
 use crate::cluster::protocol::{AnsweredNews, Blow};
 use crate::run::clock::Clock;
 
@@ -31,6 +32,7 @@ pub(super) struct Watcher {
     /// One for each shard.
     pub(super) keys: Vec<u64>,
     pub(super) answers: Answers,
+    pub(super) probes: Probes,
     /// Takes what was found.
     pub(super) found: Sender<AnsweredNews>,
 }
@@ -53,7 +55,7 @@ pub(super) enum ToWatcher {
     /// A shard has answered.
     Answered { shard: usize, sent: Time },
     /// One has not.
-    Silent,
+    Silent(AskError),
     /// The fault was then.
     Hit(Blow),
     /// That is enough.
@@ -75,7 +77,7 @@ impl Actor for Watcher {
             ToWatcher::Answered { shard, sent } => {
                 self.answers.answered(shard, sent, self.clock.now());
             }
-            ToWatcher::Silent => {}
+            ToWatcher::Silent(why) => self.probes.failed(why),
             ToWatcher::Hit(blow) => self.answers.hit(blow),
             ToWatcher::End => return Ok(Next::Stop),
         }
@@ -107,7 +109,7 @@ impl Watcher {
             },
             move |outcome: Result<u64, AskError>| match outcome {
                 Ok(_) => ToWatcher::Answered { shard, sent },
-                Err(_) => ToWatcher::Silent,
+                Err(why) => ToWatcher::Silent(why),
             },
         );
     }
