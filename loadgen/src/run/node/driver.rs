@@ -375,3 +375,22 @@ pub(super) fn add_up(errors: impl IntoIterator<Item = ErrorCount>) -> Vec<ErrorC
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_that_have_not_ended_are_told_in_the_end() {
+        let mut tally = DriverTally {
+            asked: 7,
+            answered: 4,
+            open_measured: 2,
+            ..DriverTally::default()
+        };
+        (0..5).for_each(|_| tally.credit.sent(1));
+        let end = tally.end();
+        assert_eq!((end.open_asks, end.open_measured), (3, 2));
+        assert_eq!((end.tells, end.unaccounted), (5, 5));
+    }
+}
