@@ -91,7 +91,12 @@ impl Credit {
                     self.given_up += lost;
                 }
             }
-            std::cmp::Ordering::Equal => peer.count = peer.count.max(count.count),
+            std::cmp::Ordering::Equal => {
+                peer.count = peer.count.max(count.count);
+                // It has owned something again since then.
+                let handled = peer.before + peer.count;
+                peer.let_go = peer.let_go.filter(|sent| handled <= *sent);
+            }
             // An answer of a process that is gone, overtaken by one of its successor.
             std::cmp::Ordering::Less => {}
         }
@@ -239,6 +244,19 @@ mod tests {
         assert_eq!(credit.unaccounted(), 19, "they are failures all the same");
         credit.counted(count(3, 2, 7));
         assert_eq!(credit.sent - credit.settled(at(10_050)), 0);
+    }
+
+    /// Gone and back between two looks at who owns what.
+    #[test]
+    fn a_node_that_owned_nothing_long_ago_has_lost_what_it_was_sent_since() {
+        let mut credit = Credit::default();
+        credit.owns_nothing(3);
+        (0..20).for_each(|_| credit.sent(3));
+        credit.counted(count(3, 1, 15));
+        credit.counted(count(3, 1, 16));
+        credit.counted(count(3, 2, 0));
+        assert_eq!(credit.sent - credit.settled(at(0)), 0);
+        assert_eq!(credit.unaccounted(), 4);
     }
 
     /// A shard that moved took tells with it: another node handles what was sent to the one that left.
