@@ -15,7 +15,8 @@ use super::excuses::Excuses;
 use super::place::{NodeCpus, Place};
 use super::process::{Process, Said};
 use super::protocol::{
-    AnsweredNews, Beat, Blow, EventNews, FedNews, News, Order, PhaseNews, Setup, ViewNews, WireNews,
+    AnsweredNews, Beat, Blow, EventNews, FedNews, LASTING, News, Order, PhaseNews, Setup, ViewNews,
+    WireNews,
 };
 use crate::options::Setting;
 use crate::replay::Held;
@@ -308,7 +309,10 @@ impl Fleet {
         self.node_mut(id).may_end = true;
         let begun = self.clock.now();
         self.tell(id, &Order::Leave)?;
-        Ok(self.blow(begun))
+        Ok(Blow {
+            begun_ns: begun.as_nanos(),
+            done_ns: LASTING,
+        })
     }
 
     fn blow(&self, begun: Time) -> Blow {

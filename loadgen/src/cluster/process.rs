@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn a_child_that_stands_still_is_reaped_all_the_same() {
         let (heard, hears) = sync_channel(16);
-        let process =
-            Process::start(shell("sleep 1000"), heard, |said: Said<u64>| said).expect("started");
+        let process = Process::start(shell("exec sleep 1000"), heard, |said: Said<u64>| said)
+            .expect("started");
         let stat = format!("/proc/{}/stat", process.id());
         assert!(!process.is_stopped().expect("it is there"));
         process.signal(Signal::STOP).expect("it is there");

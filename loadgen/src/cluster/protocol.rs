@@ -38,7 +38,7 @@ pub enum Order {
         /// How far the asks of one shard are apart.
         every_ms: u64,
     },
-    /// It has: say when the asks are answered that were sent once it had taken effect.
+    /// It has: say when the asks are answered that were sent once it had taken effect. Told twice of a fault that lasts.
     Hit {
         /// The fault's number.
         fault: u32,
@@ -110,9 +110,14 @@ pub struct PhaseOrder {
 pub struct Blow {
     /// Before anything was done: outages are counted from here.
     pub begun_ns: u64,
-    /// When it had taken effect: an ask that was sent earlier may have found the node as it was.
+    /// When it had taken effect: an ask that was sent earlier may have found the node as it was. [`LASTING`] while a node
+    /// leaves, which answers until its shards are elsewhere: what is of interest then is how long an ask has to wait
+    /// meanwhile.
     pub done_ns: u64,
 }
+
+/// It has not taken effect yet; when it has, it is told again.
+pub const LASTING: u64 = u64::MAX;
 
 impl Blow {
     /// Before anything was done.
@@ -347,9 +352,9 @@ pub struct AnsweredNews {
     pub answered: u32,
     /// How many shards were asked.
     pub shards: u32,
-    /// From the fault to the first answer of any of them.
+    /// From the fault to the first answer of any of them; of a fault that lasts, the longest wait on the best of them.
     pub first_ns: Option<u64>,
-    /// From the fault until each of them had answered, of those that did.
+    /// From the fault until each of them had answered, of those that did; of a fault that lasts, the longest wait of all.
     pub last_ns: Option<u64>,
 }
 

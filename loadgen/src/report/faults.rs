@@ -23,10 +23,11 @@ pub struct FaultReport {
     pub shards: u32,
     /// Its shards that answered some other node in time.
     pub answered: u32,
-    /// From the fault to the first answered ask on any of its shards, in seconds.
+    /// From the fault to the first answered ask on any of its shards, in seconds; of a restart, the longest wait for an
+    /// answer on the best of its shards, until it had left.
     pub first_answer_s: Option<f64>,
     /// From the fault until every one of its shards had answered, in seconds, of those that did; the slowest of all nodes
-    /// that asked.
+    /// that asked. Of a restart, the longest wait for an answer on any of them.
     pub all_answered_s: Option<f64>,
     /// From the fault until the cluster was whole again, in seconds; none if the run ended before it was.
     pub whole_s: Option<f64>,

@@ -16,7 +16,7 @@ use corecast::node::cluster::expert::Profile;
 use super::error::RunError;
 use crate::cluster::error::ClusterError;
 use crate::cluster::fleet::{Fleet, WHOLE_WITHIN};
-use crate::cluster::protocol::Order;
+use crate::cluster::protocol::{Blow, Order};
 use crate::options::{FaultKind, FaultSpec, Nodes, Who};
 use crate::report::FaultReport;
 
@@ -205,6 +205,7 @@ impl Course {
                 if let Some((_, left)) = fleet.node(victim).ended {
                     active.report.left_in_order = left;
                     fleet.has_ended(victim, ENDING_WITHIN)?;
+                    active.has_left(fleet)?;
                     self.started.extend(active.heal(fleet)?);
                     active.step = Step::Returning { since: now };
                 } else if now > since + LEAVING_WITHIN {
@@ -215,6 +216,7 @@ impl Course {
                         node.lost_figures += 1;
                     }
                     fleet.kill(victim)?;
+                    active.has_left(fleet)?;
                     self.started.extend(active.heal(fleet)?);
                     active.step = Step::Returning { since: now };
                 }
@@ -325,15 +327,7 @@ impl Active {
         let hit = blow.begun();
         self.hit = Some(hit);
         self.report.at_s = (hit - begin).as_secs_f64();
-        let order = Order::Hit {
-            fault: self.number,
-            blow,
-        };
-        for node in fleet.ids() {
-            if node != victim {
-                fleet.tell(node, &order)?;
-            }
-        }
+        self.tell_blow(fleet, blow)?;
         self.step = match self.spec.kind {
             FaultKind::Restart => Step::Leaving { since: hit },
             _ => Step::Down {
@@ -341,6 +335,30 @@ impl Active {
             },
         };
         Ok(())
+    }
+
+    /// Has those that watch know when it was.
+    fn tell_blow(&self, fleet: &mut Fleet, blow: Blow) -> Result<(), RunError> {
+        let order = Order::Hit {
+            fault: self.number,
+            blow,
+        };
+        for node in fleet.ids() {
+            if node != self.victim {
+                fleet.tell(node, &order)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of a node that was told to leave is gone.
+    fn has_left(&self, fleet: &mut Fleet) -> Result<(), RunError> {
+        let done = fleet.now();
+        let blow = Blow {
+            begun_ns: self.hit.unwrap_or(done).as_nanos(),
+            done_ns: done.as_nanos(),
+        };
+        self.tell_blow(fleet, blow)
     }
 
     /// Ends it; returns the node if that took a new process.

@@ -120,11 +120,9 @@ struct Life {
 
 impl Life {
     fn begin(setup: Setup, job: Job, mouth: Mouth) -> Result<Life, RunError> {
-        // The comparison with bare TCP has none of its own: nothing fails there.
-        let profile = job
-            .nodes
-            .as_ref()
-            .map_or(Profile::Fast, |nodes| nodes.profile);
+        let nodes = job.nodes.as_ref();
+        // The comparison with bare TCP has none of its own.
+        let profile = nodes.map_or(Profile::Default, |nodes| nodes.profile);
         let cluster = settings::cluster(&setup, profile).map_err(RunError::Node)?;
         let mut builder = Runtime::builder().cluster(cluster);
         let (part, owners) = register(&mut builder, &setup, &job)?;

@@ -4,6 +4,9 @@
 //! before the fault. What counts is the first answer to an ask that was sent when the fault had taken effect, for each
 //! shard: one that was sent while it was being done may have been answered by the victim as it was. Time is counted from
 //! before it was done, so that an outage is never shown as shorter than it was.
+//!
+//! A node that leaves takes its time, and answers until its shards are elsewhere. There the outage of a shard is the
+//! longest time from an ask to the first answer to it or to a later one, until the node has left.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -13,7 +16,7 @@ use corecast::{Actor, AskError, Context, Fault, Next, Region, Time};
 
 use super::entity::ToMember;
 use super::probes::Probes;
-use crate::cluster::protocol::{AnsweredNews, Blow};
+use crate::cluster::protocol::{AnsweredNews, Blow, LASTING};
 use crate::run::clock::Clock;
 
 /// How long an answer is waited for. Many asks of a shard are open at once: by this over their distance.
@@ -45,6 +48,12 @@ pub(super) struct Answers {
     first: Vec<Option<Time>>,
     /// Answers from before the fault was known, for it may have been earlier: shard, sent, answered, by when they came.
     early: VecDeque<(usize, Time, Time)>,
+    /// Whether the fault took its time.
+    is_lasting: bool,
+    /// When asks were sent that neither have an answer nor were followed by one with an answer, by shard.
+    open: Vec<VecDeque<Time>>,
+    /// The longest wait of each shard since a fault that lasts has begun.
+    longest: Vec<Duration>,
 }
 
 /// Messages to a watcher.
@@ -95,11 +104,12 @@ impl Actor for Watcher {
 }
 
 impl Watcher {
-    fn ask(&self, shard: usize, ctx: &mut Context<'_, Self>) {
+    fn ask(&mut self, shard: usize, ctx: &mut Context<'_, Self>) {
         if self.answers.is_done(shard) {
             return;
         }
         let sent = self.clock.now();
+        self.answers.asked(shard, sent);
         ctx.ask_within(
             ANSWER_WITHIN,
             self.region.entity(&self.keys[shard]),
@@ -121,10 +131,28 @@ impl Answers {
             hit: None,
             first: vec![None; shards],
             early: VecDeque::new(),
+            is_lasting: false,
+            open: vec![VecDeque::new(); shards],
+            longest: vec![Duration::ZERO; shards],
+        }
+    }
+
+    fn asked(&mut self, shard: usize, sent: Time) {
+        self.open[shard].push_back(sent);
+    }
+
+    /// An answer ends the wait of its ask and of those before it.
+    fn end_waits(&mut self, shard: usize, sent: Time, at: Time) {
+        let begun = self.hit.map_or(Time::MAX, |blow| blow.begun());
+        while let Some(waited) = self.open[shard].pop_front_if(|open| *open <= sent) {
+            if waited >= begun {
+                self.longest[shard] = self.longest[shard].max(at - waited);
+            }
         }
     }
 
     fn answered(&mut self, shard: usize, sent: Time, at: Time) {
+        self.end_waits(shard, sent, at);
         match self.hit {
             None => {
                 self.early.push_back((shard, sent, at));
@@ -140,6 +168,7 @@ impl Answers {
 
     fn hit(&mut self, blow: Blow) {
         self.hit = Some(blow);
+        self.is_lasting |= blow.done_ns == LASTING;
         for (shard, sent, answered) in std::mem::take(&mut self.early) {
             self.answered(shard, sent, answered);
         }
@@ -151,18 +180,26 @@ impl Answers {
 
     /// What is to be said, once all have answered or were given up.
     fn verdict(&self, now: Time) -> Option<AnsweredNews> {
-        let hit = self.hit?.begun();
-        let answered: Vec<Time> = self.first.iter().copied().flatten().collect();
-        if answered.len() < self.first.len() && now < hit + GIVE_UP {
+        let blow = self.hit.filter(|blow| blow.done_ns != LASTING)?;
+        let begun = blow.begun();
+        let first = self.first.iter().zip(&self.longest);
+        let answered = first.filter_map(|(first, longest)| match self.is_lasting {
+            true => first.map(|_| *longest),
+            false => first.map(|at| at - begun),
+        });
+        let answered: Vec<Duration> = answered.collect();
+        // Who leaves may take long to.
+        let since = if self.is_lasting { blow.done() } else { begun };
+        if answered.len() < self.first.len() && now < since + GIVE_UP {
             return None;
         }
-        let since = |at: &Time| u64::try_from((*at - hit).as_nanos()).unwrap_or(u64::MAX);
+        let nanos = |outage: &Duration| u64::try_from(outage.as_nanos()).unwrap_or(u64::MAX);
         Some(AnsweredNews {
             fault: 0,
             answered: answered.len() as u32,
             shards: self.first.len() as u32,
-            first_ns: answered.iter().min().map(since),
-            last_ns: answered.iter().max().map(since),
+            first_ns: answered.iter().min().map(nanos),
+            last_ns: answered.iter().max().map(nanos),
         })
     }
 }
@@ -221,6 +258,42 @@ mod tests {
         let verdict = answers.verdict(at(3_010)).expect("all have answered");
         let ns = |ms: u64| Some(ms * 1_000_000);
         assert_eq!((verdict.first_ns, verdict.last_ns), (ns(2_000), ns(3_000)));
+    }
+
+    /// The node that leaves answers at once, then the shard is on its way, then its next owner answers: what counts is the
+    /// wait in between.
+    #[test]
+    fn of_a_node_that_leaves_the_longest_wait_counts() {
+        let mut answers = Answers::new(2);
+        let begun = Blow {
+            done_ns: LASTING,
+            ..blow(10, 0)
+        };
+        for shard in 0..2 {
+            answers.asked(shard, at(2));
+        }
+        answers.answered(1, at(2), at(4));
+        answers.hit(begun);
+        answers.answered(0, at(2), at(900));
+        answers.asked(0, at(20));
+        answers.asked(1, at(20));
+        answers.answered(0, at(20), at(25));
+        answers.answered(1, at(20), at(21));
+        assert!(!answers.is_done(0), "it is asked on");
+        // The first of these two is never answered, the second is late.
+        answers.asked(0, at(30));
+        answers.asked(0, at(50));
+        answers.answered(0, at(50), at(400));
+        assert_eq!(answers.verdict(at(100_000)), None, "it has not left yet");
+        answers.hit(blow(10, 100_000));
+        for shard in 0..2 {
+            answers.asked(shard, at(100_001));
+            answers.answered(shard, at(100_001), at(100_003));
+        }
+        let verdict = answers.verdict(at(100_003)).expect("all have answered");
+        assert_eq!((verdict.answered, verdict.shards), (2, 2));
+        let ns = |ms: u64| Some(ms * 1_000_000);
+        assert_eq!((verdict.first_ns, verdict.last_ns), (ns(2), ns(370)));
     }
 
     #[test]
