@@ -284,16 +284,24 @@ fn rows_sent_by_three_nodes_are_checked_exactly() {
         (" --fault restart@0:all", 2, false),
     ] {
         let (code, report, output) = start(&format!("{replay}{flags}")).end();
+        let cluster = cluster(report.as_ref(), &output);
+        // On a machine that is too busy for a node to leave in time, what it held may be gone; then that has to be said.
+        let mut faults = cluster.faults.iter();
+        if !faults.all(|fault| fault.left_in_order == Some(true)) {
+            assert!(matches!(code, Some(3 | 7)), "{code:?}, {}", text(&output));
+            continue;
+        }
         let is_accepted = code == Some(expected) || code == Some(6) && !mismatches;
         assert!(is_accepted, "{flags}: {code:?}, {}", text(&output));
-        let nodes = cluster(report.as_ref(), &output).nodes;
-        let sent: u64 = nodes.iter().map(|node| node.phases[0].completed).sum();
+        let nodes = cluster.nodes.iter();
+        let sent: u64 = nodes.map(|node| node.phases[0].completed).sum();
         assert_eq!(sent, 3_000);
         let replay = report
             .and_then(|report| report.replay)
             .expect("it was checked");
         assert_eq!((replay.malformed, replay.entities), (1, 97));
         assert_eq!(replay.mismatches > 0, mismatches, "{replay:?}");
+        assert!(replay.is_order_checked.is_some());
     }
 }
 
