@@ -24,6 +24,8 @@ use crate::report::FaultReport;
 const WATCHING_WITHIN: Duration = Duration::from_secs(5);
 /// From then on until the fault: so that some asks have been answered.
 const LEAD: Duration = Duration::from_millis(200);
+/// How far the asks of a shard are apart at least whose node leaves.
+const LEAVING_EVERY: Duration = Duration::from_millis(100);
 /// How long a node may take to leave and end.
 const LEAVING_WITHIN: Duration = Duration::from_secs(60);
 /// How long its process may take to end after its last word.
@@ -268,7 +270,12 @@ impl Course {
         let watch = Order::Watch {
             fault: number,
             victim,
-            every_ms: self.watch_every.as_millis() as u64,
+            every_ms: match spec.kind {
+                // It goes on until the node has left: more asks would be a load of their own.
+                FaultKind::Restart => self.watch_every.max(LEAVING_EVERY),
+                _ => self.watch_every,
+            }
+            .as_millis() as u64,
         };
         for node in fleet.ids() {
             let told = fleet.node_mut(node);
