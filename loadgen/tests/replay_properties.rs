@@ -73,7 +73,9 @@ proptest! {
         prop_assert_eq!(last_line, ends as u64);
 
         let mut check = Check::new(Oracle::read(&source, &columns).expect("read"), &columns, 10);
-        entities.iter().for_each(|(key, tally)| check.entity(key, tally));
+        entities.iter().for_each(|(key, tally)| {
+            check.entity(key, tally);
+        });
         let checked = check.finish(&malformed);
         prop_assert_eq!(checked.to_string(), "", "malformed by the reader: {}", malformed);
         prop_assert_eq!(checked.report.mismatches, 0);

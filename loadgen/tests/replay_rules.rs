@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use loadgen::replay::{
-    Check, Checked, Columns, InputError, Line, MalformedLog, Oracle, Rows, Source, Tally, What,
+    Check, Checked, Columns, InputError, Line, MalformedLog, Oracle, Orders, Rows, Source, Tally,
+    What,
 };
 use tempfile::TempDir;
 
@@ -65,10 +66,9 @@ fn check(source: &Source, columns: &Columns, replayed: &Replayed) -> Checked {
         columns,
         100,
     );
-    replayed
-        .entities
-        .iter()
-        .for_each(|(key, tally)| check.entity(key, tally));
+    replayed.entities.iter().for_each(|(key, tally)| {
+        check.entity(key, tally);
+    });
     check.finish(&replayed.malformed)
 }
 
@@ -462,4 +462,32 @@ fn every_kind_of_difference_is_found_listed_up_to_the_bound_and_counted() {
             .all(|difference| matches!(difference.what, What::Absent { expected: 1 }))
     );
     assert!(bounded.to_string().ends_with("and 3 more differences\n"));
+}
+
+#[test]
+fn rows_that_overtook_each_other_are_told_though_their_sums_agree() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = file(&directory, "rows.csv", b"k,a\nx,1\nx,2\n");
+    let (source, columns) = (Source::new(Some(path)), columns("k", &["a"]));
+    let orders = |rows: [u64; 2]| {
+        let mut orders = Orders::default();
+        rows.into_iter().for_each(|row| orders.add(3, row));
+        orders
+    };
+    let replayed = fold(&source, &columns).expect("read");
+    for (rows, lines) in [
+        ([0, 1], ""),
+        (
+            [1, 0],
+            "entity 'x' received the rows of node 3 in another order than they have in the file\n",
+        ),
+    ] {
+        let oracle = Oracle::read(&source, &columns).expect("read");
+        let mut check = Check::new(oracle, &columns, 10);
+        assert!(check.entity("x", &replayed.entities["x"]));
+        check.order("x", &orders(rows), &orders([0, 1]));
+        let checked = check.finish(&replayed.malformed);
+        assert_eq!(checked.to_string(), lines);
+        assert_eq!(checked.report.mismatches > 0, !lines.is_empty());
+    }
 }

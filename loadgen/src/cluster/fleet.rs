@@ -10,14 +10,16 @@ use std::time::Duration;
 use corecast::Time;
 use rustix::process::Signal;
 
+use super::error::{ClusterError, process_error};
 use super::excuses::Excuses;
-use super::place::{NodeCpus, Place, PlaceError};
+use super::place::{NodeCpus, Place};
 use super::process::{Process, Said};
 use super::protocol::{
-    AnsweredNews, Beat, EventNews, FedNews, News, Order, PhaseNews, Setup, ViewNews, WireNews,
+    AnsweredNews, Beat, Blow, EventNews, FedNews, LASTING, News, Order, PhaseNews, Setup, ViewNews,
+    WireNews,
 };
 use crate::options::Setting;
-use crate::replay::Tally;
+use crate::replay::Held;
 use crate::run::clock::Clock;
 
 /// The word that makes the program a node.
@@ -26,9 +28,11 @@ pub const NODE: &str = "node";
 const UNHEARD: usize = 4_096;
 /// How long the cluster may take to form, and to be whole again after a fault.
 pub const WHOLE_WITHIN: Duration = Duration::from_secs(90);
+/// How long a process may take to be gone that says nothing more.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// How often shards without an owner are sent to.
 const ALLOCATED_EVERY: Duration = Duration::from_millis(500);
-/// Member events that are kept of each node.
+/// Member events that are kept of each node; all are counted.
 const MAX_EVENTS: usize = 10_000;
 
 /// All nodes.
@@ -66,8 +70,12 @@ pub struct Node {
     pub beat: Beat,
     /// The most memory that any of its processes had, in bytes.
     pub peak: u64,
-    /// Member events that it has told, in order.
+    /// The first member events that it has told, in order.
     pub events: Vec<EventNews>,
+    /// How many it has told.
+    pub event_count: u64,
+    /// Those that are not kept and that no fault explains.
+    pub false_events_beyond: u64,
     /// The last phase that its drivers have ended.
     pub driven: u16,
     /// Figures of the phase that runs, by each of its processes that has told some.
@@ -76,6 +84,8 @@ pub struct Node {
     pub driving: u32,
     /// Whether it was stopped in the phase that runs, and so could not keep a schedule.
     pub was_stopped: bool,
+    /// How long it had no process in the measured time of the phase that runs, so that nobody kept its schedule.
+    pub away: Duration,
     /// Processes of it whose figures of the phase died with them.
     pub lost_figures: u32,
     /// What it said of the fault that runs.
@@ -85,7 +95,7 @@ pub struct Node {
     /// What it has sent of a file.
     pub fed: Option<FedNews>,
     /// What entities hold, as it was told.
-    pub tallies: Vec<Vec<(String, Tally)>>,
+    pub tallies: Vec<Vec<(String, Held)>>,
     /// A measurement.
     pub wire: Option<WireNews>,
     /// Whether it left in order, once it has ended by being told to.
@@ -97,66 +107,6 @@ pub struct Node {
 }
 
 type Heard = (u32, u32, Said<News>);
-
-/// What went wrong with a cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// There is no place for it.
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    /// A process could not be started.
-    #[error("the process of node {node} cannot be started: {source}")]
-    Start {
-        /// The node.
-        node: u32,
-        /// Why.
-        source: io::Error,
-    },
-    /// A process cannot be told, stopped or killed.
-    #[error("the process of node {node} cannot be {what}: {source}")]
-    Process {
-        /// The node.
-        node: u32,
-        /// What cannot be done.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A node says that it cannot go on.
-    #[error("node {node} failed: {why}")]
-    Failed {
-        /// The node.
-        node: u32,
-        /// What it said.
-        why: String,
-    },
-    /// A process has ended by itself.
-    #[error("the process of node {node} has ended by itself; see above for what it printed{why}")]
-    Gone {
-        /// The node.
-        node: u32,
-        /// What is known.
-        why: String,
-    },
-    /// Something did not happen.
-    #[error("the cluster did not come to this within {within:?}: {what}; {state}")]
-    Late {
-        /// What.
-        what: String,
-        /// For how long it was waited for.
-        within: Duration,
-        /// How the nodes are.
-        state: String,
-    },
-    /// The link of a node cannot be cut or mended.
-    #[error("the link of node {node} cannot be set: {source}")]
-    Link {
-        /// The node.
-        node: u32,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 impl Fleet {
     /// Nodes at a place, none of which has been started. `arguments` are those of this program without its name: nodes
@@ -265,11 +215,29 @@ impl Fleet {
     /// # Errors
     /// When it does not listen any more.
     pub fn tell(&mut self, id: u32, order: &Order) -> Result<(), ClusterError> {
-        match &mut self.node_mut(id).process {
-            None => Ok(()),
-            Some(process) => process
-                .tell(order)
-                .map_err(|source| process_error(id, "told", source)),
+        let told = match &mut self.node_mut(id).process {
+            None => return Ok(()),
+            Some(process) => process.tell(order),
+        };
+        told.map_err(|source| match source.kind() {
+            // Nobody reads what it is told.
+            io::ErrorKind::BrokenPipe => self.gone(id, None),
+            _ => process_error(id, "told", source),
+        })
+    }
+
+    /// The error of a process that is gone; `said` is what could not be understood of it.
+    fn gone(&mut self, node: u32, said: Option<String>) -> ClusterError {
+        let process = self.node_mut(node).process.as_mut();
+        let status = process.and_then(|process| process.wait_for(GONE_WITHIN).ok().flatten());
+        let known = [status.map(|status| status.to_string()), said];
+        let known: Vec<String> = known.into_iter().flatten().collect();
+        ClusterError::Gone {
+            node,
+            why: match known.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", known.join(", ")),
+            },
         }
     }
 
@@ -281,12 +249,12 @@ impl Fleet {
         self.ids().try_for_each(|id| self.tell(id, order))
     }
 
-    /// Kills the process of a node, and returns when.
+    /// Kills the process of a node, and returns when. It is gone by then: nothing of it answers any more.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn kill(&mut self, id: u32) -> Result<Time, ClusterError> {
-        let at = self.clock.now();
+    pub fn kill(&mut self, id: u32) -> Result<Blow, ClusterError> {
+        let begun = self.clock.now();
         let node = self.node_mut(id);
         node.may_end = true;
         node.view = ViewNews::default();
@@ -296,50 +264,62 @@ impl Fleet {
                 .kill()
                 .map_err(|source| process_error(id, "killed", source))?;
         }
-        Ok(at)
+        Ok(self.blow(begun))
     }
 
-    /// Stops the process of a node, or has it go on; returns when.
+    /// Stops the process of a node, or has it go on; returns when. All of its threads stand still by then.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn pause(&mut self, id: u32, is_paused: bool) -> Result<Time, ClusterError> {
+    pub fn pause(&mut self, id: u32, is_paused: bool) -> Result<Blow, ClusterError> {
         let (signal, what) = match is_paused {
             true => (Signal::STOP, "stopped"),
             false => (Signal::CONT, "continued"),
         };
-        let at = self.clock.now();
+        let begun = self.clock.now();
         if let Some(process) = &self.node(id).process {
-            process
-                .signal(signal)
-                .map_err(|source| process_error(id, what, source))?;
+            let failed = |source| process_error(id, what, source);
+            process.signal(signal).map_err(failed)?;
+            if is_paused {
+                process.wait_until_stopped().map_err(failed)?;
+            }
         }
-        Ok(at)
+        Ok(self.blow(begun))
     }
 
-    /// Cuts the link of a node, or mends it; returns when.
+    /// Cuts the link of a node, or mends it; returns when. It takes a process of its own to do that, some milliseconds.
     ///
     /// # Errors
     /// When that cannot be done.
-    pub fn set_link(&mut self, id: u32, is_up: bool) -> Result<Time, ClusterError> {
-        let at = self.clock.now();
+    pub fn set_link(&mut self, id: u32, is_up: bool) -> Result<Blow, ClusterError> {
+        let begun = self.clock.now();
         if let Some(namespaces) = self.place.namespaces() {
             namespaces
                 .set_link(id, is_up)
                 .map_err(|source| ClusterError::Link { node: id, source })?;
         }
-        Ok(at)
+        Ok(self.blow(begun))
     }
 
-    /// Tells a node to leave and end, which it may from now on.
+    /// Tells a node to leave and end, which it may from now on. It goes on answering until its shards are elsewhere.
     ///
     /// # Errors
     /// When it does not listen any more.
-    pub fn leave(&mut self, id: u32) -> Result<Time, ClusterError> {
+    pub fn leave(&mut self, id: u32) -> Result<Blow, ClusterError> {
         self.node_mut(id).may_end = true;
-        let at = self.clock.now();
+        let begun = self.clock.now();
         self.tell(id, &Order::Leave)?;
-        Ok(at)
+        Ok(Blow {
+            begun_ns: begun.as_nanos(),
+            done_ns: LASTING,
+        })
+    }
+
+    fn blow(&self, begun: Time) -> Blow {
+        Blow {
+            begun_ns: begun.as_nanos(),
+            done_ns: self.clock.now().as_nanos(),
+        }
     }
 
     /// Waits for the end of a process that has said its last word; one that does not end is killed.
@@ -489,10 +469,7 @@ impl Fleet {
                 node.ended.get_or_insert((false, None));
                 return Ok(());
             }
-            Said::Silent(why) => {
-                let why = why.map_or(String::new(), |why| format!(" ({why})"));
-                return Err(ClusterError::Gone { node: id, why });
-            }
+            Said::Silent(said) => return Err(self.gone(id, said)),
         };
         match news {
             News::Started { cpus: _, settings } => {
@@ -507,8 +484,11 @@ impl Fleet {
                 node.view = view;
             }
             News::Event(event) => {
+                node.event_count += 1;
                 if node.events.len() < MAX_EVENTS {
                     node.events.push(event);
+                } else if event.what.is_trouble() && !self.excuses.explain(id, &event) {
+                    self.node_mut(id).false_events_beyond += 1;
                 }
             }
             News::Beat(beat) => {
@@ -539,10 +519,13 @@ impl Node {
             beat: Beat::default(),
             peak: 0,
             events: Vec::new(),
+            event_count: 0,
+            false_events_beyond: 0,
             driven: 0,
             figures: Vec::new(),
             driving: 0,
             was_stopped: false,
+            away: Duration::ZERO,
             lost_figures: 0,
             watching: None,
             answered: None,
@@ -579,13 +562,4 @@ impl Node {
             beat.unowned
         )
     }
-}
-
-fn process_error(node: u32, what: &'static str, source: io::Error) -> ClusterError {
-    // Nobody reads what it is told.
-    if source.kind() == io::ErrorKind::BrokenPipe {
-        let why = String::new();
-        return ClusterError::Gone { node, why };
-    }
-    ClusterError::Process { node, what, source }
 }

@@ -2,6 +2,7 @@
 //! and faults.
 
 pub mod bare_tcp;
+pub mod error;
 pub mod excuses;
 pub mod fleet;
 pub mod lines;

@@ -12,6 +12,9 @@ const NETWORK: &str = "198.18";
 /// How namespaces are called, before the number of the process and that of the node.
 const PREFIX: &str = "loadgen-";
 
+/// How bridges are called, before the number of the process.
+const BRIDGE: &str = "lgb";
+
 /// Namespaces with their bridge. Removed when it is dropped.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -92,7 +95,7 @@ impl Namespaces {
     }
 
     fn bridge(&self) -> String {
-        format!("lgb{}", self.run)
+        format!("{BRIDGE}{}", self.run)
     }
 
     fn name(&self, node: u32) -> String {
@@ -122,19 +125,20 @@ impl Drop for Namespaces {
 fn sweep() {
     let listed = Command::new("ip").args(["netns", "list"]).output();
     let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let dead = |run: &u32| !std::path::Path::new(&format!("/proc/{run}")).exists();
-    let run_of = |line: &str| {
+    let of_namespaces = listed.unwrap_or_default();
+    let of_namespaces = of_namespaces.lines().filter_map(|line| {
         let (run, _) = line.strip_prefix(PREFIX)?.split_once('-')?;
-        run.parse().ok()
-    };
-    let mut runs: Vec<u32> = listed
-        .unwrap_or_default()
-        .lines()
-        .filter_map(run_of)
-        .filter(dead)
-        .collect();
-    runs.dedup();
-    for run in runs {
+        run.parse::<u32>().ok()
+    });
+    // The bridge is made first and removed last.
+    let bridges = std::fs::read_dir("/sys/class/net").into_iter().flatten();
+    let of_bridges = bridges.flatten().filter_map(|link| {
+        let name = link.file_name();
+        name.to_str()?.strip_prefix(BRIDGE)?.parse::<u32>().ok()
+    });
+    let runs: std::collections::BTreeSet<u32> = of_namespaces.chain(of_bridges).collect();
+    let dead = |run: &u32| !std::path::Path::new(&format!("/proc/{run}")).exists();
+    for run in runs.into_iter().filter(dead) {
         let nodes = crate::options::MAX_NODES;
         Namespaces { run, nodes }.remove();
     }

@@ -19,6 +19,9 @@ use super::lines::{read_line, write_line};
 /// How long a process that was killed is waited for. It is a matter of milliseconds, if the machine is not on its knees.
 const REAPED_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long one may take to stand still that was told to.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+
 /// A child, killed and reaped when it is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -120,6 +123,34 @@ impl Process {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Waits until none of its threads runs, once it was sent `SIGSTOP`.
+    ///
+    /// # Errors
+    /// When it does not come to that, or is gone.
+    pub fn wait_until_stopped(&self) -> io::Result<()> {
+        let until = Instant::now() + STOPPED_WITHIN;
+        while !self.is_stopped()? {
+            if Instant::now() > until {
+                let why = format!("it still runs {STOPPED_WITHIN:?} after SIGSTOP");
+                return Err(io::Error::other(why));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> io::Result<bool> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("stat"));
+            // A thread that has ended meanwhile runs no more. The name before the state may have any letters.
+            let state = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(')'));
+            if state.is_some_and(|(_, rest)| !rest.trim_start().starts_with(['T', 'Z', 'X'])) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Kills and reaps it.
     ///
     /// # Errors
@@ -188,19 +219,14 @@ mod tests {
     #[test]
     fn a_child_that_stands_still_is_reaped_all_the_same() {
         let (heard, hears) = sync_channel(16);
-        let process = Process::start(
-            shell("kill -STOP $$; sleep 1000"),
-            heard,
-            |said: Said<u64>| said,
-        )
-        .expect("started");
+        let process = Process::start(shell("exec sleep 1000"), heard, |said: Said<u64>| said)
+            .expect("started");
         let stat = format!("/proc/{}/stat", process.id());
-        while !std::fs::read_to_string(&stat)
-            .expect("it is there")
-            .contains(") T ")
-        {
-            std::thread::yield_now();
-        }
+        assert!(!process.is_stopped().expect("it is there"));
+        process.signal(Signal::STOP).expect("it is there");
+        process.wait_until_stopped().expect("it stands still");
+        let line = std::fs::read_to_string(&stat).expect("it is there");
+        assert!(line.contains(") T "), "{line}");
         drop(process);
         assert!(matches!(hears.recv(), Ok(Said::Silent(None))));
         assert!(!std::path::Path::new(&stat).exists());

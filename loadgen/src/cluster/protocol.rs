@@ -3,10 +3,11 @@
 //! Times are nanoseconds of one clock, the machine's monotonic one counted from an origin that the first order names; all
 //! nodes are on one machine.
 
+use corecast::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Recorder;
-use crate::replay::Tally;
+use crate::replay::Held;
 
 /// What a node is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,6 +16,13 @@ pub enum Order {
     Begin(Setup),
     /// Send one message to each shard that nobody owns: a shard is given an owner when it is first sent to.
     Allocate,
+    /// Open the books of a phase, and drive nothing yet: what others send is handled from the first moment.
+    Books {
+        /// Which phase.
+        phase: u16,
+        /// The measured time.
+        window: crate::measure::Window,
+    },
     /// Drive the cluster.
     Phase(PhaseOrder),
     /// Send nothing more in this phase.
@@ -30,12 +38,12 @@ pub enum Order {
         /// How far the asks of one shard are apart.
         every_ms: u64,
     },
-    /// It has: say when the asks that were sent from then on are answered.
+    /// It has: say when the asks are answered that were sent once it had taken effect. Told twice of a fault that lasts.
     Hit {
         /// The fault's number.
         fault: u32,
-        /// When.
-        at_ns: u64,
+        /// When it was.
+        blow: Blow,
     },
     /// Watch no longer.
     Unwatch,
@@ -90,28 +98,39 @@ pub struct PhaseOrder {
     /// The measured time.
     pub window: crate::measure::Window,
     /// How fast.
-    pub pace: PaceOrder,
+    pub pace: crate::arrivals::PhasePace,
     /// Percent of asks.
     pub ask_percent: u8,
     /// The keys: drawn by the job's distribution, or each of these once.
     pub each: Option<(u64, u64)>,
 }
 
-/// The pace of a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum PaceOrder {
-    /// So many in flight per driver.
-    Closed {
-        /// Messages.
-        in_flight: u64,
-    },
-    /// By a schedule.
-    Open {
-        /// Messages per second over all nodes.
-        total_rate: f64,
-        /// The gaps between them.
-        arrivals: crate::arrivals::Arrivals,
-    },
+/// When a fault was. What hits a node takes a moment, in which the node still answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blow {
+    /// Before anything was done: outages are counted from here.
+    pub begun_ns: u64,
+    /// When it had taken effect: an ask that was sent earlier may have found the node as it was. [`LASTING`] while a node
+    /// leaves, which answers until its shards are elsewhere: what is of interest then is how long an ask has to wait
+    /// meanwhile.
+    pub done_ns: u64,
+}
+
+/// It has not taken effect yet; when it has, it is told again.
+pub const LASTING: u64 = u64::MAX;
+
+impl Blow {
+    /// Before anything was done.
+    #[must_use]
+    pub fn begun(&self) -> Time {
+        Time::from_nanos(self.begun_ns)
+    }
+
+    /// When it had taken effect.
+    #[must_use]
+    pub fn done(&self) -> Time {
+        Time::from_nanos(self.done_ns)
+    }
 }
 
 /// The rows that a node is to send.
@@ -182,7 +201,7 @@ pub enum News {
     /// All rows that were this node's have been acknowledged.
     Fed(FedNews),
     /// What entities hold.
-    Tallies(Vec<(String, Tally)>),
+    Tallies(Vec<(String, Held)>),
     /// A measurement beside bare TCP.
     Wire(WireNews),
     /// It has left and ended.
@@ -303,10 +322,20 @@ pub struct PhaseNews {
     pub unaccounted: u64,
 }
 
+/// An ask of loadgen's own that was rejected: no load, and no error of the system.
+pub const PROBE_REJECTED: &str = "probe rejected";
+/// One without an answer in time.
+pub const PROBE_TIMED_OUT: &str = "probe timed out";
+/// One of which is not known whether it took effect, for another reason.
+pub const PROBE_UNKNOWN: &str = "probe unknown";
+/// What a core dropped.
+pub const DEAD_LETTER: &str = "dead letter";
+
 /// How often something went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ErrorCount {
-    /// `rejected`, `unknown`, `refused` (tried again later) or `dead letter`.
+    /// `rejected`, `unknown`, `refused` (tried again later), `never ended` or `dead letter`; `probe …` and `dead letter of a
+    /// probe` are of asks of loadgen's own.
     pub kind: String,
     /// Why.
     pub reason: String,
@@ -323,9 +352,9 @@ pub struct AnsweredNews {
     pub answered: u32,
     /// How many shards were asked.
     pub shards: u32,
-    /// From the fault to the first answer of any of them.
+    /// From the fault to the first answer of any of them; of a fault that lasts, the longest wait on the best of them.
     pub first_ns: Option<u64>,
-    /// From the fault until each of them had answered, of those that did.
+    /// From the fault until each of them had answered, of those that did; of a fault that lasts, the longest wait of all.
     pub last_ns: Option<u64>,
 }
 
@@ -359,8 +388,6 @@ pub struct WireNews {
 mod tests {
     use std::time::Duration;
 
-    use corecast::Time;
-
     use super::*;
     use crate::cluster::lines::{MAX_LINE_BYTES, read_line, write_line};
     use crate::measure::{Stamps, Window};
@@ -383,7 +410,7 @@ mod tests {
                 Duration::from_nanos(5),
                 Duration::from_secs(1),
             ),
-            pace: PaceOrder::Open {
+            pace: crate::arrivals::PhasePace::Open {
                 total_rate: 0.1 + 0.2,
                 arrivals: crate::arrivals::Arrivals::Poisson,
             },

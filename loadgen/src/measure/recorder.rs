@@ -30,7 +30,8 @@ pub struct Stamps {
 }
 
 /// The recorder of one core. Throughput counts completions that happen inside the window; latencies and lag count
-/// messages that were *intended* inside it, even if they complete after its end, so that a stall at the end is seen.
+/// messages that were *intended* inside it, even if they complete after its end, so that a stall at the end is seen. So do
+/// failures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recorder {
     window: Window,
@@ -151,12 +152,11 @@ impl Recorder {
         }
     }
 
-    /// Records a message that was refused, or an ask that ended without an answer.
+    /// Records messages that were refused, lost or never ended, and asks that ended without an answer. Whether they were
+    /// meant to be sent in the measured time the caller has to know: when they end says nothing, for what fails fails late.
     #[inline]
-    pub fn failed(&mut self, now: Time) {
-        if self.window.contains(now) {
-            self.failed += 1;
-        }
+    pub fn failed(&mut self, messages: u64) {
+        self.failed += messages;
     }
 
     /// Ends the window early, when a run is broken off; nothing may be recorded afterwards. An end before the window's
@@ -349,7 +349,7 @@ mod tests {
         for core in 0..3 {
             let mut one = recorder();
             one.completed_untimed(at(1100), 5);
-            one.failed(at(1100));
+            one.failed(1);
             one.sent(
                 Stamps {
                     intended: at(1100),

@@ -32,7 +32,7 @@ pub struct PhaseSummary {
     pub sent: u64,
     /// Messages handled, or asks answered, in the measured time.
     pub completed: u64,
-    /// Messages refused, and asks that ended without an answer, in the measured time.
+    /// Messages that were refused or lost, and asks without an answer, of those that were sent in the measured time.
     pub failed: u64,
     /// Completions per second.
     pub rate: f64,

@@ -159,9 +159,13 @@ pub(super) enum Contradiction {
     #[error("--slo '{0}': a replay measures no latency; 'rate>…' is what it can be held against")]
     LatencyOfReplay(String),
     #[error(
-        "--{0} is of one runtime; with --nodes give --cores for the CPUs of all, and --node-cores"
+        "--{0} is of one runtime; for several nodes give --cores for the CPUs of all, and with --nodes --node-cores"
     )]
     OfOneNode(&'static str),
+    #[error(
+        "--spin is what wire itself sets: its asks are measured with cores that poll for ever and with such that do not"
+    )]
+    SpinOfWire,
     #[error("--fault names node {node}, and --nodes makes the nodes 1 to {count}")]
     NoSuchNode { node: u32, count: u32 },
     #[error(
@@ -184,6 +188,15 @@ pub(super) enum Contradiction {
         "--fault {0} would lose rows of a replay for good, so there would be nothing to check: restart is what fits"
     )]
     LosesRows(&'static str),
+    #[error(
+        "--local-ratio does nothing in a replay: each row goes to the entity that its key names"
+    )]
+    LocalRatioOfReplay,
+    #[error(
+        "--fault restart takes --nodes 2 at least in a replay: what a node that is alone holds has nowhere to go, and \
+         there would be nothing to check"
+    )]
+    AloneInReplay,
     #[error("--{first} and --{second} name the same file '{path}'", path = path.display())]
     OutputTwice {
         first: &'static str,
@@ -231,7 +244,7 @@ impl Job {
             Some(Scenario::FanOut(args)) => fan_out(args),
             Some(Scenario::Balancer(args)) => args.into(),
             Some(Scenario::Replay(args)) => replay(args)?,
-            Some(Scenario::Wire(args)) => args.into(),
+            Some(Scenario::Wire(args)) => args.job()?,
         };
         distinct_outputs(&job.common.output)?;
         Ok(job)
@@ -474,6 +487,14 @@ fn replay(args: ReplayArgs) -> Result<Job, Contradiction> {
     let mut faults = nodes.iter().flat_map(|nodes| &nodes.faults);
     if let Some(fault) = faults.find(|fault| fault.kind.takes_a_node()) {
         return Err(Contradiction::LosesRows(fault.kind.name()));
+    }
+    if let Some(nodes) = &nodes {
+        if nodes.local_ratio.is_some() {
+            return Err(Contradiction::LocalRatioOfReplay);
+        }
+        if nodes.count < 2 && !nodes.faults.is_empty() {
+            return Err(Contradiction::AloneInReplay);
+        }
     }
     let work = Work::Replay(Replay {
         input: args.input,

@@ -43,7 +43,8 @@ pub struct NodesArgs {
         help_heading = "Cluster"
     )]
     pub faults: Vec<FaultSpec>,
-    /// Run the faults K times, --duration apart; the measured time is K times as long
+    /// Run the faults K times, --duration apart, and the last phase K times as long; in a replay 10s apart. One that finds
+    /// the cluster not whole waits, and what does not take place in time is counted and makes exit code 7
     #[arg(long, value_name = "K", default_value_t = 1, requires = "faults", help_heading = "Cluster",
           value_parser = value_parser!(u32).range(1..=10_000))]
     pub repeat: u32,
@@ -92,15 +93,7 @@ impl NodesArgs {
         let Some(count) = self.nodes else {
             return Ok(None);
         };
-        for (flag, is_given) in [
-            ("core-count", pinning.core_count.is_some()),
-            ("numa-node", pinning.numa_node.is_some()),
-            ("coordination-core", pinning.coordination_core.is_some()),
-        ] {
-            if is_given {
-                return Err(Contradiction::OfOneNode(flag));
-            }
-        }
+        refuse_placing(pinning)?;
         let mut faults = self.faults.clone();
         for fault in &faults {
             if let Who::Node(node) = fault.who
@@ -125,6 +118,19 @@ impl NodesArgs {
             profile: self.cluster_profile.unwrap_or_default(),
             directory: self.cluster_dir.clone(),
         }))
+    }
+}
+
+/// Refuses the flags that place one runtime, which several cannot all have.
+pub(super) fn refuse_placing(pinning: &PinningArgs) -> Result<(), Contradiction> {
+    let flags = [
+        ("core-count", pinning.core_count.is_some()),
+        ("numa-node", pinning.numa_node.is_some()),
+        ("coordination-core", pinning.coordination_core.is_some()),
+    ];
+    match flags.into_iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(Contradiction::OfOneNode(flag)),
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 
 use super::args::{CommonArgs, parse_measured};
-use super::job::{Job, Setting, Work};
+use super::job::{Contradiction, Job, Setting, Work};
+use super::nodes::refuse_placing;
 use crate::units;
 
 /// The flags.
@@ -46,16 +47,21 @@ impl Wire {
     }
 }
 
-impl From<WireArgs> for Job {
-    fn from(args: WireArgs) -> Job {
-        Job {
+impl WireArgs {
+    /// The job; its two nodes are placed as those of `--nodes` are.
+    pub(super) fn job(self) -> Result<Job, Contradiction> {
+        refuse_placing(&self.common.pinning)?;
+        if self.common.pinning.spin.is_some() {
+            return Err(Contradiction::SpinOfWire);
+        }
+        Ok(Job {
             work: Work::Wire(Wire {
-                duration: args.duration,
-                rounds: args.rounds,
+                duration: self.duration,
+                rounds: self.rounds,
             }),
             seed: 0,
-            common: args.common,
+            common: self.common,
             nodes: None,
-        }
+        })
     }
 }

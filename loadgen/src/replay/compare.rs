@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::malformed::MalformedLog;
 use super::oracle::{Expected, Oracle};
+use super::order::Orders;
 use super::rows::Columns;
 use super::tally::Tally;
 use crate::report::{ReplayColumn, ReplayReport};
@@ -46,6 +47,12 @@ pub enum What {
         /// Rows that it holds.
         actual: u64,
     },
+    /// It received the rows of a sender in another order than they were sent.
+    #[error("received the rows of node {sender} in another order than they have in the file")]
+    Order {
+        /// Who sent them.
+        sender: u32,
+    },
     /// Its number of rows, of missing values, or a sum.
     #[error("{figure}: it holds {actual}, the file gives {expected}")]
     Figure {
@@ -83,8 +90,8 @@ impl Check {
         }
     }
 
-    /// Checks one entity by what it holds.
-    pub fn entity(&mut self, key: &str, actual: &Tally) {
+    /// Checks one entity by what it holds; returns whether it agrees.
+    pub fn entity(&mut self, key: &str, actual: &Tally) -> bool {
         self.entities += 1;
         self.totals_overflowed |= self.actual.merge(actual).is_err();
         let what = match self.oracle.entities.remove(key) {
@@ -93,8 +100,17 @@ impl Check {
                 actual: actual.rows,
             }),
         };
+        let agrees = what.is_none();
         if let Some(what) = what {
             self.differs(key, what);
+        }
+        agrees
+    }
+
+    /// Checks the order in which an entity received its rows, once its sums are known to agree.
+    pub fn order(&mut self, key: &str, actual: &Orders, expected: &Orders) {
+        if let Some(sender) = actual.first_difference(expected) {
+            self.differs(key, What::Order { sender });
         }
     }
 
@@ -136,6 +152,7 @@ impl Check {
             malformed: malformed.count(),
             mismatches: self.mismatches,
             columns: columns.collect(),
+            is_order_checked: None,
         };
         Checked {
             report,

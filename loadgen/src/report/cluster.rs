@@ -1,12 +1,14 @@
 //! What a run over a cluster leaves behind beside the figures of all: those of each node, faults, and member events.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
+use super::faults::{FaultReport, Unavailability};
 use crate::cluster::protocol::{ErrorCount, MemberEventKind};
 use crate::measure::{Latencies, LatencySummary};
 use crate::units::{grouped, latency, percent, rate};
+
+/// The kind of error of what was sent and never came to an end, with or without an answer.
+pub const NEVER_ENDED: &str = "never ended";
 
 /// What a run over a cluster leaves behind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub struct ClusterReport {
     pub faults: Vec<FaultReport>,
     /// Faults that were asked for and did not happen in the measured time.
     pub faults_missed: u64,
+    /// Asks, and drivers, that never came to an end, in all phases, warm-up included.
+    #[serde(default)]
+    pub never_ended: u64,
     /// How long the victims' shards did not answer, by kind of fault.
     pub unavailability: Vec<Unavailability>,
     /// Member events that no fault explains: healthy nodes that were held for dead, unreachable or gone.
@@ -53,7 +58,7 @@ pub struct NodePhase {
     pub completed: u64,
     /// Those per second.
     pub rate: f64,
-    /// Asks that ended without an answer, in the measured time.
+    /// Of what its drivers sent in the measured time: asks that ended without an answer or never, and tells that got lost.
     pub failed: u64,
     /// The latency to judge by: corrected in an open loop.
     pub latency: Option<LatencySummary>,
@@ -65,52 +70,13 @@ pub struct NodePhase {
     pub tells: u64,
     /// Tells of those of which it is not known that they were handled.
     pub unaccounted: u64,
+    /// Messages of its share of an open loop's schedule that nobody sent, since it had no process.
+    #[serde(default)]
+    pub due_to_nobody: u64,
     /// What went wrong, by kind and reason, warm-up included.
     pub errors: Vec<ErrorCount>,
     /// Processes whose figures died with them.
     pub lost_figures: u32,
-}
-
-/// One fault.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FaultReport {
-    /// What: `kill`, `pause`, `restart` or `partition`.
-    pub kind: String,
-    /// To which node.
-    pub node: u32,
-    /// Whether it led.
-    pub was_leader: bool,
-    /// When, in seconds from the begin of the measured time.
-    pub at_s: f64,
-    /// Its shards, as many as were asked.
-    pub shards: u32,
-    /// Its shards that answered some other node in time.
-    pub answered: u32,
-    /// From the fault to the first answered ask on any of its shards, in seconds.
-    pub first_answer_s: Option<f64>,
-    /// From the fault until every one of its shards had answered, in seconds; the slowest of all nodes that asked.
-    pub all_answered_s: Option<f64>,
-    /// From the fault until the cluster was whole again, in seconds.
-    pub whole_s: Option<f64>,
-    /// For a restart, whether the node left in order.
-    pub left_in_order: Option<bool>,
-}
-
-/// How long shards did not answer, over all faults of a kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Unavailability {
-    /// The kind of fault.
-    pub kind: String,
-    /// How many there were.
-    pub faults: u64,
-    /// How many of them hit the leader.
-    pub leaders: u64,
-    /// Faults some of whose shards never answered.
-    pub unanswered: u64,
-    /// To the first answered ask on any of the victim's shards.
-    pub first_answer: Option<LatencySummary>,
-    /// Until every one of the victim's shards had answered.
-    pub all_answered: Option<LatencySummary>,
 }
 
 /// A member event.
@@ -154,6 +120,41 @@ impl ClusterReport {
     pub fn silent_faults(&self) -> u64 {
         let faults = self.faults.iter();
         faults.filter(|fault| fault.answered < fault.shards).count() as u64
+    }
+
+    /// Why an outage of the run is not known, or has no end; none if all are known.
+    #[must_use]
+    pub fn unknown_outages(&self) -> Option<String> {
+        let count = |is_so: fn(&FaultReport) -> bool| {
+            self.faults.iter().filter(|fault| is_so(fault)).count() as u64
+        };
+        let reasons = [
+            (self.faults_missed, "did not take place"),
+            (self.silent_faults(), "without an end"),
+            (count(|fault| fault.shards == 0), "not measured"),
+        ];
+        let some = reasons.iter().filter(|(count, _)| *count > 0);
+        let some: Vec<String> = some.map(|(count, why)| format!("{count} {why}")).collect();
+        (!some.is_empty()).then(|| some.join(", "))
+    }
+
+    /// Whether something that was begun or asked for did not come to its end: a fault that did not take place or was not
+    /// healed, shards that never answered again, a node that did not leave in order, an ask that never ended.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        let is_unhealed = |fault: &FaultReport| fault.whole_s.is_none() || fault.is_hurried();
+        self.never_ended > 0
+            || self.faults_missed > 0
+            || self.silent_faults() > 0
+            || self.faults.iter().any(is_unhealed)
+    }
+
+    /// Messages of the open loop of a phase that nobody sent, for nodes without a process have no schedule.
+    #[must_use]
+    pub fn due_to_nobody(&self, phase: &str) -> u64 {
+        let phases = self.nodes.iter().flat_map(|node| &node.phases);
+        let of_phase = phases.filter(|one| one.name == phase);
+        of_phase.map(|one| one.due_to_nobody).sum()
     }
 
     /// The nodes' figures as rows of a table, each phase of each node, below their headings.
@@ -274,7 +275,9 @@ impl ClusterReport {
                     true => format!("{} of {}", fault.answered, fault.shards),
                     false => seconds(fault.all_answered_s),
                 },
-                seconds(fault.whole_s),
+                fault
+                    .whole_s
+                    .map_or("never".to_owned(), |s| format!("{s:.3} s")),
             ]
         }));
         rows
@@ -288,8 +291,7 @@ impl ClusterReport {
             .iter()
             .map(Unavailability::line)
             .collect();
-        let restarts = self.faults.iter().filter(|fault| fault.kind == "restart");
-        let hurried = restarts.filter(|fault| fault.left_in_order != Some(true));
+        let hurried = self.faults.iter().filter(|fault| fault.is_hurried());
         match hurried.count() {
             0 => {}
             count => lines.push(format!(
@@ -302,6 +304,12 @@ impl ClusterReport {
                 "{} faults did not take place within the measured time, for each waits until the cluster is whole: a longer \
                  --duration has room for them",
                 grouped(self.faults_missed)
+            ));
+        }
+        if self.never_ended > 0 {
+            lines.push(format!(
+                "NEVER ENDED: {} asks or drivers, with neither an answer nor an error",
+                grouped(self.never_ended)
             ));
         }
         match self.false_events {
@@ -333,67 +341,6 @@ impl EventReport {
     }
 }
 
-impl FaultReport {
-    /// How long not every shard answered, if all did in the end.
-    fn outage(&self) -> Option<Duration> {
-        let answered = self
-            .all_answered_s
-            .filter(|_| self.answered == self.shards)?;
-        Some(Duration::from_secs_f64(answered.max(0.0)))
-    }
-}
-
-impl Unavailability {
-    fn of(kind: &str, faults: &[FaultReport]) -> Unavailability {
-        let of_kind: Vec<&FaultReport> = faults.iter().filter(|fault| fault.kind == kind).collect();
-        let sum = |time: fn(&FaultReport) -> Option<f64>| {
-            let mut latencies = Latencies::new();
-            let times = of_kind.iter().filter_map(|fault| time(fault));
-            times.for_each(|s| latencies.record(Duration::from_secs_f64(s.max(0.0))));
-            latencies.summary()
-        };
-        let count = |is_so: fn(&FaultReport) -> bool| {
-            of_kind.iter().filter(|fault| is_so(fault)).count() as u64
-        };
-        Unavailability {
-            kind: kind.to_owned(),
-            faults: of_kind.len() as u64,
-            leaders: count(|fault| fault.was_leader),
-            unanswered: count(|fault| fault.answered < fault.shards),
-            first_answer: sum(|fault| fault.first_answer_s),
-            all_answered: sum(|fault| {
-                fault
-                    .all_answered_s
-                    .filter(|_| fault.answered == fault.shards)
-            }),
-        }
-    }
-
-    fn line(&self) -> String {
-        let shown = |summary: &Option<LatencySummary>| match summary {
-            None => "-".to_owned(),
-            Some(summary) => format!(
-                "p50 {}, p99 {}, max {}",
-                latency(summary.p50_ns),
-                latency(summary.p99_ns),
-                latency(summary.max_ns)
-            ),
-        };
-        let silent = match self.unanswered {
-            0 => String::new(),
-            count => format!("; {count} with shards that never answered"),
-        };
-        format!(
-            "{} {} ({} of leaders): first answer {}; all of the victim's shards {}{silent}",
-            grouped(self.faults),
-            self.kind,
-            self.leaders,
-            shown(&self.first_answer),
-            shown(&self.all_answered)
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,6 +354,7 @@ mod tests {
             answered,
             first_answer_s: Some(first),
             all_answered_s: Some(all),
+            whole_s: Some(all),
             ..FaultReport::default()
         }
     }
@@ -461,6 +409,54 @@ mod tests {
                 .join("\n")
                 .contains("1 with shards that never answered")
         );
+    }
+
+    #[test]
+    fn a_fault_that_was_not_seen_to_its_end_is_neither_met_nor_clean() {
+        let whole = ClusterReport {
+            faults: vec![fault("kill", 0.5, 2.0, 85)],
+            ..ClusterReport::default()
+        };
+        whole.judge_outage("outage<6s", true);
+        assert!(!whole.is_incomplete());
+        let flawed = |flaw: fn(&mut ClusterReport)| {
+            let mut report = whole.clone();
+            flaw(&mut report);
+            report
+        };
+        let missed = flawed(|report| report.faults_missed = 1);
+        let silent = flawed(|report| report.faults[0].answered = 84);
+        for report in [&missed, &silent] {
+            report.judge_outage("outage<6s", false);
+            assert!(report.is_incomplete());
+        }
+        // The victim had nothing: that is no outage of no time.
+        let mut idle = flawed(|report| {
+            let mut fault = report.faults[0].clone();
+            (fault.shards, fault.answered, fault.all_answered_s) = (0, 0, None);
+            report.faults.push(fault);
+        });
+        idle.judge_outage("outage<6s", false);
+        idle.sum_up();
+        let line = idle.unavailability[0].line();
+        assert!(line.contains(" of 1; 1 not measured"), "{line}");
+        assert!(!idle.is_incomplete());
+        let of_run = |report: ClusterReport| {
+            let mut run = crate::report::Report::begun_now("ask", 1, Vec::new());
+            run.cluster = Some(report);
+            run.outcome()
+        };
+        for flaw in [
+            (|report| report.never_ended = 1) as fn(&mut ClusterReport),
+            |report| report.faults[0].whole_s = None,
+            |report| {
+                report.faults[0].kind = "restart".to_owned();
+                report.faults[0].left_in_order = Some(false);
+            },
+        ] {
+            assert_eq!(of_run(flawed(flaw)), crate::exit::Outcome::Incomplete);
+        }
+        assert_eq!(of_run(whole.clone()), crate::exit::Outcome::Clean);
     }
 
     #[test]

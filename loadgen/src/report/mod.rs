@@ -3,6 +3,7 @@
 mod balance;
 mod baseline;
 mod cluster;
+mod faults;
 mod files;
 mod hgrm;
 mod hiccups;
@@ -17,7 +18,8 @@ mod wire;
 
 pub use balance::{BalanceReport, ShardMove, TWICE_WITHIN};
 pub use baseline::{Comparison, Figure};
-pub use cluster::{ClusterReport, EventReport, FaultReport, NodePhase, NodeReport, Unavailability};
+pub use cluster::{ClusterReport, EventReport, NEVER_ENDED, NodePhase, NodeReport};
+pub use faults::{FaultReport, Unavailability};
 pub use files::{check_writable, write_files};
 pub use hgrm::{hgrm_path, write_hgrm};
 pub use html::page;

@@ -96,6 +96,9 @@ pub struct ReplayReport {
     pub malformed: u64,
     /// Entities that differ from the independent pass.
     pub mismatches: u64,
+    /// Over a cluster, whether the order was checked in which each entity received the rows of each node. It was not when
+    /// rows had to be sent again.
+    pub is_order_checked: Option<bool>,
     /// Each summed column: its name, the sum over all entities, and how many values were missing.
     pub columns: Vec<ReplayColumn>,
 }
@@ -158,11 +161,13 @@ impl Report {
 
     /// Holds the figures against the objectives, and against those of the scenario, and keeps the verdicts.
     pub fn judge(&mut self, slos: &[Slo]) {
-        let own = self.balance.iter().flat_map(BalanceReport::verdicts);
+        let balance = self.balance.iter().flat_map(BalanceReport::verdicts);
+        let wire = self.wire.iter().flat_map(WireReport::verdicts);
         self.slos = slos
             .iter()
             .map(|slo| slo.verdict(self))
-            .chain(own)
+            .chain(balance)
+            .chain(wire)
             .collect();
     }
 
@@ -189,6 +194,12 @@ impl Report {
                     .as_ref()
                     .is_some_and(|cluster| cluster.false_events > 0),
                 Outcome::FalseDeath,
+            ),
+            (
+                self.cluster
+                    .as_ref()
+                    .is_some_and(ClusterReport::is_incomplete),
+                Outcome::Incomplete,
             ),
             (
                 replay.is_some_and(|replay| replay.mismatches > 0),

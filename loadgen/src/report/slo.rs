@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster::ClusterReport;
 use super::model::Report;
 use crate::measure::{LatencySummary, PhaseSummary};
 use crate::units;
@@ -40,7 +39,8 @@ pub enum Quantity {
     Mean,
     /// Completions per second.
     Rate,
-    /// The longest time in which not every shard of a node that a fault hit answered.
+    /// The longest time in which not every shard of a node that a fault hit answered. It is not met when a fault did not
+    /// take place, was not measured, or has shards that never answered again.
     Outage,
     /// The 99th percentile of those times over all faults.
     OutageP99,
@@ -212,14 +212,19 @@ impl Slo {
     }
 
     fn hold_against(&self, report: &Report) -> (String, bool) {
-        let Some(value) = self.measured(report) else {
+        let value = self.measured(report);
+        if self.quantity.is_of_faults()
+            && let Some(cluster) = &report.cluster
+            && let Some(why) = cluster.unknown_outages()
+        {
+            let known = value.map_or(String::new(), |value| format!("{}, but ", self.show(value)));
+            return (format!("{known}of the faults {why}"), false);
+        }
+        let Some(value) = value else {
             return ("nothing".to_owned(), false);
         };
         if self.quantity.is_of_faults() {
-            return match report.cluster.as_ref().map(ClusterReport::silent_faults) {
-                Some(silent @ 1..) => (format!("{silent} without an end"), false),
-                _ => (self.show(value), self.is_met_by(value)),
-            };
+            return (self.show(value), self.is_met_by(value));
         }
         let is_valid = self.quantity == Quantity::Rate
             || report.headline().is_some_and(|p| p.validity.is_valid());

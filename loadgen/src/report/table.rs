@@ -172,7 +172,22 @@ fn throughput(report: &Report, out: &mut impl Write) -> io::Result<()> {
             .to_owned(),
         ]
     }));
-    write_rows(&rows, 1, out)
+    write_rows(&rows, 1, out)?;
+    for phase in &report.phases {
+        let offered = phase.offered_rate.unwrap_or(0.0) * phase.duration_s;
+        let cluster = report.cluster.as_ref();
+        let idle = cluster.map_or(0, |cluster| cluster.due_to_nobody(&phase.name));
+        if idle > 0 {
+            writeln!(
+                out,
+                "  {}: {} of the messages offered, {}, were due to nodes without a process: nobody sent them",
+                phase.name,
+                grouped(idle),
+                percent(idle as f64 / offered.max(1.0))
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -245,8 +260,10 @@ fn cluster(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let Some(cluster) = &report.cluster else {
         return Ok(());
     };
-    writeln!(out, "\nNodes")?;
-    write_rows(&cluster.node_rows(), 2, out)?;
+    if !cluster.nodes.is_empty() {
+        writeln!(out, "\nNodes")?;
+        write_rows(&cluster.node_rows(), 2, out)?;
+    }
     let notes = cluster.node_notes();
     notes
         .iter()
@@ -304,6 +321,17 @@ fn replay(report: &Report, out: &mut impl Write) -> io::Result<()> {
         ]
     }));
     write_rows(&table, 1, out)?;
+    match replay.is_order_checked {
+        None => {}
+        Some(true) => writeln!(
+            out,
+            "  checked as well: each entity received the rows of each node in the order in which they were sent"
+        )?,
+        Some(false) => writeln!(
+            out,
+            "  the order of rows was NOT checked: some had to be sent again, or nobody knows what became of them"
+        )?,
+    }
     match replay.mismatches {
         0 => writeln!(out, "  every entity agrees with the independent pass"),
         count => writeln!(
@@ -459,6 +487,7 @@ mod tests {
             entities: 4044,
             malformed: 0,
             mismatches: 0,
+            is_order_checked: None,
             columns,
         });
         assert!(

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::slo::SloVerdict;
 use crate::units::{latency, rate};
 
 /// What was measured in each round.
@@ -30,23 +31,84 @@ pub struct WireRound {
     pub parked_ask_ns: u64,
 }
 
+/// What the runtime is to do beside bare TCP.
+const TELLS_PER_S: f64 = 2e6;
+const HOT_ASK: f64 = 2.0;
+const PARKED_ASK: f64 = 1.5;
+const OF_THE_STREAM: f64 = 0.5;
+
+impl WireRound {
+    // Ratios are of one round: machines change.
+    fn hot_ask(&self) -> f64 {
+        self.hot_ask_ns as f64 / self.bare_polling_ns as f64
+    }
+
+    fn parked_ask(&self) -> f64 {
+        self.parked_ask_ns as f64 / self.bare_blocking_ns as f64
+    }
+
+    fn of_the_stream(&self) -> f64 {
+        self.tell_bytes_per_s / self.bare_bytes_per_s
+    }
+}
+
 impl WireReport {
+    fn median(&self, of: fn(&WireRound) -> f64) -> Option<f64> {
+        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        let value = values.get(values.len() / 2).copied();
+        value.filter(|value| value.is_finite())
+    }
+
+    /// The goals, and whether the medians reach them.
+    #[must_use]
+    pub fn verdicts(&self) -> [SloVerdict; 4] {
+        let verdict = |objective: String,
+                       value: Option<f64>,
+                       shown: &dyn Fn(f64) -> String,
+                       is_met: &dyn Fn(f64) -> bool| {
+            SloVerdict {
+                objective,
+                measured: value.map_or("nothing".to_owned(), shown),
+                is_met: value.is_some_and(is_met),
+            }
+        };
+        let ratio = |value: f64| format!("{value:.2}");
+        [
+            verdict(
+                format!("tells of 64 bytes ≥ {}/s", rate(TELLS_PER_S)),
+                self.median(|round| round.tells_per_s),
+                &|value| format!("{}/s", rate(value)),
+                &|value| value >= TELLS_PER_S,
+            ),
+            verdict(
+                format!("hot ask ≤ {HOT_ASK} of bare TCP"),
+                self.median(WireRound::hot_ask),
+                &ratio,
+                &|value| value <= HOT_ASK,
+            ),
+            verdict(
+                format!("parked ask ≤ {PARKED_ASK} of bare TCP"),
+                self.median(WireRound::parked_ask),
+                &ratio,
+                &|value| value <= PARKED_ASK,
+            ),
+            verdict(
+                format!("tells of 1 KiB ≥ {OF_THE_STREAM} of bare TCP"),
+                self.median(WireRound::of_the_stream),
+                &ratio,
+                &|value| value >= OF_THE_STREAM,
+            ),
+        ]
+    }
+
     /// The medians with what they are held against, below their headings.
     #[must_use]
     pub fn rows(&self) -> Vec<[String; 5]> {
-        let median = |of: fn(&WireRound) -> f64| {
-            let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(0.0)
-        };
-        // Ratios are of one round: machines change.
+        let median = |of: fn(&WireRound) -> f64| self.median(of).unwrap_or(0.0);
         let ratio = |of: fn(&WireRound) -> f64| {
-            let value = median(of);
-            if value.is_finite() && !self.rounds.is_empty() {
-                format!("{value:.2}")
-            } else {
-                "-".to_owned()
-            }
+            let value = self.median(of);
+            value.map_or("-".to_owned(), |value| format!("{value:.2}"))
         };
         let time = |of: fn(&WireRound) -> f64| latency(median(of) as u64);
         let per_second = |value: f64| format!("{}/s", rate(value));
@@ -60,28 +122,28 @@ impl WireReport {
                     rate(median(|round| round.bare_bytes_per_s / 64.0))
                 ),
                 ratio(|round| round.tells_per_s * 64.0 / round.bare_bytes_per_s),
-                "at least 2 M/s".to_owned(),
+                format!("at least {}/s", rate(TELLS_PER_S)),
             ],
             [
                 "ask one at a time, hot".to_owned(),
                 time(|round| round.hot_ask_ns as f64),
                 format!("{} polling", time(|round| round.bare_polling_ns as f64)),
-                ratio(|round| round.hot_ask_ns as f64 / round.bare_polling_ns as f64),
-                "at most 2".to_owned(),
+                ratio(WireRound::hot_ask),
+                format!("at most {HOT_ASK}"),
             ],
             [
                 "ask one at a time, parked".to_owned(),
                 time(|round| round.parked_ask_ns as f64),
                 format!("{} blocking", time(|round| round.bare_blocking_ns as f64)),
-                ratio(|round| round.parked_ask_ns as f64 / round.bare_blocking_ns as f64),
-                "at most 1.5".to_owned(),
+                ratio(WireRound::parked_ask),
+                format!("at most {PARKED_ASK}"),
             ],
             [
                 "payload in tells of 1 KiB".to_owned(),
                 format!("{}B/s", rate(median(|round| round.tell_bytes_per_s))),
                 format!("{}B/s", rate(median(|round| round.bare_bytes_per_s))),
-                ratio(|round| round.tell_bytes_per_s / round.bare_bytes_per_s),
-                "at least 0.5".to_owned(),
+                ratio(WireRound::of_the_stream),
+                format!("at least {OF_THE_STREAM}"),
             ],
         ]
     }
@@ -114,5 +176,20 @@ mod tests {
         assert_eq!(rows[3][3], "1.50");
         assert_eq!(rows[4][3], "0.50");
         assert_eq!(WireReport::default().rows()[2][3], "-");
+        let met = |report: &WireReport| report.verdicts().map(|verdict| verdict.is_met);
+        assert_eq!(met(&report), [true; 4], "the limits themselves are met");
+        let mut missed = report.clone();
+        for round in &mut missed.rounds {
+            round.tells_per_s -= 6e5;
+            round.hot_ask_ns += 1_000;
+            round.parked_ask_ns += 1_000;
+            round.tell_bytes_per_s -= 1e7;
+        }
+        assert_eq!(met(&missed), [false; 4]);
+        assert_eq!(
+            met(&WireReport::default()),
+            [false; 4],
+            "nothing measured meets nothing"
+        );
     }
 }

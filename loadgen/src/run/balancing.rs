@@ -16,12 +16,13 @@ use super::entity::{MAILBOX, ToEntity};
 use super::error::RunError;
 use super::generator::Source;
 use super::interrupt::Interrupt;
-use super::lineup::{Act, ActPace, Lineup, Performed, seats};
+use super::lineup::{Act, Lineup, Performed, seats};
 use super::payload::Inline;
 use super::session::{Results, complain};
 use super::shard_watch::ShardWatch;
 use super::stage::{PATIENCE, Stage};
 use super::worker::Worker;
+use crate::arrivals::PhasePace;
 use crate::keys::Keys;
 use crate::measure::PhaseLabel;
 use crate::options::{Balancing, Drivers, Job, PhaseSpec};
@@ -158,7 +159,7 @@ impl Scene {
             name: spec.name,
             source: |_: usize| Source::Drawn(keys),
             ask_percent: 0,
-            pace: ActPace::Closed {
+            pace: PhasePace::Closed {
                 in_flight: work.in_flight.into(),
             },
             warm_up: spec.warm_up,

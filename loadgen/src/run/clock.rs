@@ -26,7 +26,15 @@ impl Clock {
 
     /// The clock of another process of this machine; it is off by the time between two reads of the clock.
     pub(crate) fn of_origin(origin_ns: u64) -> Clock {
-        let (now, passed) = (Instant::now(), monotonic_ns().saturating_sub(origin_ns));
+        // Whoever is interrupted between the two reads is off by that: the nearest of three counts.
+        let readings = [(); 3].map(|()| {
+            let (before, here, after) = (Instant::now(), monotonic_ns(), Instant::now());
+            (after - before, before + (after - before) / 2, here)
+        });
+        let nearest = readings.into_iter().min_by_key(|(gap, ..)| *gap);
+        let (_, now, here) =
+            nearest.unwrap_or_else(|| (Duration::ZERO, Instant::now(), monotonic_ns()));
+        let passed = here.saturating_sub(origin_ns);
         let origin = now.checked_sub(Duration::from_nanos(passed));
         Clock {
             origin: origin.unwrap_or(now),

@@ -12,26 +12,26 @@ use corecast::node::settings::CoreSelection;
 use super::course::Course;
 use super::error::RunError;
 use super::interrupt::Interrupt;
+use super::lineup::{ACTIVATING, ACTIVATION_BOOKS};
 use super::listening::listen;
 use super::load::label;
+use super::probes::set_probes_apart;
 use super::session::Results;
 use super::stage::{LOOK, PATIENCE};
-use crate::cluster::fleet::{ClusterError, Fleet, Node, WHOLE_WITHIN};
+use crate::arrivals::PhasePace;
+use crate::cluster::error::ClusterError;
+use crate::cluster::fleet::{Fleet, Node, WHOLE_WITHIN};
 use crate::cluster::place::{Place, divide};
-use crate::cluster::protocol::{EventNews, Order, PaceOrder, PhaseNews, PhaseOrder};
+use crate::cluster::protocol::{EventNews, Order, PhaseNews, PhaseOrder};
 use crate::measure::{PhaseLabel, Recorder, Window};
 use crate::options::{Job, Load, Nodes, Pacing, PhaseSpec, Setting};
 use crate::report::{
-    Activity, ClusterReport, EventReport, NodePhase, NodeReport, Progress, Status,
+    Activity, ClusterReport, EventReport, NEVER_ENDED, NodePhase, NodeReport, Progress, Status,
 };
 use crate::units::{duration, grouped, rate};
 
 /// Time between the order and the begin of a phase, for all nodes to be ready by then.
 const LEAD: Duration = Duration::from_millis(100);
-/// Messages in flight per driver while entities are activated.
-const ACTIVATING: u64 = 1_024;
-/// An activation ends by its own end; this only sizes the books.
-const ACTIVATION_BOOKS: Duration = Duration::from_secs(3_600);
 /// How long nodes may take to close their books.
 const CLOSED_WITHIN: Duration = Duration::from_secs(60);
 /// Events without a fault that are shown; all are counted.
@@ -144,7 +144,7 @@ struct Clustered<'a> {
 /// A phase for all nodes.
 struct Act<'a> {
     name: &'a str,
-    pace: PaceOrder,
+    pace: PhasePace,
     ask_percent: u8,
     each: Option<(u64, u64)>,
     warm_up: Duration,
@@ -166,11 +166,11 @@ impl Clustered<'_> {
             let (pace, offered) = match spec.pacing {
                 Pacing::Closed { in_flight } => {
                     let in_flight = in_flight.into();
-                    (PaceOrder::Closed { in_flight }, None)
+                    (PhasePace::Closed { in_flight }, None)
                 }
                 Pacing::Open { rate, arrivals } => {
                     let total_rate = rate.per_second(self.peak);
-                    let pace = PaceOrder::Open {
+                    let pace = PhasePace::Open {
                         total_rate,
                         arrivals,
                     };
@@ -204,7 +204,7 @@ impl Clustered<'_> {
     fn activate(&mut self, results: &mut Results) -> Result<(), RunError> {
         let act = Act {
             name: "activate",
-            pace: PaceOrder::Closed {
+            pace: PhasePace::Closed {
                 in_flight: ACTIVATING,
             },
             ask_percent: 0,
@@ -240,11 +240,12 @@ impl Clustered<'_> {
         for node in &mut self.fleet.nodes {
             node.figures.clear();
             (node.driving, node.lost_figures) = (0, 0);
-            node.was_stopped = false;
+            (node.was_stopped, node.away) = (false, Duration::ZERO);
         }
         let begin = self.fleet.now() + LEAD;
         let window = Window::after_warm_up(begin, act.warm_up, act.duration);
         for id in self.fleet.ids() {
+            self.fleet.node_mut(id).driving += 1;
             self.order(id, act, begin, window)?;
         }
         let mut course = match act.has_faults {
@@ -253,12 +254,14 @@ impl Clustered<'_> {
         };
         let driven = self.drive(act, begin, window, &mut course);
         // What was seen of faults is of use even if the cluster then came to an end.
-        let (faults, missed) = course.end();
+        let (faults, missed) = course.end(&self.fleet);
         self.report.faults.extend(faults);
         self.report.faults_missed += missed;
         let cut = driven?;
         results.is_interrupted |= cut.is_some();
         self.close()?;
+        let figures = self.fleet.nodes.iter_mut();
+        set_probes_apart(figures.map(|node| &mut node.figures[..]).collect());
         let mut recorder = Recorder::new(window);
         for node in &mut self.fleet.nodes {
             let figures = node.figures.iter_mut();
@@ -267,6 +270,9 @@ impl Clustered<'_> {
                     figures.recorder.forgive_lag();
                 }
                 recorder.merge(&figures.recorder);
+                let errors = figures.errors.iter();
+                let never_ended = errors.filter(|error| error.kind == NEVER_ENDED);
+                self.report.never_ended += never_ended.map(|error| error.count).sum::<u64>();
             }
         }
         if let Some(end) = cut {
@@ -284,7 +290,6 @@ impl Clustered<'_> {
         window: Window,
     ) -> Result<(), RunError> {
         self.run += 1;
-        self.fleet.node_mut(id).driving += 1;
         let order = PhaseOrder {
             phase: self.phase,
             run: self.run,
@@ -313,7 +318,15 @@ impl Clustered<'_> {
             self.fleet.hear(LOOK / 5)?;
             let now = self.fleet.now();
             course.step(&mut self.fleet, now < window.end && cut.is_none())?;
-            for id in course.back() {
+            let phase = self.phase;
+            for id in course.started() {
+                // Others send to it as soon as it owns shards, before it drives itself.
+                self.fleet.node_mut(id).driving += 1;
+                self.fleet.tell(id, &Order::Books { phase, window })?;
+            }
+            for (id, since) in course.back() {
+                let measured = (since.max(window.start), now.min(window.end));
+                self.fleet.node_mut(id).away += measured.1 - measured.0;
                 if now < window.end && cut.is_none() {
                     // A schedule of its own begins now: what was due while it was away was due to nobody.
                     self.order(id, act, now, window)?;
@@ -324,8 +337,8 @@ impl Clustered<'_> {
             if self.interrupt.is_told() && cut.is_none() {
                 cut = Some(now);
                 self.fleet.tell_all(&Order::Cut)?;
+                course.cut(&mut self.fleet)?;
             }
-            let phase = self.phase;
             let have_driven = self.fleet.nodes.iter().all(|node| node.driven == phase);
             if have_driven && !course.is_active() {
                 return Ok(cut);
@@ -408,6 +421,8 @@ impl Clustered<'_> {
             let figures = figures.filter(|figures| figures.phase == self.phase);
             let mut phase = node_phase(label, window, figures);
             phase.lost_figures = node.lost_figures;
+            let share = label.offered_rate.unwrap_or(0.0) / self.nodes.count as f64;
+            phase.due_to_nobody = (share * node.away.as_secs_f64()) as u64;
             report.phases.push(phase);
         }
         results.add(label.clone(), recorder);
@@ -429,6 +444,7 @@ impl Clustered<'_> {
 /// Adds the events that nothing explains.
 pub(super) fn add_false_events(report: &mut ClusterReport, fleet: &Fleet) {
     for node in &fleet.nodes {
+        report.false_events += node.false_events_beyond;
         let events = node.events.iter().filter(|event| event.what.is_trouble());
         for event in events.filter(|event| !fleet.excuses.explain(node.id, event)) {
             report.false_events += 1;
@@ -443,7 +459,7 @@ pub(super) fn add_false_events(report: &mut ClusterReport, fleet: &Fleet) {
 pub(super) fn events_of(node: &Node) -> (u64, Vec<EventReport>) {
     let first = node.events.iter().take(KEPT_EVENTS);
     let first = first.map(|event| shown(node, event)).collect();
-    (node.events.len() as u64, first)
+    (node.event_count, first)
 }
 
 fn shown(node: &Node, event: &EventNews) -> EventReport {

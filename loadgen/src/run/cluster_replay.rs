@@ -4,7 +4,7 @@
 //! Rows are granted little by little while there are faults to come, so that there is always something on its way when a
 //! node leaves, and all at once when the last node is back.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use corecast::Time;
@@ -19,7 +19,7 @@ use crate::cluster::fleet::{Fleet, WHOLE_WITHIN};
 use crate::cluster::protocol::{ErrorCount, FedNews, FeedOrder, Order};
 use crate::measure::{PhaseLabel, Recorder, Window};
 use crate::options::{Job, Nodes, Replay, Setting};
-use crate::replay::{Check, Columns, Line, MalformedLog, Oracle, Rows, Source};
+use crate::replay::{Check, Columns, Line, MalformedLog, Oracle, Orders, Rows, Source};
 use crate::report::{Activity, ClusterReport, NodePhase, NodeReport, Progress, Status};
 use crate::units::grouped;
 
@@ -49,7 +49,7 @@ pub(super) fn run(
     };
     // The independent pass comes first: an input that cannot be read is known before anything starts.
     let oracle = Oracle::read(&source, &columns)?;
-    let file = File::read(&source, &columns, work.show)?;
+    let file = File::read(&source, &columns, work, nodes.count)?;
     let mut fleet = form(nodes, job, interrupt, results)?;
     let mut progress = Progress::on_stderr();
     let mut feed = Feed {
@@ -60,8 +60,13 @@ pub(super) fn run(
         begin: fleet.now(),
     };
     let mut course = Course::new(nodes, feed.begin, PERIOD);
-    let is_complete = feed.run(&mut fleet, &mut course, interrupt, &mut progress)?;
+    let fed = feed.run(&mut fleet, &mut course, interrupt, &mut progress);
     progress.clear();
+    // What was seen before is told all the same.
+    let (is_complete, mut failure) = match fed {
+        Ok(is_complete) => (is_complete, None),
+        Err(error) => (false, Some(error)),
+    };
     results.is_interrupted = !is_complete;
     let end = fleet.now();
     let label = PhaseLabel {
@@ -88,12 +93,22 @@ pub(super) fn run(
     ));
     if is_complete {
         let check = Check::new(oracle, &columns, work.show);
-        let checked = ask_all(&mut fleet, file.keys, check)?.finish(&file.malformed);
-        complain(&file.malformed);
-        complain(&checked);
-        results.report.replay = Some(checked.report);
+        // A row that was sent again came behind others, and of one that is unknown nobody knows when it came.
+        let is_order_checked = retried == 0 && unknown == 0;
+        match ask_all(&mut fleet, file.keys, check, is_order_checked, interrupt) {
+            Ok(None) => results.is_interrupted = true,
+            Ok(Some(check)) => {
+                let mut checked = check.finish(&file.malformed);
+                checked.report.is_order_checked = Some(is_order_checked);
+                complain(&file.malformed);
+                complain(&checked);
+                results.report.replay = Some(checked.report);
+            }
+            Err(error) => failure = Some(error),
+        }
     }
-    let (faults, faults_missed) = course.end();
+    results.failure = failure;
+    let (faults, faults_missed) = course.end(&fleet);
     let mut report = ClusterReport {
         nodes: fleet
             .nodes
@@ -124,23 +139,33 @@ pub(super) fn run(
 /// What there is in a file.
 struct File {
     rows: u64,
-    keys: BTreeSet<String>,
+    /// Its keys, and the order in which the nodes send their rows.
+    keys: BTreeMap<String, Orders>,
     malformed: MalformedLog,
 }
 
 impl File {
-    fn read(source: &Source, columns: &Columns, show: usize) -> Result<File, RunError> {
+    fn read(
+        source: &Source,
+        columns: &Columns,
+        work: &Replay,
+        nodes: u32,
+    ) -> Result<File, RunError> {
         let mut file = File {
             rows: 0,
-            keys: BTreeSet::new(),
-            malformed: MalformedLog::new(show),
+            keys: BTreeMap::new(),
+            malformed: MalformedLog::new(work.show),
         };
         for line in Rows::open(source, columns)? {
             match line? {
                 Line::Malformed(malformed) => file.malformed.push(malformed),
                 Line::Row(row) => {
+                    let orders = file.keys.entry(row.key).or_default();
+                    if file.rows >= work.lose {
+                        let sender = file.rows % u64::from(nodes) + 1;
+                        orders.add(sender as u32, file.rows);
+                    }
                     file.rows += 1;
-                    file.keys.insert(row.key);
                 }
             }
         }
@@ -196,7 +221,7 @@ impl Feed {
                     sum.unknown += fed.unknown;
                 }
             }
-            for id in course.back() {
+            for (id, _) in course.back() {
                 if !self.sums[id as usize - 1].is_all {
                     self.order(fleet, id)?;
                 }
@@ -298,24 +323,33 @@ impl Feed {
     }
 }
 
-/// Asks every entity that was sent a row what it holds, by way of all nodes in turn.
-fn ask_all(fleet: &mut Fleet, keys: BTreeSet<String>, mut check: Check) -> Result<Check, RunError> {
-    let keys: Vec<String> = keys.into_iter().collect();
+/// Asks every entity that was sent a row what it holds, by way of all nodes in turn; nothing when it was broken off.
+fn ask_all(
+    fleet: &mut Fleet,
+    keys: BTreeMap<String, Orders>,
+    mut check: Check,
+    is_order_checked: bool,
+    interrupt: &Interrupt,
+) -> Result<Option<Check>, RunError> {
+    let names: Vec<String> = keys.keys().cloned().collect();
     let what = "the cluster is whole for the check";
-    fleet.wait_until(what, WHOLE_WITHIN, || false, Fleet::is_whole)?;
-    for (turn, some) in keys.chunks(KEYS).enumerate() {
+    let is_told = || interrupt.is_told();
+    fleet.wait_until(what, WHOLE_WITHIN, is_told, Fleet::is_whole)?;
+    for (turn, some) in names.chunks(KEYS).enumerate() {
+        if is_told() {
+            return Ok(None);
+        }
         let id = turn as u32 % fleet.nodes.len() as u32 + 1;
         fleet.tell(id, &Order::Tell(some.to_vec()))?;
         let has_told = |fleet: &Fleet| !fleet.node(id).tallies.is_empty();
-        fleet.wait_until(
-            "entities say what they hold",
-            TOLD_WITHIN,
-            || false,
-            has_told,
-        )?;
-        for (key, tally) in fleet.node_mut(id).tallies.drain(..).flatten() {
-            check.entity(&key, &tally);
+        let what = "entities say what they hold";
+        fleet.wait_until(what, TOLD_WITHIN, is_told, has_told)?;
+        for (key, held) in fleet.node_mut(id).tallies.drain(..).flatten() {
+            let agrees = check.entity(&key, &held.tally);
+            if let Some(orders) = keys.get(&key).filter(|_| agrees && is_order_checked) {
+                check.order(&key, &held.orders, orders);
+            }
         }
     }
-    Ok(check)
+    Ok((!is_told()).then_some(check))
 }

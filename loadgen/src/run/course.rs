@@ -14,8 +14,9 @@ use corecast::Time;
 use corecast::node::cluster::expert::Profile;
 
 use super::error::RunError;
-use crate::cluster::fleet::{ClusterError, Fleet, WHOLE_WITHIN};
-use crate::cluster::protocol::Order;
+use crate::cluster::error::ClusterError;
+use crate::cluster::fleet::{Fleet, WHOLE_WITHIN};
+use crate::cluster::protocol::{Blow, Order};
 use crate::options::{FaultKind, FaultSpec, Nodes, Who};
 use crate::report::FaultReport;
 
@@ -23,6 +24,8 @@ use crate::report::FaultReport;
 const WATCHING_WITHIN: Duration = Duration::from_secs(5);
 /// From then on until the fault: so that some asks have been answered.
 const LEAD: Duration = Duration::from_millis(200);
+/// How far the asks of a shard are apart at least whose node leaves.
+const LEAVING_EVERY: Duration = Duration::from_millis(100);
 /// How long a node may take to leave and end.
 const LEAVING_WITHIN: Duration = Duration::from_secs(60);
 /// How long its process may take to end after its last word.
@@ -38,8 +41,10 @@ pub(super) struct Course {
     number: u32,
     next_follower: u32,
     watch_every: Duration,
-    /// Who was started again and is whole: it takes part in the load once more.
-    back: Vec<u32>,
+    /// Whose process was started again.
+    started: Vec<u32>,
+    /// Of whom the cluster is whole again, and since when it was away: it takes part in the load once more.
+    back: Vec<(u32, Time)>,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,7 @@ impl Course {
                 Profile::Default => Duration::from_millis(100),
                 Profile::Fast => Duration::from_millis(20),
             },
+            started: Vec::new(),
             back: Vec::new(),
         }
     }
@@ -94,6 +100,7 @@ impl Course {
             number: 0,
             next_follower: 1,
             watch_every: Duration::from_secs(1),
+            started: Vec::new(),
             back: Vec::new(),
         }
     }
@@ -108,14 +115,48 @@ impl Course {
         self.active.is_none() && self.waiting.is_empty()
     }
 
-    /// What there was, and how many faults did not take place.
-    pub(super) fn end(self) -> (Vec<FaultReport>, u64) {
-        (self.over, self.waiting.len() as u64)
+    /// What there was, and how many faults did not take place. One that is under way is told as far as it has come.
+    pub(super) fn end(mut self, fleet: &Fleet) -> (Vec<FaultReport>, u64) {
+        let mut missed = self.waiting.len() as u64;
+        match self.active.take() {
+            None => {}
+            Some(active) if active.hit.is_none() => missed += 1,
+            Some(mut active) => {
+                active.add_answers(fleet);
+                self.over.push(active.report);
+            }
+        }
+        (self.over, missed)
     }
 
-    /// Nodes that were started again and are whole since the last call.
-    pub(super) fn back(&mut self) -> Vec<u32> {
+    /// Nodes whose process was started again since the last call.
+    pub(super) fn started(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.started)
+    }
+
+    /// Nodes that were started again and with which the cluster is whole since the last call, and since when each was
+    /// away.
+    pub(super) fn back(&mut self) -> Vec<(u32, Time)> {
         std::mem::take(&mut self.back)
+    }
+
+    /// The run is broken off: a fault that was about to happen does not, and one that lasts is healed by the next step.
+    pub(super) fn cut(&mut self, fleet: &mut Fleet) -> Result<(), RunError> {
+        let now = fleet.now();
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        match active.step {
+            Step::Down { .. } => active.step = Step::Down { until: now },
+            Step::Watching { .. } => {
+                active.unwatch(fleet)?;
+                let spec = active.spec;
+                self.waiting.push_front((now, spec));
+                self.active = None;
+            }
+            Step::Leaving { .. } | Step::Returning { .. } => {}
+        }
+        Ok(())
     }
 
     /// Goes on with it. `may_begin` allows a fault that is not under way.
@@ -128,7 +169,24 @@ impl Course {
             }
             return Ok(());
         };
-        let is_over = match active.step {
+        match self.go_on(&mut active, fleet, now) {
+            Ok(true) => self.finish(fleet, active, now),
+            // With an error too: how far it has come is of use.
+            other => {
+                self.active = Some(active);
+                other.map(drop)
+            }
+        }
+    }
+
+    /// Goes on with a fault that is under way; returns whether it is over.
+    fn go_on(
+        &mut self,
+        active: &mut Active,
+        fleet: &mut Fleet,
+        now: Time,
+    ) -> Result<bool, RunError> {
+        match active.step {
             Step::Watching { since } => {
                 let (number, victim) = (active.number, active.victim);
                 let is_watched = fleet.nodes.iter().all(|node| {
@@ -137,37 +195,37 @@ impl Course {
                 if is_watched && now > since + LEAD || now > since + WATCHING_WITHIN {
                     active.inject(fleet, self.begin)?;
                 }
-                false
             }
             Step::Down { until } => {
                 if now >= until {
-                    active.heal(fleet)?;
+                    self.started.extend(active.heal(fleet)?);
                     active.step = Step::Returning { since: now };
                 }
-                false
             }
             Step::Leaving { since } => {
                 let victim = active.victim;
                 if let Some((_, left)) = fleet.node(victim).ended {
                     active.report.left_in_order = left;
                     fleet.has_ended(victim, ENDING_WITHIN)?;
-                    active.heal(fleet)?;
+                    active.has_left(fleet)?;
+                    self.started.extend(active.heal(fleet)?);
                     active.step = Step::Returning { since: now };
                 } else if now > since + LEAVING_WITHIN {
+                    active.report.left_in_order = Some(false);
+                    let node = fleet.node_mut(victim);
+                    // It may have told its figures, and stuck then.
+                    if (node.figures.len() as u32) + node.lost_figures < node.driving {
+                        node.lost_figures += 1;
+                    }
                     fleet.kill(victim)?;
-                    active.heal(fleet)?;
+                    active.has_left(fleet)?;
+                    self.started.extend(active.heal(fleet)?);
                     active.step = Step::Returning { since: now };
                 }
-                false
             }
-            Step::Returning { since } => active.has_returned(fleet, now, since)?,
-        };
-        if is_over {
-            self.finish(fleet, active, now)?;
-        } else {
-            self.active = Some(active);
+            Step::Returning { since } => return active.has_returned(fleet, now, since),
         }
-        Ok(())
+        Ok(false)
     }
 
     fn begin(&mut self, fleet: &mut Fleet, now: Time) -> Result<(), RunError> {
@@ -212,7 +270,12 @@ impl Course {
         let watch = Order::Watch {
             fault: number,
             victim,
-            every_ms: self.watch_every.as_millis() as u64,
+            every_ms: match spec.kind {
+                // It goes on until the node has left: more asks would be a load of their own.
+                FaultKind::Restart => self.watch_every.max(LEAVING_EVERY),
+                _ => self.watch_every,
+            }
+            .as_millis() as u64,
         };
         for node in fleet.ids() {
             let told = fleet.node_mut(node);
@@ -230,7 +293,6 @@ impl Course {
             report: FaultReport {
                 kind: spec.kind.name().to_owned(),
                 node: victim,
-                was_leader: victim == leader,
                 ..FaultReport::default()
             },
         });
@@ -242,13 +304,9 @@ impl Course {
         let hit = active.hit.unwrap_or(now);
         active.report.whole_s = Some((now - hit).as_secs_f64());
         active.add_answers(fleet);
-        for node in fleet.ids() {
-            if node != active.victim {
-                fleet.tell(node, &Order::Unwatch)?;
-            }
-        }
+        active.unwatch(fleet)?;
         if matches!(active.spec.kind, FaultKind::Kill | FaultKind::Restart) {
-            self.back.push(active.victim);
+            self.back.push((active.victim, hit));
         }
         self.over.push(active.report);
         Ok(())
@@ -258,8 +316,10 @@ impl Course {
 impl Active {
     fn inject(&mut self, fleet: &mut Fleet, begin: Time) -> Result<(), RunError> {
         let victim = self.victim;
+        // Whoever led when the fault was planned may lead no longer.
+        self.report.was_leader = fleet.leader() == Some(victim);
         fleet.excuses.begin(victim, fleet.now().as_nanos());
-        let hit = match self.spec.kind {
+        let blow = match self.spec.kind {
             FaultKind::Kill => {
                 fleet.node_mut(victim).lost_figures += 1;
                 fleet.kill(victim)?
@@ -271,17 +331,10 @@ impl Active {
             FaultKind::Partition => fleet.set_link(victim, false)?,
             FaultKind::Restart => fleet.leave(victim)?,
         };
+        let hit = blow.begun();
         self.hit = Some(hit);
         self.report.at_s = (hit - begin).as_secs_f64();
-        let order = Order::Hit {
-            fault: self.number,
-            at_ns: hit.as_nanos(),
-        };
-        for node in fleet.ids() {
-            if node != victim {
-                fleet.tell(node, &order)?;
-            }
-        }
+        self.tell_blow(fleet, blow)?;
         self.step = match self.spec.kind {
             FaultKind::Restart => Step::Leaving { since: hit },
             _ => Step::Down {
@@ -291,14 +344,51 @@ impl Active {
         Ok(())
     }
 
-    fn heal(&mut self, fleet: &mut Fleet) -> Result<(), RunError> {
+    /// Has those that watch know when it was.
+    fn tell_blow(&self, fleet: &mut Fleet, blow: Blow) -> Result<(), RunError> {
+        let order = Order::Hit {
+            fault: self.number,
+            blow,
+        };
+        for node in fleet.ids() {
+            if node != self.victim {
+                fleet.tell(node, &order)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of a node that was told to leave is gone.
+    fn has_left(&self, fleet: &mut Fleet) -> Result<(), RunError> {
+        let done = fleet.now();
+        let blow = Blow {
+            begun_ns: self.hit.unwrap_or(done).as_nanos(),
+            done_ns: done.as_nanos(),
+        };
+        self.tell_blow(fleet, blow)
+    }
+
+    /// Ends it; returns the node if that took a new process.
+    fn heal(&mut self, fleet: &mut Fleet) -> Result<Option<u32>, RunError> {
         match self.spec.kind {
-            FaultKind::Kill | FaultKind::Restart => fleet.start(self.victim)?,
+            FaultKind::Kill | FaultKind::Restart => {
+                fleet.start(self.victim)?;
+                return Ok(Some(self.victim));
+            }
             FaultKind::Pause => {
                 fleet.pause(self.victim, false)?;
             }
             FaultKind::Partition => {
                 fleet.set_link(self.victim, true)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn unwatch(&self, fleet: &mut Fleet) -> Result<(), RunError> {
+        for node in fleet.ids() {
+            if node != self.victim {
+                fleet.tell(node, &Order::Unwatch)?;
             }
         }
         Ok(())
@@ -335,20 +425,23 @@ impl Active {
     /// What the others have seen: the first answer of any, the last of all.
     fn add_answers(&mut self, fleet: &Fleet) {
         let seconds = |ns: u64| ns as f64 / 1e9;
-        let answers = fleet.nodes.iter().filter_map(|node| node.answered);
-        let answers: Vec<_> = answers
-            .filter(|answered| answered.fault == self.number && answered.shards > 0)
-            .collect();
+        let number = self.number;
+        // Each that watches, with what it has said so far.
+        let watchers = fleet.nodes.iter().filter_map(|node| {
+            let (fault, shards) = node.watching?;
+            let answered = node.answered.filter(|answered| answered.fault == number);
+            (fault == number && shards > 0).then_some((shards, answered))
+        });
+        let watchers: Vec<_> = watchers.collect();
+        let answers: Vec<_> = watchers.iter().filter_map(|(_, said)| *said).collect();
         let report = &mut self.report;
-        report.shards = answers
-            .iter()
-            .map(|answer| answer.shards)
-            .max()
-            .unwrap_or(0);
-        // Who has seen the fewest shards answer says how many did.
-        let silent =
-            |answer: &crate::cluster::protocol::AnsweredNews| answer.shards - answer.answered;
-        report.answered = report.shards - answers.iter().map(silent).max().unwrap_or(0);
+        let shards = watchers.iter().map(|(shards, _)| *shards).max();
+        report.shards = shards.unwrap_or(0);
+        // Who has seen the fewest shards answer says how many did; who has not spoken yet has seen none for certain.
+        let silent = watchers.iter().map(|(shards, said)| {
+            said.map_or(*shards, |said| said.shards.saturating_sub(said.answered))
+        });
+        report.answered = report.shards - silent.max().unwrap_or(0).min(report.shards);
         let first = answers.iter().filter_map(|answer| answer.first_ns).min();
         let last = answers.iter().filter_map(|answer| answer.last_ns).max();
         report.first_answer_s = first.map(seconds);

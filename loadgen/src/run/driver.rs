@@ -49,6 +49,7 @@ pub(super) enum ToDriver {
     /// An ask has ended.
     Ended {
         stamps: Option<Stamps>,
+        is_measured: bool,
         is_answered: bool,
     },
 }
@@ -60,12 +61,14 @@ impl<P: Payload, T: Targets<P>> Actor for Driver<P, T> {
         match message {
             ToDriver::Ended {
                 stamps,
+                is_measured,
                 is_answered,
             } => {
                 self.answered += 1;
                 Ledger::with(|ledger| match is_answered {
                     true => ledger.completed(ctx.now(), stamps),
-                    false => ledger.failed(),
+                    false if is_measured => ledger.failed(),
+                    false => {}
                 });
                 Ok(Next::Continue)
             }
@@ -111,12 +114,13 @@ fn fire<P: Payload, T: Targets<P>>(
     let payload = P::new(post.payload_bytes);
     let to = targets.at(&shot.key);
     if shot.is_ask {
-        let stamps = shot.stamps;
+        let (stamps, is_measured) = (shot.stamps, shot.is_measured);
         ctx.ask(
             to,
             |reply_to| ToEntity::Ask { reply_to, payload },
             move |outcome| ToDriver::Ended {
                 stamps,
+                is_measured,
                 is_answered: outcome.is_ok(),
             },
         );

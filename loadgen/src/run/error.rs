@@ -2,7 +2,7 @@
 
 use corecast::{AskError, CoreId, SpawnError, StartError};
 
-use crate::cluster::fleet::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::replay::InputError;
 use crate::report::ReportError;
 

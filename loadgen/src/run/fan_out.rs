@@ -8,11 +8,12 @@ use super::entity::{Entity, MAILBOX};
 use super::error::RunError;
 use super::generator::Source;
 use super::interrupt::Interrupt;
-use super::lineup::{Act, ActPace, Lineup, Seat};
+use super::lineup::{Act, Lineup, Seat};
 use super::payload::{Payload, WithPayload, with_payload};
 use super::session::Results;
 use super::spawning::spawn_all;
 use super::targets::Receivers;
+use crate::arrivals::PhasePace;
 use crate::measure::PhaseLabel;
 use crate::options::{FanOut, Job};
 
@@ -70,7 +71,7 @@ impl WithPayload for Fanning<'_> {
             name: work.phase.name,
             source: |_: usize| Source::Cycle { keys, next: 0 },
             ask_percent: 0,
-            pace: ActPace::Closed {
+            pace: PhasePace::Closed {
                 in_flight: keys * u64::from(work.rounds),
             },
             warm_up: work.phase.warm_up,

@@ -12,7 +12,7 @@ use corecast::base::rng::Rng;
 use rand::Rng as _;
 
 use super::clock::Clock;
-use crate::arrivals::Schedule;
+use crate::arrivals::{PhasePace, Schedule, Share};
 use crate::keys::Keys;
 use crate::measure::{Recorder, Stamps, Window};
 
@@ -49,6 +49,62 @@ pub(super) enum Pace {
     },
 }
 
+/// In an open loop a driver has at most so many messages in flight; what is due beyond that is held back.
+const OPEN_IN_FLIGHT: u64 = 65_536;
+
+/// Which of the drivers of a phase one is, and what it needs to keep its part of the pace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// From 0.
+    pub(super) number: u32,
+    /// How many drivers there are, over all cores and nodes.
+    pub(super) of: u32,
+    /// When the schedule of an open loop begins.
+    pub(super) begin: Time,
+    /// Messages that may be queued on a core.
+    pub(super) budget: usize,
+    /// Of the gaps in an open loop.
+    pub(super) seed: u64,
+}
+
+impl Part {
+    /// This driver's part of a phase's pace.
+    pub(super) fn pace(&self, pace: PhasePace) -> Pace {
+        // All that is in flight may be meant for one core, and that is to have room for it.
+        let room = self.budget as u64 / 2 / u64::from(self.of);
+        match pace {
+            PhasePace::Closed { in_flight } => Pace::Closed { in_flight },
+            PhasePace::Open {
+                total_rate,
+                arrivals,
+            } => {
+                let share = Share {
+                    total_rate,
+                    driver: self.number,
+                    drivers: self.of,
+                };
+                Pace::Open {
+                    schedule: Schedule::new(share, arrivals, self.seed),
+                    begin: self.begin,
+                    in_flight: OPEN_IN_FLIGHT.min(room).max(1),
+                }
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Each key once, of which one of so many drivers has its share.
+    pub(super) fn share(keys: Range<u64>, number: u32, of: u32) -> Source {
+        let count = u128::from(keys.end.saturating_sub(keys.start));
+        let border = |number: u32| {
+            let part = count * u128::from(number) / u128::from(of.max(1));
+            keys.start + part as u64
+        };
+        Source::Each(border(number)..border(number + 1))
+    }
+}
+
 /// A message to be sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shot {
@@ -56,6 +112,8 @@ pub(super) struct Shot {
     pub(super) is_ask: bool,
     /// Set if it is to be timed.
     pub(super) stamps: Option<Stamps>,
+    /// Whether it was meant to be sent in the measured time: then it is a failure if it fails.
+    pub(super) is_measured: bool,
 }
 
 /// How a driver goes on.
@@ -182,14 +240,19 @@ impl Generator {
                 if in_flight >= *most {
                     return None;
                 }
+                let is_measured = self.window.contains(now);
                 if let Some(shot) = self.refused.take() {
-                    return Some(shot);
+                    return Some(Shot {
+                        is_measured,
+                        ..shot
+                    });
                 }
                 let is_timed = self.sent.is_multiple_of(TIMED_EVERY);
-                self.shot(is_timed.then_some(Stamps {
+                let stamps = is_timed.then_some(Stamps {
                     intended: now,
                     sent: now,
-                }))
+                });
+                self.shot(stamps, is_measured)
             }
             Pace::Open {
                 schedule,
@@ -229,15 +292,16 @@ impl Generator {
                     return Some(Shot { stamps, ..shot });
                 }
                 let intended = *begin + Duration::from_nanos(schedule.due(due_by)?);
-                self.shot(Some(Stamps {
+                let stamps = Stamps {
                     intended,
                     sent: now,
-                }))
+                };
+                self.shot(Some(stamps), self.window.contains(intended))
             }
         }
     }
 
-    fn shot(&mut self, stamps: Option<Stamps>) -> Option<Shot> {
+    fn shot(&mut self, stamps: Option<Stamps>, is_measured: bool) -> Option<Shot> {
         let key = match &mut self.source {
             Source::Drawn(keys) => Some(keys.draw(&mut self.rng)),
             Source::Each(keys) => keys.next(),
@@ -256,6 +320,7 @@ impl Generator {
             key,
             is_ask,
             stamps,
+            is_measured,
         })
     }
 
@@ -366,6 +431,42 @@ mod tests {
         }
         assert!((9_500..10_500).contains(&asks), "{asks}");
         assert_eq!(u64::from(timed), generator.sent.div_ceil(TIMED_EVERY));
+    }
+
+    #[test]
+    fn shares_are_all_keys_and_each_once() {
+        for (from, to, of) in [(0, 10, 3), (5, 5, 2), (7, 9, 4), (0, u64::MAX, 3)] {
+            let mut next = from;
+            for number in 0..of {
+                let Source::Each(share) = Source::share(from..to, number, of) else {
+                    panic!("each");
+                };
+                assert_eq!(share.start, next);
+                next = share.end;
+            }
+            assert_eq!(next, to);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_in_the_warm_up_is_not_measured() {
+        let clock = Clock::new();
+        let later = clock.now() + Duration::from_secs(3_600);
+        for (start, is_measured) in [(Time::ZERO, true), (later, false)] {
+            let window = Window {
+                start,
+                end: later + Duration::from_secs(1),
+            };
+            let pace = Pace::Closed { in_flight: 10 };
+            let mut generator = generator(Source::Each(0..10), pace, window);
+            let mut sent = 0;
+            generator.burst(clock, 0, |shot| {
+                sent += 1;
+                assert_eq!(shot.is_measured, is_measured);
+                true
+            });
+            assert_eq!(sent, 10);
+        }
     }
 
     #[test]

@@ -102,10 +102,18 @@ impl Ledger {
         }
     }
 
-    /// A message was lost, or an ask ended without an answer.
+    /// An ask ended without an answer that was sent in the measured time.
     #[cold]
     pub(super) fn failed(&mut self) {
-        self.recorder.failed(self.clock.now());
+        self.recorder.failed(1);
+    }
+
+    /// A message was lost. When it was sent it does not say: what gets lost in the measured time or later counts.
+    #[cold]
+    fn lost(&mut self) {
+        if self.clock.now() >= self.recorder.window().start {
+            self.recorder.failed(1);
+        }
     }
 
     /// Whether nothing more is to be sent in this phase.
@@ -169,7 +177,7 @@ impl Drop for Ticket {
     #[cold]
     fn drop(&mut self) {
         let lost = Ticket::new(self.driver, self.phase);
-        lost.end(Ledger::failed);
+        lost.end(Ledger::lost);
     }
 }
 

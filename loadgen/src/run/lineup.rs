@@ -9,18 +9,20 @@ use corecast::{CoreId, Mailbox, Time};
 
 use super::driver::{Driver, Post, ToDriver};
 use super::error::RunError;
-use super::generator::{Generator, Pace, Source};
+use super::generator::{Generator, Part, Source};
 use super::ledger::DriverId;
 use super::outside::Outside;
 use super::payload::Payload;
 use super::stage::{LEAD, Phase, PhaseSetup, Show, Stage};
 use super::targets::Targets;
-use crate::arrivals::{Arrivals, Schedule, Share};
+use crate::arrivals::PhasePace;
 use crate::measure::Recorder;
 use crate::options::Drivers;
 
-/// In an open loop a driver has at most so many messages in flight; what is due beyond that is held back.
-const OPEN_IN_FLIGHT: u64 = 65_536;
+/// Messages in flight per driver while entities are activated.
+pub(super) const ACTIVATING: u64 = 1_024;
+/// An activation that takes longer is not waited for by the clock but by its own end; this only sizes the books.
+pub(super) const ACTIVATION_BOOKS: Duration = Duration::from_secs(3_600);
 /// The stream of random numbers of the first driver; each next one has the next.
 const STREAM: u64 = 0xD21E_0000;
 
@@ -47,18 +49,11 @@ pub(super) struct Act<'a, S> {
     /// The source of each driver.
     pub(super) source: S,
     pub(super) ask_percent: u8,
-    pub(super) pace: ActPace,
+    pub(super) pace: PhasePace,
     pub(super) warm_up: Duration,
     pub(super) duration: Duration,
     /// Whether it ends with its source and not with its time.
     pub(super) is_finite: bool,
-}
-
-/// How an act is paced.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum ActPace {
-    Closed { in_flight: u64 },
-    Open { total_rate: f64, arrivals: Arrivals },
 }
 
 /// How an act went.
@@ -161,34 +156,19 @@ impl<P: Payload, T: Targets<P>> Lineup<P, T> {
         phase: &Phase,
         act: &Act<'_, S>,
     ) -> Generator {
-        let drivers = self.seats.len();
-        // All that is in flight may be meant for one core, and that is to have room for it.
-        let share = stage.settings.budget_messages as u64 / 2 / drivers as u64;
-        let pace = match act.pace {
-            ActPace::Closed { in_flight } => Pace::Closed { in_flight },
-            ActPace::Open {
-                total_rate,
-                arrivals,
-            } => Pace::Open {
-                schedule: Schedule::new(
-                    Share {
-                        total_rate,
-                        driver: number as u32,
-                        drivers: drivers as u32,
-                    },
-                    arrivals,
-                    self.seed,
-                ),
-                begin: phase.begin,
-                in_flight: OPEN_IN_FLIGHT.min(share).max(1),
-            },
+        let part = Part {
+            number: number as u32,
+            of: self.seats.len() as u32,
+            begin: phase.begin,
+            budget: stage.settings.budget_messages,
+            seed: self.seed,
         };
         let rng = seeded(self.seed, STREAM + number as u64);
         Generator::new(
             (act.source)(number),
             rng,
             act.ask_percent,
-            pace,
+            part.pace(act.pace),
             phase.window,
         )
     }

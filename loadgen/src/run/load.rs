@@ -12,23 +12,19 @@ use super::entity::{Entity, MAILBOX, STATE_BYTES, ToEntity};
 use super::error::RunError;
 use super::generator::Source;
 use super::interrupt::Interrupt;
-use super::lineup::{Act, ActPace, Lineup, Performed, seats};
+use super::lineup::{ACTIVATING, ACTIVATION_BOOKS, Act, Lineup, Performed, seats};
 use super::listening::listen;
 use super::memory::resident_bytes;
 use super::payload::{Payload, WithPayload, with_payload};
 use super::session::Results;
 use super::stage::Stage;
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrivals, PhasePace};
 use crate::keys::Keys;
 use crate::measure::{PhaseLabel, Recorder};
 use crate::options::{Job, Load, Pacing, PhaseSpec, Setting};
 use crate::saturation::{P99_LIMIT_NS, SaturationSearch, sustained};
 use crate::units::{duration, grouped, rate};
 
-/// Messages in flight per driver while entities are activated.
-const ACTIVATING: u64 = 1024;
-/// An activation that takes longer is not waited for by the clock but by its own end; this only sizes the books.
-const ACTIVATION_BOOKS: Duration = Duration::from_secs(3600);
 /// Fewer entities than this do not show in the resident memory.
 const ENOUGH_TO_WEIGH: u64 = 100_000;
 /// The first rate that a search for saturation tries.
@@ -126,7 +122,7 @@ impl<P: Payload> Phases<'_, P> {
             }
             match spec.pacing {
                 Pacing::Closed { in_flight } => {
-                    let pace = ActPace::Closed {
+                    let pace = PhasePace::Closed {
                         in_flight: in_flight.into(),
                     };
                     let performed =
@@ -137,7 +133,7 @@ impl<P: Payload> Phases<'_, P> {
                 }
                 Pacing::Open { rate, arrivals } => {
                     let total_rate = rate.per_second(self.peak);
-                    let pace = ActPace::Open {
+                    let pace = PhasePace::Open {
                         total_rate,
                         arrivals,
                     };
@@ -153,18 +149,13 @@ impl<P: Payload> Phases<'_, P> {
 
     /// Sends each entity one message.
     fn activate(&mut self, stage: &mut Stage) -> Result<(), RunError> {
-        let (entities, drivers) = (self.load.entities, self.lineup.seats.len() as u64);
+        let (entities, drivers) = (self.load.entities, self.lineup.seats.len() as u32);
         let before = resident_bytes();
         let act = Act {
             name: "activate",
-            source: |driver: usize| {
-                let border = |driver: u64| {
-                    (u128::from(entities) * u128::from(driver) / u128::from(drivers)) as u64
-                };
-                Source::Each(border(driver as u64)..border(driver as u64 + 1))
-            },
+            source: |driver: usize| Source::share(0..entities, driver as u32, drivers),
             ask_percent: 0,
-            pace: ActPace::Closed {
+            pace: PhasePace::Closed {
                 in_flight: ACTIVATING,
             },
             warm_up: Duration::ZERO,
@@ -222,7 +213,7 @@ impl<P: Payload> Phases<'_, P> {
             let performed = self.perform(
                 stage,
                 &name,
-                ActPace::Open {
+                PhasePace::Open {
                     total_rate,
                     arrivals,
                 },
@@ -254,7 +245,7 @@ impl<P: Payload> Phases<'_, P> {
         &self,
         stage: &mut Stage,
         name: &str,
-        pace: ActPace,
+        pace: PhasePace,
         (warm_up, duration): (Duration, Duration),
     ) -> Result<Performed, RunError> {
         let keys = Keys::new(self.load.keys, self.load.entities);

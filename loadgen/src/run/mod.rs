@@ -23,6 +23,7 @@ mod mover;
 mod node;
 mod outside;
 mod payload;
+mod probes;
 mod replay;
 mod ring;
 mod session;

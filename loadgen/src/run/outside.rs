@@ -32,6 +32,7 @@ pub(super) struct Outside<T> {
 struct Open {
     answer: Pending<Result<u64, AskError>>,
     stamps: Option<Stamps>,
+    is_measured: bool,
 }
 
 impl<T> Outside<T> {
@@ -90,6 +91,7 @@ fn fire<P: Payload, T: Targets<P>>(
         open.push_back(Open {
             answer,
             stamps: shot.stamps,
+            is_measured: shot.is_measured,
         });
         return true;
     }
@@ -106,11 +108,12 @@ fn fire<P: Payload, T: Targets<P>>(
 fn collect(open: &mut VecDeque<Open>, post: &Post, recorder: &mut Recorder, row: usize) -> u64 {
     let (mut ended, mut completed) = (0, 0);
     for _ in 0..open.len().min(LOOKS) {
-        let Some(Open { answer, stamps }) = open.pop_front() else {
+        let Some(one) = open.pop_front() else {
             break;
         };
-        match answer.try_take() {
-            Err(answer) => open.push_back(Open { answer, stamps }),
+        let (stamps, is_measured) = (one.stamps, one.is_measured);
+        match one.answer.try_take() {
+            Err(answer) => open.push_back(Open { answer, ..one }),
             Ok(outcome) => {
                 ended += 1;
                 match outcome {
@@ -120,7 +123,7 @@ fn collect(open: &mut VecDeque<Open>, post: &Post, recorder: &mut Recorder, row:
                             timed(stamps, post, recorder, row);
                         }
                     }
-                    Err(_) => recorder.failed(post.clock.now()),
+                    Err(_) => recorder.failed(u64::from(is_measured)),
                 }
             }
         }

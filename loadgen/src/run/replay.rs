@@ -288,7 +288,7 @@ impl Feeding {
             recorder.completed_untimed((*at).max(window.start), settled - before);
             before = *settled;
         }
-        (0..failures).for_each(|_| recorder.failed(end));
+        recorder.failed(failures);
         recorder
     }
 }

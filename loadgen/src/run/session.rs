@@ -8,7 +8,7 @@ use super::error::RunError;
 use super::interrupt::Interrupt;
 use super::stage::{Stage, settings_of};
 use super::{balancing, cluster, cluster_replay, fan_out, load, replay, ring, wire};
-use crate::cluster::fleet::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::cluster::place::PlaceError;
 use crate::exit::Outcome;
 use crate::measure::Recorder;

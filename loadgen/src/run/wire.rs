@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corecast::node::cluster::expert::Profile;
 
-use super::cluster::{fleet, start};
+use super::cluster::{add_false_events, fleet, start};
 use super::error::RunError;
 use super::interrupt::Interrupt;
 use super::session::{Results, complain};
@@ -35,8 +35,8 @@ pub(super) fn run(
         local_ratio: None,
         faults: Vec::new(),
         repeat: 1,
-        // It forms at once, and nothing fails here.
-        profile: Profile::Fast,
+        // That of a cluster in use: cores that poll all the time are no reason to hold each other for dead.
+        profile: Profile::Default,
         directory: None,
     };
     let mut report = WireReport::default();
@@ -45,9 +45,14 @@ pub(super) fn run(
             break;
         }
         complain(&format!("loadgen: round {number} of {}\n", work.rounds));
-        match round(work, &nodes, job, interrupt, results)? {
-            Some(round) => report.rounds.push(round),
-            None => break,
+        match round(work, &nodes, job, interrupt, results) {
+            Ok(Some(round)) => report.rounds.push(round),
+            Ok(None) => break,
+            // The rounds before are told all the same.
+            Err(error) => {
+                results.failure = Some(error);
+                break;
+            }
         }
     }
     results.is_interrupted = interrupt.is_told();
@@ -81,6 +86,8 @@ fn round(
     let Some(hot_asks) = of_hot(WireWork::Asks)? else {
         return Ok(None);
     };
+    let cluster = results.report.cluster.get_or_insert_default();
+    add_false_events(cluster, &hot);
     drop(hot);
     let mut parked = fleet(nodes, job)?;
     parked.set_spin(Duration::ZERO);
@@ -88,6 +95,8 @@ fn round(
     let Some(parked_asks) = of_nodes(&mut parked, WireWork::Asks, work.duration, interrupt)? else {
         return Ok(None);
     };
+    let cluster = results.report.cluster.get_or_insert_default();
+    add_false_events(cluster, &parked);
     let rate = |news: &WireNews| news.messages as f64 / (news.elapsed_ns.max(1) as f64 / 1e9);
     Ok(Some(WireRound {
         bare_polling_ns: bare.polling_ns,

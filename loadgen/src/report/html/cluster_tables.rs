@@ -10,7 +10,12 @@ use crate::report::wire::WireReport;
 pub(super) fn cluster_tables(cluster: &ClusterReport) -> String {
     let mut notes = cluster.verdicts();
     notes.extend(cluster.node_notes());
-    let mut html = table("Nodes", &cluster.node_rows(), &notes);
+    // The comparison with bare TCP has no figures of nodes.
+    let rows = match cluster.nodes.is_empty() {
+        true => Vec::new(),
+        false => cluster.node_rows(),
+    };
+    let mut html = table("Nodes", &rows, &notes);
     let faults = cluster.fault_rows();
     if !faults.is_empty() {
         html += &table("Faults", &faults, &[]);
@@ -45,7 +50,7 @@ fn table<const N: usize>(title: &str, rows: &[[String; N]], notes: &[String]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::cluster::FaultReport;
+    use crate::report::faults::FaultReport;
 
     #[test]
     fn what_nodes_said_is_escaped_and_every_element_ends() {

@@ -16,6 +16,7 @@ use super::credit::Credit;
 use super::entity::ToMember;
 use super::handled::{Count, Handled, Origin};
 use super::owners::Owners;
+use super::probes::Probes;
 use crate::cluster::protocol::ErrorCount;
 use crate::keys::{Keys, unit};
 use crate::measure::Stamps;
@@ -55,6 +56,7 @@ pub(super) struct MemberPost {
     pub(super) clock: Clock,
     pub(super) handled: Arc<Handled>,
     pub(super) owners: Arc<Owners>,
+    pub(super) probes: Probes,
     pub(super) payload_bytes: u32,
     pub(super) naps: bool,
     /// Before this nothing is sent: other nodes may not have opened their books.
@@ -73,8 +75,10 @@ pub(super) struct Locality {
 /// What a driver counts.
 #[derive(Debug, Default)]
 pub(super) struct DriverTally {
-    /// Asks that have ended.
+    /// Asks that were sent, those that have ended, and those of them all that were measured and have not.
+    asked: u64,
     answered: u64,
+    open_measured: u64,
     credit: Credit,
     local: u64,
     remote: u64,
@@ -91,6 +95,9 @@ pub(super) struct DriverEnd {
     pub(super) remote: u64,
     pub(super) tells: u64,
     pub(super) unaccounted: u64,
+    /// Asks that have not ended, and how many of them were sent in the measured time.
+    pub(super) open_asks: u64,
+    pub(super) open_measured: u64,
     pub(super) errors: Vec<ErrorCount>,
 }
 
@@ -102,10 +109,14 @@ pub(super) enum ToMemberDriver {
     /// An ask has ended.
     Ended {
         stamps: Option<Stamps>,
+        is_measured: bool,
         failed: Option<AskError>,
     },
     /// A node has said how many tells it has handled, or has not.
-    Counted { node: u32, count: Option<u128> },
+    Counted {
+        node: u32,
+        count: Result<u128, AskError>,
+    },
 }
 
 impl Actor for MemberDriver {
@@ -117,8 +128,13 @@ impl Actor for MemberDriver {
         ctx: &mut Context<'_, Self>,
     ) -> Result<Next, Fault> {
         match message {
-            ToMemberDriver::Ended { stamps, failed } => {
+            ToMemberDriver::Ended {
+                stamps,
+                is_measured,
+                failed,
+            } => {
                 self.tally.answered += 1;
+                self.tally.open_measured -= u64::from(is_measured);
                 match failed {
                     None => {}
                     Some(AskError::Rejected(why)) => {
@@ -130,14 +146,16 @@ impl Actor for MemberDriver {
                 }
                 Ledger::with(|ledger| match failed {
                     None => ledger.completed(ctx.now(), stamps),
-                    Some(_) => ledger.failed(),
+                    Some(_) if is_measured => ledger.failed(),
+                    Some(_) => {}
                 });
                 Ok(Next::Continue)
             }
             ToMemberDriver::Counted { node, count } => {
                 self.tally.credit.asked(node);
-                if let Some(count) = count {
-                    self.tally.credit.counted(Count::from(count));
+                match count {
+                    Ok(count) => self.tally.credit.counted(Count::from(count)),
+                    Err(why) => self.post.probes.failed(why),
                 }
                 Ok(Next::Continue)
             }
@@ -182,9 +200,11 @@ impl MemberDriver {
         }
         let is_waiting = step == Step::Idle;
         for node in (1..=post.nodes).filter(|node| *node != post.node) {
-            if let Some(key) = post.owners.key_of(node, tally.turn)
-                && tally.credit.shall_ask(node, now, is_waiting)
-            {
+            let Some(key) = post.owners.key_of(node, tally.turn) else {
+                tally.credit.owns_nothing(node);
+                continue;
+            };
+            if tally.credit.shall_ask(node, now, is_waiting) {
                 tally.turn += 1;
                 let run = post.run;
                 ctx.ask_within(
@@ -195,10 +215,7 @@ impl MemberDriver {
                         run,
                         reply_to,
                     },
-                    move |outcome| ToMemberDriver::Counted {
-                        node,
-                        count: outcome.ok(),
-                    },
+                    move |count| ToMemberDriver::Counted { node, count },
                 );
             }
         }
@@ -244,14 +261,17 @@ fn fire(
     };
     let payload = vec![7; post.payload_bytes as usize];
     let to = post.region.entity(&key);
-    let is_local = is_mine(key);
+    let owner = post.owners.owner_of(post.region.shard_of(&key).shard);
     let is_accepted = if shot.is_ask {
-        let stamps = shot.stamps;
+        let (stamps, is_measured) = (shot.stamps, shot.is_measured);
+        tally.asked += 1;
+        tally.open_measured += u64::from(is_measured);
         ctx.ask(
             to,
             |reply_to| ToMember::Ask { reply_to, payload },
             move |outcome: Result<u64, AskError>| ToMemberDriver::Ended {
                 stamps,
+                is_measured,
                 failed: outcome.err(),
             },
         );
@@ -259,7 +279,7 @@ fn fire(
     } else {
         match ctx.try_tell(to, tell(shot, origin, post.run, payload)) {
             Ok(()) => {
-                tally.credit.sent();
+                tally.credit.sent(owner);
                 true
             }
             Err(refused) => {
@@ -269,7 +289,7 @@ fn fire(
         }
     };
     if is_accepted {
-        let count = if is_local {
+        let count = if owner == post.node {
             &mut tally.local
         } else {
             &mut tally.remote
@@ -321,6 +341,8 @@ impl DriverTally {
         let refused = self.refused.iter();
         let refused = refused.map(|(why, count)| error_count("refused", why, *count));
         DriverEnd {
+            open_asks: self.asked - self.answered,
+            open_measured: self.open_measured,
             local: self.local,
             remote: self.remote,
             tells: self.credit.all(),
@@ -352,4 +374,23 @@ pub(super) fn add_up(errors: impl IntoIterator<Item = ErrorCount>) -> Vec<ErrorC
         count,
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_that_have_not_ended_are_told_in_the_end() {
+        let mut tally = DriverTally {
+            asked: 7,
+            answered: 4,
+            open_measured: 2,
+            ..DriverTally::default()
+        };
+        (0..5).for_each(|_| tally.credit.sent(1));
+        let end = tally.end();
+        assert_eq!((end.open_asks, end.open_measured), (3, 2));
+        assert_eq!((end.tells, end.unaccounted), (5, 5));
+    }
 }

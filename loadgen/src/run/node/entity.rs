@@ -28,8 +28,6 @@ pub(super) enum ToMember {
         reply_to: ReplyTo<u64>,
         payload: Vec<u8>,
     },
-    /// For a shard that nobody owns to be given to somebody.
-    Nothing,
     /// How many tells of a driver has your node handled?
     Handled {
         origin: u16,
@@ -103,7 +101,6 @@ impl Actor for MemberEntity {
                 self.take(&payload);
                 ctx.reply(reply_to, self.handled);
             }
-            ToMember::Nothing => {}
             ToMember::Handled {
                 origin,
                 run,
@@ -147,7 +144,6 @@ impl Actor for MemberEntity {
                 let reply_to = ctx.read::<ReplyTo<u64>>(reply_to)?;
                 ctx.reply(reply_to, self.handled);
             }
-            ArchivedToMember::Nothing => {}
             ArchivedToMember::Handled {
                 origin,
                 run,

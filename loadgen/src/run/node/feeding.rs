@@ -141,7 +141,7 @@ impl Feed {
                 let oldest = open.front().map_or(this, |open| open.number);
                 shared.next.store(oldest, Ordering::Relaxed);
             }
-            let answer = self.send(&row);
+            let answer = self.send(this, &row);
             open.push_back(Open {
                 number: this,
                 row,
@@ -155,12 +155,17 @@ impl Feed {
         Ok(fed)
     }
 
-    fn send(&self, row: &Row) -> Pending<Result<(), AskError>> {
-        let values = row.values.as_slice().to_vec();
+    fn send(&self, number: u64, row: &Row) -> Pending<Result<(), AskError>> {
+        let (sender, values) = (self.node, row.values.as_slice().to_vec());
         self.handle.ask_within(
             ACKNOWLEDGED_WITHIN,
             self.region.entity(&row.key),
-            |reply_to| ToClusterTally::Row { values, reply_to },
+            move |reply_to| ToClusterTally::Row {
+                values,
+                sender,
+                number,
+                reply_to,
+            },
         )
     }
 
@@ -191,7 +196,7 @@ impl Feed {
                 fed.retried += 1;
                 // Whatever was full or on its way needs a moment.
                 std::thread::sleep(Duration::from_millis(1));
-                self.send(&row)
+                self.send(number, &row)
             }
         };
         open.push_front(Open {

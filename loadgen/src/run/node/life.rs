@@ -18,6 +18,7 @@ use super::mouth::Mouth;
 use super::owners::Owners;
 use super::part::{Part, columns, register, watch_owners};
 use super::phase::{MemberPhase, Scene};
+use super::probes::{OpenProbes, Probes};
 use super::settings;
 use super::tallies::ToClusterTally;
 use super::watcher::{Answers, ToWatcher, Watcher};
@@ -37,6 +38,8 @@ use crate::run::stage::{PATIENCE, Stage};
 const TICK: Duration = Duration::from_millis(10);
 /// How often it says how it goes.
 const BEAT: Duration = Duration::from_millis(200);
+/// How long a shard may take to be given to somebody and to answer.
+const ALLOCATED_WITHIN: Duration = Duration::from_secs(5);
 /// Orders that wait.
 const ORDERS: usize = 1_024;
 
@@ -107,6 +110,9 @@ struct Life {
     phase: Option<MemberPhase>,
     watcher: Option<ActorRef<ToWatcher>>,
     feeding: Option<Feeding>,
+    probes: Probes,
+    /// Those that have shards given to somebody.
+    open_probes: OpenProbes,
     answered: (Sender<AnsweredNews>, Receiver<AnsweredNews>),
     measured: (Sender<WireNews>, Receiver<WireNews>),
     last_beat: Time,
@@ -114,11 +120,9 @@ struct Life {
 
 impl Life {
     fn begin(setup: Setup, job: Job, mouth: Mouth) -> Result<Life, RunError> {
-        // The comparison with bare TCP has none of its own: nothing fails there.
-        let profile = job
-            .nodes
-            .as_ref()
-            .map_or(Profile::Fast, |nodes| nodes.profile);
+        let nodes = job.nodes.as_ref();
+        // The comparison with bare TCP has none of its own.
+        let profile = nodes.map_or(Profile::Default, |nodes| nodes.profile);
         let cluster = settings::cluster(&setup, profile).map_err(RunError::Node)?;
         let mut builder = Runtime::builder().cluster(cluster);
         let (part, owners) = register(&mut builder, &setup, &job)?;
@@ -141,6 +145,8 @@ impl Life {
             phase: None,
             watcher: None,
             feeding: None,
+            probes: Probes::default(),
+            open_probes: OpenProbes::default(),
             answered: channel(),
             measured: channel(),
             last_beat: Time::ZERO,
@@ -185,7 +191,10 @@ impl Life {
         match order {
             Order::Begin(_) => {}
             Order::Allocate => self.allocate()?,
-            Order::Phase(order) => self.phase = Some(self.begin_phase(&order)?),
+            Order::Books { phase, window } => {
+                self.phase = Some(MemberPhase::open(self.stage()?, phase, window)?);
+            }
+            Order::Phase(order) => self.begin_phase(&order)?,
             Order::Cut => {
                 if let Some(phase) = &self.phase {
                     phase.cut();
@@ -197,9 +206,7 @@ impl Life {
                 victim,
                 every_ms,
             } => self.watch(fault, victim, Duration::from_millis(every_ms))?,
-            Order::Hit { fault: _, at_ns } => {
-                self.tell_watcher(ToWatcher::Hit(Time::from_nanos(at_ns)))?
-            }
+            Order::Hit { fault: _, blow } => self.tell_watcher(ToWatcher::Hit(blow))?,
             Order::Unwatch => {
                 self.tell_watcher(ToWatcher::End)?;
                 self.watcher = None;
@@ -246,6 +253,7 @@ impl Life {
             let phase = phase.number();
             self.mouth.say(&News::Driven { phase });
         }
+        self.open_probes.settle(&self.probes);
         while let Ok(answered) = self.answered.1.try_recv() {
             self.mouth.say(&News::Answered(answered));
         }
@@ -278,12 +286,20 @@ impl Life {
         }));
     }
 
-    fn allocate(&self) -> Result<(), RunError> {
-        let handle = &self.stage()?.handle;
+    fn allocate(&mut self) -> Result<(), RunError> {
+        let handle = self.stage()?.handle.clone();
+        let handle = &handle;
         match &self.part {
             Part::Load(_, region, owners) => {
                 for key in owners.keys_of_nobody() {
-                    handle.tell(region.entity(&key), ToMember::Nothing);
+                    let probe =
+                        handle.ask_within(ALLOCATED_WITHIN, region.entity(&key), |reply_to| {
+                            ToMember::Ask {
+                                reply_to,
+                                payload: Vec::new(),
+                            }
+                        });
+                    self.open_probes.push(probe);
                 }
             }
             Part::Replay(_, region) => {
@@ -298,7 +314,12 @@ impl Life {
         Ok(())
     }
 
-    fn begin_phase(&self, order: &PhaseOrder) -> Result<MemberPhase, RunError> {
+    fn begin_phase(&mut self, order: &PhaseOrder) -> Result<(), RunError> {
+        let opened = self.phase.take();
+        let mut phase = match opened.filter(|phase| phase.is_opened_for(order)) {
+            Some(phase) => phase,
+            None => MemberPhase::open(self.stage()?, order.phase, order.window)?,
+        };
         let Part::Load(load, region, owners) = &self.part else {
             return Err(RunError::Node("this job has no phases".to_owned()));
         };
@@ -310,14 +331,16 @@ impl Life {
             region: *region,
             handled: &self.handled,
             owners,
+            probes: &self.probes,
         };
-        MemberPhase::begin(self.stage()?, &scene, order)
+        phase.drive(self.stage()?, &scene, order)?;
+        self.phase = Some(phase);
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), RunError> {
         if let Some(phase) = self.phase.take() {
-            phase.abandon();
-            let news = phase.close(self.stage()?)?;
+            let news = phase.close(self.stage()?, &self.probes)?;
             self.beat();
             self.mouth.say(&News::Phase(Box::new(news)));
         }
@@ -338,6 +361,7 @@ impl Life {
             clock: stage.clock,
             every,
             answers: Answers::new(keys.len()),
+            probes: self.probes.clone(),
             keys,
             found: self.answered.0.clone(),
         });
@@ -376,11 +400,11 @@ impl Life {
             })
             .collect();
         let told = asked.into_iter().map(|(key, answer)| {
-            let tally = answer.wait().map_err(|why| RunError::Lost {
+            let held = answer.wait().map_err(|why| RunError::Lost {
                 what: format!("the answer of entity '{key}'"),
                 why,
             })?;
-            Ok((key, tally))
+            Ok((key, held))
         });
         let tallies = told.collect::<Result<_, RunError>>()?;
         self.mouth.say(&News::Tallies(tallies));

@@ -12,6 +12,7 @@ mod mouth;
 mod owners;
 mod part;
 mod phase;
+mod probes;
 mod settings;
 mod tallies;
 mod watcher;

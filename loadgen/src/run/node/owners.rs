@@ -54,6 +54,12 @@ impl Owners {
         self.owner(shard.index()) == self.me
     }
 
+    /// The node that owns a shard; 0 is nobody.
+    #[inline]
+    pub(super) fn owner_of(&self, shard: ShardId) -> u32 {
+        self.owner(shard.index())
+    }
+
     /// A key of a shard that a node owns, if it owns any; `turn` chooses among them.
     pub(super) fn key_of(&self, node: u32, turn: u64) -> Option<u64> {
         let count = self.shards.len() as u64;

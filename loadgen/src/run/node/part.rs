@@ -37,7 +37,9 @@ pub(super) fn register(
     job: &Job,
 ) -> Result<Registered, RunError> {
     let shards = corecast::actor::entity::DEFAULT_SHARDS;
-    let mailbox = Mailbox::bounded(MAILBOX);
+    let given = job.common.pinning.mailbox;
+    let capacity = given.map_or(MAILBOX, |given| u32::try_from(given).unwrap_or(u32::MAX));
+    let mailbox = Mailbox::bounded(capacity);
     match &job.work {
         Work::Load(load) => {
             let region = builder.entities(

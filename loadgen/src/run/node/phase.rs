@@ -1,10 +1,12 @@
 //! A phase on one node: books and a driver on every core, and the figures in the end.
 //!
+//! The books of a process that was started again are open before it drives: it is sent to as soon as it owns shards.
 //! Drivers end when they know what became of everything they sent. The books stay open until the order to close them, for
 //! other nodes may still send.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
 use corecast::base::rng::seeded;
 use corecast::{CoreId, Mailbox, Region, Rejection, Stats, Time};
@@ -15,19 +17,20 @@ use super::driver::{
 use super::entity::ToMember;
 use super::handled::Handled;
 use super::owners::Owners;
-use crate::arrivals::{Schedule, Share};
-use crate::cluster::protocol::{ErrorCount, PaceOrder, PhaseNews, PhaseOrder, Setup};
+use super::probes::Probes;
+use crate::cluster::protocol::{DEAD_LETTER, ErrorCount, PhaseNews, PhaseOrder, Setup};
 use crate::keys::Keys;
 use crate::measure::{Recorder, Window};
 use crate::options::Load;
+use crate::report::NEVER_ENDED;
 use crate::run::board::{Board, Order};
 use crate::run::error::RunError;
-use crate::run::generator::{Generator, Pace, Source};
+use crate::run::generator::{Generator, Part, Source};
 use crate::run::ledger::{Ledger, PhaseId};
 use crate::run::stage::{PATIENCE, Stage};
 
-/// In an open loop a driver has at most so many messages in flight; what is due beyond that is held back.
-const OPEN_IN_FLIGHT: u64 = 65_536;
+/// How long drivers that are to wait for nothing more may take to say so.
+const ENDED_WITHIN: Duration = Duration::from_secs(2);
 /// The streams of random numbers of the first driver; each next one has the next.
 const STREAM: u64 = 0xC1D2_0000;
 const LOCALITY_STREAM: u64 = 0xC1D3_0000;
@@ -41,6 +44,7 @@ pub(super) struct Scene<'a> {
     pub(super) region: Region<u64, ToMember>,
     pub(super) handled: &'a Arc<Handled>,
     pub(super) owners: &'a Arc<Owners>,
+    pub(super) probes: &'a Probes,
 }
 
 /// A phase under way.
@@ -48,8 +52,10 @@ pub(super) struct MemberPhase {
     number: u16,
     board: Arc<Board>,
     window: Window,
-    finishes: Receiver<DriverEnd>,
-    running: usize,
+    /// Of the drivers, once there are some.
+    finishes: Option<Receiver<DriverEnd>>,
+    drivers: usize,
+    is_given_up: bool,
     ends: Vec<DriverEnd>,
     /// What the cores had dropped before.
     dropped: Vec<(Rejection, u64)>,
@@ -57,21 +63,45 @@ pub(super) struct MemberPhase {
 }
 
 impl MemberPhase {
-    /// Opens the books and begins to send.
-    pub(super) fn begin(
+    /// Opens the books.
+    pub(super) fn open(
         stage: &Stage,
-        scene: &Scene<'_>,
-        order: &PhaseOrder,
+        number: u16,
+        window: Window,
     ) -> Result<MemberPhase, RunError> {
         let cores = stage.cores();
         let board = Arc::new(Board::new(cores, cores, 0));
-        let id = PhaseId(order.phase);
         for core in stage.handle.core_ids() {
-            let clock = stage.clock;
-            let ledger = Ledger::new(core.index(), id, clock, board.clone(), order.window);
+            let (id, clock) = (PhaseId(number), stage.clock);
+            let ledger = Ledger::new(core.index(), id, clock, board.clone(), window);
             stage.on_core(core, move || ledger.open())?;
         }
-        let dropped = dead_letters(stage);
+        Ok(MemberPhase {
+            number,
+            board,
+            window,
+            finishes: None,
+            drivers: 0,
+            is_given_up: false,
+            ends: Vec::new(),
+            dropped: dead_letters(stage),
+            is_told: false,
+        })
+    }
+
+    /// Whether these are the books of this phase, and nobody drives yet.
+    pub(super) fn is_opened_for(&self, order: &PhaseOrder) -> bool {
+        (self.number, self.drivers) == (order.phase, 0)
+    }
+
+    /// Begins to send.
+    pub(super) fn drive(
+        &mut self,
+        stage: &Stage,
+        scene: &Scene<'_>,
+        order: &PhaseOrder,
+    ) -> Result<(), RunError> {
+        let cores = stage.cores();
         let (finished, finishes) = sync_channel(cores);
         for core in stage.handle.core_ids() {
             let post = MemberPost {
@@ -80,10 +110,11 @@ impl MemberPhase {
                 node: scene.setup.node,
                 run: order.run,
                 region: scene.region,
-                board: board.clone(),
+                board: self.board.clone(),
                 clock: stage.clock,
                 handled: scene.handled.clone(),
                 owners: scene.owners.clone(),
+                probes: scene.probes.clone(),
                 payload_bytes: scene.load.traffic.payload_bytes,
                 naps: scene.setup.shares_cpus,
                 begin: Time::from_nanos(order.begin_ns),
@@ -91,36 +122,27 @@ impl MemberPhase {
             };
             seat(stage, core, post, scene, order)?;
         }
-        Ok(MemberPhase {
-            number: order.phase,
-            board,
-            window: order.window,
-            finishes,
-            running: cores,
-            ends: Vec::new(),
-            dropped,
-            is_told: false,
-        })
+        (self.finishes, self.drivers) = (Some(finishes), cores);
+        Ok(())
     }
 
     /// Whether all drivers have ended just now.
     pub(super) fn has_just_ended(&mut self, now: Time) -> bool {
-        while let Ok(end) = self.finishes.try_recv() {
-            self.ends.push(end);
-            self.running -= 1;
-        }
+        let Some(finishes) = &self.finishes else {
+            return false;
+        };
+        self.ends.extend(finishes.try_iter());
         if now > self.window.end + PATIENCE {
             self.board.give(Order::Abandon);
         }
-        if now > self.window.end + PATIENCE * 2 {
-            self.running = 0;
-        }
-        self.running == 0 && !std::mem::replace(&mut self.is_told, self.running == 0)
+        self.is_given_up |= now > self.window.end + PATIENCE * 2;
+        let has_ended = !self.is_running();
+        has_ended && !std::mem::replace(&mut self.is_told, has_ended)
     }
 
     /// Whether any driver still runs.
     pub(super) fn is_running(&self) -> bool {
-        self.running > 0
+        self.ends.len() < self.drivers && !self.is_given_up
     }
 
     /// Sends nothing more.
@@ -141,25 +163,51 @@ impl MemberPhase {
         self.number
     }
 
-    /// Closes the books and adds them up.
-    pub(super) fn close(self, stage: &Stage) -> Result<PhaseNews, RunError> {
+    /// Closes the books and adds them up. What has not come to an end by now is named so, and is a failure.
+    pub(super) fn close(mut self, stage: &Stage, probes: &Probes) -> Result<PhaseNews, RunError> {
+        self.abandon();
+        let until = Instant::now() + ENDED_WITHIN;
+        // Without a driver that could still speak it does not wait.
+        while self.ends.len() < self.drivers
+            && let Some(finishes) = &self.finishes
+            && let left = until.saturating_duration_since(Instant::now())
+            && let Ok(end) = finishes.recv_timeout(left)
+        {
+            self.ends.push(end);
+        }
         let mut recorder = Recorder::new(self.window);
         for core in stage.handle.core_ids() {
             if let Some(of_core) = stage.on_core(core, Ledger::close)? {
                 recorder.merge(&of_core);
             }
         }
-        let sum = |of: fn(&DriverEnd) -> u64| self.ends.iter().map(of).sum();
+        let sum = |of: fn(&DriverEnd) -> u64| self.ends.iter().map(of).sum::<u64>();
+        let (open, silent) = (sum(|end| end.open_asks), self.drivers - self.ends.len());
+        recorder.failed(sum(|end| end.open_measured) + sum(|end| end.unaccounted));
+        let never_ended = [
+            error_count(NEVER_ENDED, &"asks without an answer or an error", open),
+            error_count(
+                NEVER_ENDED,
+                &"drivers, and what they had sent",
+                silent as u64,
+            ),
+        ];
+        let never_ended = never_ended.into_iter().filter(|error| error.count > 0);
         let dropped = dead_letters(stage).into_iter().map(|(why, count)| {
             let before = self.dropped.iter().find(|(other, _)| *other == why);
             let before = before.map_or(0, |(_, count)| *count);
-            error_count("dead letter", &why, count.saturating_sub(before))
+            error_count(DEAD_LETTER, &why, count.saturating_sub(before))
         });
         let dropped: Vec<ErrorCount> = dropped.filter(|error| error.count > 0).collect();
         let errors = self.ends.iter().flat_map(|end| end.errors.clone());
         Ok(PhaseNews {
             phase: self.number,
-            errors: add_up(errors.chain(dropped)),
+            errors: add_up(
+                errors
+                    .chain(dropped)
+                    .chain(never_ended)
+                    .chain(probes.take()),
+            ),
             local: sum(|end| end.local),
             remote: sum(|end| end.remote),
             tells: sum(|end| end.tells),
@@ -177,44 +225,23 @@ fn seat(
     order: &PhaseOrder,
 ) -> Result<(), RunError> {
     let (cores, load) = (stage.cores() as u32, scene.load);
-    // Over all nodes: each has its part of the keys and of the rate, and random numbers of its own.
-    let number = (scene.setup.node - 1) * cores + u32::from(core.0);
-    let drivers = scene.setup.nodes * cores;
     let keys = Keys::new(load.keys, load.entities);
+    // Over all nodes: each has its part of the keys and of the rate, and random numbers of its own.
+    let part = Part {
+        number: (scene.setup.node - 1) * cores + u32::from(core.0),
+        of: scene.setup.nodes * cores,
+        begin: Time::from_nanos(order.begin_ns),
+        budget: stage.settings.budget_messages,
+        seed: scene.seed + u64::from(scene.setup.start - 1),
+    };
     let source = match order.each {
         None => Source::Drawn(keys),
-        Some((from, to)) => {
-            let border = |driver: u32| {
-                let part = u128::from(to - from) * u128::from(driver) / u128::from(drivers);
-                from + part as u64
-            };
-            Source::Each(border(number)..border(number + 1))
-        }
-    };
-    // All that is in flight may be meant for one core, and that is to have room for it.
-    let room = stage.settings.budget_messages as u64 / 2 / u64::from(drivers);
-    let pace = match order.pace {
-        PaceOrder::Closed { in_flight } => Pace::Closed { in_flight },
-        PaceOrder::Open {
-            total_rate,
-            arrivals,
-        } => Pace::Open {
-            schedule: Schedule::new(
-                Share {
-                    total_rate,
-                    driver: number,
-                    drivers,
-                },
-                arrivals,
-                scene.seed + u64::from(scene.setup.start - 1),
-            ),
-            begin: Time::from_nanos(order.begin_ns),
-            in_flight: OPEN_IN_FLIGHT.min(room).max(1),
-        },
+        Some((from, to)) => Source::share(from..to, part.number, part.of),
     };
     // A process that was started again does not send the same once more.
-    let stream = u64::from(number) + (u64::from(order.run) << 32);
+    let stream = u64::from(part.number) + (u64::from(order.run) << 32);
     let rng = seeded(scene.seed, STREAM + stream);
+    let pace = part.pace(order.pace);
     let generator = Generator::new(source, rng, order.ask_percent, pace, order.window);
     let locality = scene.local_ratio.filter(|_| order.each.is_none());
     let locality = locality.map(|ratio| (ratio, seeded(scene.seed, LOCALITY_STREAM + stream)));

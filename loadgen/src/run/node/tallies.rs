@@ -3,7 +3,7 @@
 
 use corecast::{Actor, Capture, Context, Fault, Next, ReplyTo, WireMessage};
 
-use crate::replay::{Decimal, Tally};
+use crate::replay::{Decimal, Held, Orders, Tally};
 
 /// A message to an entity of a replay.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -11,12 +11,15 @@ pub(super) enum ToClusterTally {
     /// One row, to be acknowledged.
     Row {
         values: Vec<Option<Decimal>>,
+        /// The node that sends it, and its number in the file.
+        sender: u32,
+        number: u64,
         reply_to: ReplyTo<()>,
     },
     /// For a shard that nobody owns to be given to somebody.
     Nothing,
     /// What do you hold?
-    Report(ReplyTo<Tally>),
+    Report(ReplyTo<Held>),
 }
 
 impl WireMessage for ToClusterTally {
@@ -24,22 +27,25 @@ impl WireMessage for ToClusterTally {
     const VERSION: u16 = 1;
 }
 
-impl WireMessage for Tally {
-    const NAME: &'static str = "loadgen.Tally";
+impl WireMessage for Held {
+    const NAME: &'static str = "loadgen.Held";
     const VERSION: u16 = 1;
 }
 
 /// An entity of a replay.
 #[derive(Debug)]
 pub(super) struct ClusterTally {
-    tally: Tally,
+    held: Held,
 }
 
 impl ClusterTally {
     /// An entity that sums so many columns.
     pub(super) fn new(columns: usize) -> ClusterTally {
         ClusterTally {
-            tally: Tally::new(columns),
+            held: Held {
+                tally: Tally::new(columns),
+                orders: Orders::default(),
+            },
         }
     }
 }
@@ -53,25 +59,31 @@ impl Actor for ClusterTally {
         ctx: &mut Context<'_, Self>,
     ) -> Result<Next, Fault> {
         match message {
-            ToClusterTally::Row { values, reply_to } => {
-                self.tally.add(&values)?;
+            ToClusterTally::Row {
+                values,
+                sender,
+                number,
+                reply_to,
+            } => {
+                self.held.tally.add(&values)?;
+                self.held.orders.add(sender, number);
                 ctx.reply(reply_to, ());
             }
             ToClusterTally::Nothing => {}
-            ToClusterTally::Report(reply_to) => ctx.reply(reply_to, self.tally.clone()),
+            ToClusterTally::Report(reply_to) => ctx.reply(reply_to, self.held.clone()),
         }
         Ok(Next::Continue)
     }
 }
 
 impl Capture for ClusterTally {
-    type View = Tally;
+    type View = Held;
 
-    fn capture(&self) -> Tally {
-        self.tally.clone()
+    fn capture(&self) -> Held {
+        self.held.clone()
     }
 
-    fn restore(&mut self, tally: Tally) {
-        self.tally = tally;
+    fn restore(&mut self, held: Held) {
+        self.held = held;
     }
 }
