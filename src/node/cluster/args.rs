@@ -79,7 +79,7 @@ pub struct ClusterArgs {
     #[arg(long, help_heading = HEADING, value_name = "DURATION", value_parser = parse_duration, requires = "node_id")]
     pub start_deadline: Option<Duration>,
 
-    /// End without leaving: for restarts that take less than the seconds in which a node is declared down
+    /// End without leaving, and be declared down some seconds later: for a process that has to end at once
     #[arg(long, help_heading = HEADING, requires = "node_id")]
     pub no_leave: bool,
 

@@ -75,8 +75,8 @@ pub struct ClusterSettings {
     pub start_deadline: Duration,
 
     /// Whether the end of the runtime is a departure: the node gives away what it has, and is a member no more. Default:
-    /// true. If not, it is declared down some seconds after its end, unless it is back by then in a new life: for restarts
-    /// that are shorter than a departure.
+    /// true. If not, it is declared down some seconds after its end, and a new life of it is let in only then: for a process
+    /// that has to end at once.
     pub leave_on_shutdown: bool,
 
     /// How long the departure may take. Default: 10 s, and never more than half of the time for the shutdown. When it is over
