@@ -357,6 +357,8 @@ impl Runtime {
     ///
     /// A node of a cluster closes its connections behind what they still have to send, which may take some 2 s more where
     /// another node does not read.
+    /// Its files are closed when all is written; a disk that has not ended its writes by the end of the time, or of some 5 s
+    /// for connections and files, is left alone with them, and an error is logged.
     ///
     /// What was accepted are messages, asynchronous handlers, and calls from other threads. Futures that were spawned
     /// beside them are polled as long as they are woken, but not waited for: those that still wait when all else is done
@@ -445,6 +447,9 @@ impl Runtime {
             return ShutdownReport::default();
         }
         self.handle.gate().close();
+        if let Some(cluster) = self.cluster() {
+            cluster.ends_within(limit);
+        }
         let left = self.leave(limit);
         let drained = loop {
             let (done, drained) = pending(false);
