@@ -447,6 +447,8 @@ mod tests {
         });
         let mut heard = Vec::new();
         dialled.read_to_end(&mut heard).unwrap();
+        // Nor is it reset behind them.
+        assert!(dialled.take_error().unwrap().is_none());
         let heard = String::from_utf8_lossy(&heard);
         assert!(heard.contains("cluster name"), "{heard}");
     }
