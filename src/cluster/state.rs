@@ -125,6 +125,13 @@ impl ClusterState {
         live.collect()
     }
 
+    /// Whether this life is one of the [lives](ClusterState::lives).
+    #[must_use]
+    pub fn has_life(&self, life: NodeLife) -> bool {
+        let member = self.members.member(life.node);
+        member.is_some_and(|member| member.is_live() && member.incarnation == life.incarnation)
+    }
+
     /// The members.
     #[must_use]
     pub fn members(&self) -> &View {

@@ -269,6 +269,12 @@ fn a_start_gets_one_life_and_founders_stay_peers_until_they_come() {
     log.life(2, down).unwrap();
     assert_eq!(peers(&log), [(peer(1, 5), true), (peer(2, 6), false)]);
     assert_eq!(log.state.lives().len(), 1);
+    assert!(
+        log.state
+            .lives()
+            .into_iter()
+            .all(|life| log.state.has_life(life))
+    );
     assert_eq!(log.apply(&admit(2, 6, 200)), Err(again));
     log.apply(&admit(2, 6, 201)).unwrap();
     assert_eq!(log.state.part(NodeId(2)).unwrap().start, StartId(201));

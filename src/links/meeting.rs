@@ -37,7 +37,8 @@ impl Links {
         self.arm(id);
     }
 
-    /// The socket of a dial does not connect, for a reason in words. It is tried again later.
+    /// The socket of a dial does not connect, for a reason in words, and was closed: nobody is told to close it. It is tried
+    /// again later.
     pub fn dial_failed(&mut self, id: ConnectionId, why: &str, now: Time) {
         self.at(now);
         self.remove(id, Why::NotReached(why.to_owned()), false);

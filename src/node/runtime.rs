@@ -352,8 +352,8 @@ impl Runtime {
     /// handled, has event-sourced actors take their last snapshots, stops all actors with their hooks, closes connections and
     /// files, and joins the threads.
     ///
-    /// A node of a cluster closes its connections behind what they still have to send, which may take some 2 s more where
-    /// another node does not read.
+    /// A node of a cluster closes its connections behind what they still have to send, and its files behind what is to be
+    /// written, which may take some 5 s more where another node does not read, or a disk hangs; an error tells of that.
     ///
     /// What was accepted are messages, asynchronous handlers, and calls from other threads. Futures that were spawned
     /// beside them are polled as long as they are woken, but not waited for: those that still wait when all else is done
@@ -475,15 +475,14 @@ impl Runtime {
 
     /// Leaves the cluster, if that is wanted and there is one.
     fn leave(&self, limit: Duration) -> Option<bool> {
-        let within = self.leave_within?.min(limit / 2);
         let cluster = self.cluster()?;
+        cluster.ends_within(limit);
+        let within = self.leave_within?.min(limit / 2);
         if cluster.state().end().is_some() {
             return None;
         }
-        let left = cluster
-            .leave()
-            .wait_for(within)
-            .is_ok_and(|left| left.is_ok());
+        let left = cluster.leave().wait_for(within);
+        let left = left.is_ok_and(|left| left.is_ok());
         if !left {
             tracing::warn!(
                 ?within,

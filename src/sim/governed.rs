@@ -102,7 +102,7 @@ impl ClusterSimulation {
     ) {
         let seeds = founders.iter().map(|node| Seed {
             node: *node,
-            address: address_of(*node),
+            address: Some(address_of(*node)),
         });
         let settings = NodeSettings {
             seeds: seeds.collect(),

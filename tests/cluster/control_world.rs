@@ -161,7 +161,7 @@ impl World {
             seeds: (1..=founders)
                 .map(|node| Seed {
                     node: NodeId(node),
-                    address: address_of(NodeId(node)),
+                    address: Some(address_of(NodeId(node))),
                 })
                 .collect(),
             processes: 0,

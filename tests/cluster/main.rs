@@ -18,6 +18,8 @@ mod control_faults;
 mod control_judge;
 mod control_links;
 mod control_node;
+#[cfg(target_os = "linux")]
+mod control_sockets;
 mod control_world;
 mod founding;
 mod ledger;

@@ -10,8 +10,9 @@ use corecast::Time;
 use corecast::base::ids::NodeId;
 use corecast::cluster::node::output::StopCause;
 use corecast::consensus::bootstrap::Start;
+use corecast::sim::control::address_of;
 use rand::RngExt;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 
 use crate::control_node::ms;
 use crate::plane_world::{Counts, World};
@@ -190,4 +191,99 @@ fn a_node_joins_and_another_leaves() {
         assert_eq!((world.running().len(), world.counts.downs), (3, 0));
         world.into_trace()
     });
+}
+
+/// Their names are known at any time after their start, of one after the other.
+#[test]
+fn founders_whose_names_are_known_late_form_a_cluster() {
+    check_seeds(4, |seed| {
+        let mut world = World::new(seed, 3);
+        let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
+        for &id in &ids {
+            world.mislead(id, None);
+        }
+        world.start_all();
+        world.run(ms(2_000), |_| {});
+        for &id in &ids {
+            let node = world.node(id).unwrap();
+            assert!(node.cluster().is_none(), "nobody could be found");
+            assert_eq!(node.missing_seeds().count(), 2);
+        }
+        let mut lookups: Vec<(NodeId, NodeId)> = Vec::new();
+        for &at in &ids {
+            lookups.extend(
+                ids.iter()
+                    .filter(|seed| **seed != at)
+                    .map(|seed| (at, *seed)),
+            );
+        }
+        lookups.shuffle(&mut world.rng);
+        for (at, seed) in lookups {
+            let pause = ms(world.rng.random_range(0..3_000));
+            world.run(pause, |_| {});
+            world.with(at, |plane, now| {
+                plane.seed_found(seed, &[address_of(seed)], now)
+            });
+        }
+        world.peace();
+        for &id in &ids {
+            assert_eq!(world.node(id).unwrap().missing_seeds().count(), 0);
+        }
+        world.into_trace()
+    });
+}
+
+/// One that joins knows its seeds by addresses of old: they are found at their new ones, by whichever of them.
+#[test]
+fn a_seed_that_is_elsewhere_now_is_found() {
+    check_seeds(4, |seed| {
+        let mut world = formed(seed, 3);
+        let (new, nobody) = (NodeId(4), address_of(NodeId(77)));
+        world.add(new, Start::Join);
+        world.mislead(new, Some(nobody));
+        world.start(new);
+        world.run(ms(3_000), |_| {});
+        let node = world.node(new).unwrap();
+        assert!(node.incarnation().is_none());
+        assert_eq!(node.missing_seeds().count(), 3);
+        let known = NodeId(world.rng.random_range(1..=3));
+        let stands_for = [nobody, address_of(NodeId(78)), address_of(known)];
+        let mut tried = Vec::new();
+        for _ in 0..3 {
+            let next = world.with(new, |plane, now| plane.seed_found(known, &stands_for, now));
+            tried.extend(next.unwrap());
+            world.run(ms(1_000), |_| {});
+        }
+        // Nothing more is tried of one that is connected, nor by a member.
+        assert_eq!(tried, stands_for[1..]);
+        world.peace();
+        assert!(world.node(new).unwrap().incarnation().is_some());
+        world.into_trace()
+    });
+}
+
+/// A node that comes back has the address of a seed from the log, and another from its name: it tries both.
+#[test]
+fn what_the_log_says_of_a_seed_and_what_its_name_says_take_turns() {
+    let mut world = formed(1, 3);
+    let (one, other) = (NodeId(1), NodeId(2));
+    world.peace();
+    for id in [1, 2, 3] {
+        world.crash(NodeId(id));
+    }
+    world.start(one);
+    world.run(ms(500), |_| {});
+    let elsewhere = address_of(NodeId(77));
+    let mut find = || {
+        let found = world.with(one, |plane, now| plane.seed_found(other, &[elsewhere], now));
+        world.run(ms(500), |_| {});
+        found.unwrap()
+    };
+    let tried = [find(), find(), find()];
+    assert_eq!(tried, [elsewhere, address_of(other), elsewhere].map(Some));
+    // Neither is forgotten, so it is found where it is.
+    find();
+    world.start(other);
+    world.start(NodeId(3));
+    world.peace();
 }

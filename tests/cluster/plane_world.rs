@@ -132,7 +132,7 @@ impl World {
                 .map(NodeId)
                 .map(|node| Seed {
                     node,
-                    address: address_of(node),
+                    address: Some(address_of(node)),
                 })
                 .collect(),
             processes: 0,
@@ -191,6 +191,15 @@ impl World {
             moves: Vec::new(),
         };
         self.nodes.insert(id, node);
+    }
+
+    /// A node does not know where its other seeds are when it starts next, or believes them to be there.
+    pub(crate) fn mislead(&mut self, id: NodeId, address: Option<SocketAddr>) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let others = node.settings.node.seeds.iter_mut();
+        others
+            .filter(|seed| seed.node != id)
+            .for_each(|seed| seed.address = address);
     }
 
     pub(crate) fn start_all(&mut self) {

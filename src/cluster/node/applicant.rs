@@ -5,7 +5,6 @@
 //! nor on the member that was asked to live.
 
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -191,7 +190,9 @@ impl ClusterNode {
             JoinSays::Ask(leader) => {
                 let leader = leader.filter(|(leader, _)| *leader != self.settings.node);
                 let is_news = leader.is_some() && leader != self.asking.leader;
-                self.asking.leader = leader;
+                if leader != std::mem::replace(&mut self.asking.leader, leader) {
+                    self.told_of_leader();
+                }
                 let other = leader.filter(|(leader, _)| *leader != from);
                 if let Some((leader, _)) = other
                     && (is_news || self.asking.backoff < MAX_BACKOFF)
@@ -281,7 +282,7 @@ impl ClusterNode {
     /// Whether a node is a live member in the life in which it speaks; if that has ended, it is told.
     pub(super) fn speaks_as_member(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
         let life = NodeLife { node, incarnation };
-        let is_one = self.state.lives().contains(&life);
+        let is_one = self.state.has_life(life);
         if !is_one {
             self.tell_if_ended(node, incarnation);
         }
@@ -301,12 +302,5 @@ impl ClusterNode {
             self.send(node, ControlMessage::LifeEnded(life));
         }
         ended
-    }
-
-    /// Where nodes are that this one knows of by its settings and by hearsay.
-    pub(super) fn contacts(&self) -> BTreeMap<NodeId, SocketAddr> {
-        let seeds = self.settings.seeds.iter();
-        let seeds = seeds.map(|seed| (seed.node, seed.address));
-        seeds.chain(self.asking.leader()).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! The state machine of one node's part in a cluster.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ const MAX_REFUSERS: usize = 256;
 ///    completed writes ([`record_written`](ClusterNode::record_written), [`log_written`](ClusterNode::log_written),
 ///    [`write_failed`](ClusterNode::write_failed)), and what the node wants ([`want_shard`](ClusterNode::want_shard),
 ///    [`shard_arrived`](ClusterNode::shard_arrived), [`shard_refused`](ClusterNode::shard_refused),
-///    [`leave`](ClusterNode::leave)).
+///    [`leave`](ClusterNode::leave)), and what the names of seeds stand for ([`seed_found`](ClusterNode::seed_found)).
 /// 4. [`tick`](ClusterNode::tick), if [`next_deadline`](ClusterNode::next_deadline) has come.
 /// 5. After each of these, [`poll_output`](ClusterNode::poll_output) until it is `None`, doing each thing before the next
 ///    input. What depends on a write comes out after the input that says the write is durable.
@@ -101,6 +102,8 @@ pub struct ClusterNode {
     pub(super) observing: Option<Observing>,
     pub(super) pursuits: Pursuits,
     pub(super) links: Links,
+    /// Where seeds are by what their names stand for, as was said since the start.
+    pub(super) found_seeds: BTreeMap<NodeId, SocketAddr>,
     /// Shards that somebody here wants, and that nobody owns.
     pub(super) wanted: BTreeSet<ShardKey>,
     pub(super) wants_told: Option<Time>,
@@ -162,6 +165,7 @@ impl ClusterNode {
             observing: None,
             pursuits: Pursuits::default(),
             links: Links::default(),
+            found_seeds: BTreeMap::new(),
             wanted: BTreeSet::new(),
             wants_told: None,
             arrived: BTreeMap::new(),
@@ -410,6 +414,7 @@ impl ClusterNode {
             is_first = false;
             let changed = std::mem::take(&mut self.changed);
             if changed {
+                self.links.is_fresh = false;
                 self.follow_state(now);
             }
             self.ask(now);
@@ -428,7 +433,7 @@ impl ClusterNode {
     fn refresh_lease(&mut self, now: Time) {
         let life = self.life_now();
         let until = self.consensus.as_ref().and_then(|consensus| {
-            life.filter(|life| self.state.lives().contains(life))?;
+            life.filter(|life| self.state.has_life(*life))?;
             consensus.lease().until().filter(|until| now < *until)
         });
         let lease = match until {

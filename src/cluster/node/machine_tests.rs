@@ -268,7 +268,7 @@ fn a_directory_that_is_torn_is_refused() {
     many.seeds = (1..=65)
         .map(|node| Seed {
             node: NodeId(node),
-            address: address(node),
+            address: Some(address(node)),
         })
         .collect();
     let started = ClusterNode::start(many, Found::default(), seeded(1, 1), Time::ZERO);

@@ -12,6 +12,7 @@
 //! | `observing` | datagrams, heartbeats, and who cannot be reached |
 //! | `pursuing` | what this node wants of the log for itself, until the log says it |
 //! | `links` | to whom it wants connections |
+//! | `seeds` | where those are that it looks for |
 //! | `query` | what users may ask |
 //! | [`mutant`] | planted bugs |
 
@@ -29,6 +30,7 @@ mod observing;
 pub mod output;
 mod pursuing;
 mod query;
+mod seeds;
 pub mod settings;
 
 pub use machine::ClusterNode;

@@ -1,6 +1,5 @@
 //! How a node finds out who cannot be reached, and tells the log and the leader.
 
-use core::net::SocketAddr;
 use std::time::Duration;
 
 use super::machine::ClusterNode;
@@ -47,7 +46,7 @@ impl ClusterNode {
     pub(super) fn observe(&mut self, incarnation: Incarnation, cluster: ClusterId, now: Time) {
         let settings = &self.settings;
         let me = SwimId::new(settings.node, incarnation, settings.address);
-        let seeds: Vec<SocketAddr> = settings.seeds.iter().map(|seed| seed.address).collect();
+        let seeds = self.known_seeds().map(|(_, address)| address).collect();
         let membership = settings.membership.clone();
         let rng = self.new_rng();
         // The datagrams name the cluster by half of its id, which is random throughout.

@@ -26,8 +26,9 @@ const MAX_ROLE_BYTES: usize = 64;
 pub struct Seed {
     /// Its id.
     pub node: NodeId,
-    /// Its advertised address.
-    pub address: SocketAddr,
+    /// Its advertised address. None, if it is not known yet: it is said later
+    /// ([`seed_found`](super::machine::ClusterNode::seed_found)), or the seed comes by itself.
+    pub address: Option<SocketAddr>,
 }
 
 /// The settings of one node of a cluster.
@@ -146,11 +147,12 @@ impl NodeSettings {
                 && (1..=MAX_SHARDS).contains(&spec.shards)
                 && spec.role.as_ref().is_none_or(is_role)
         };
-        let wrong_seed = self.seeds.iter().find(|seed| {
-            seed.node == NodeId(0)
-                || !usable(seed.address)
-                || (seed.node == self.node) != (seed.address == self.address)
-        });
+        let is_wrong = |seed: &Seed| match seed.address {
+            Some(at) => !usable(at) || (seed.node == self.node) != (at == self.address),
+            None => seed.node == self.node,
+        };
+        let mut seeds = self.seeds.iter();
+        let wrong_seed = seeds.find(|seed| seed.node == NodeId(0) || is_wrong(seed));
         let wrong_type = self.types.iter().find(|spec| !is_type(spec));
         let pause = |setting, value: Duration| {
             let fine = (PAUSE_LEAST..=PAUSE_MOST).contains(&value);
@@ -179,7 +181,7 @@ impl NodeSettings {
                 "seeds",
                 wrong_seed.is_none(),
                 format!("{wrong_seed:?}"),
-                "node ids above 0 with addresses that can be reached; this node's with its own address",
+                "node ids above 0, with addresses that can be reached or none yet; this node's with its own address",
             ),
             (
                 "seeds",
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(fine.check(), Ok(()));
         assert_eq!(fine.clone().fast().check(), Ok(()));
         type Spoil = fn(&mut NodeSettings);
-        let cases: [(&str, Spoil); 11] = [
+        let cases: [(&str, Spoil); 12] = [
             ("node", |s| s.node = NodeId(0)),
             ("address", |s| s.address.set_port(0)),
             ("roles", |s| s.roles = vec![String::new()]),
@@ -232,7 +234,7 @@ mod tests {
                 let address = "10.0.0.2:7000".parse().unwrap();
                 s.seeds = vec![Seed {
                     node: NodeId(1),
-                    address,
+                    address: Some(address),
                 }];
             }),
             ("types", |s| {
@@ -253,7 +255,13 @@ mod tests {
             ("seeds", |s| {
                 s.seeds = vec![Seed {
                     node: NodeId(2),
-                    address: s.address,
+                    address: Some(s.address),
+                }];
+            }),
+            ("seeds", |s| {
+                s.seeds = vec![Seed {
+                    node: NodeId(1),
+                    address: None,
                 }];
             }),
         ];

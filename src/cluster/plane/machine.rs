@@ -1,5 +1,6 @@
 //! The state machine of a control plane.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,7 +181,7 @@ impl ControlPlane {
         self.links.connected(connection, now);
     }
 
-    /// The socket of a dial does not connect, for a reason in words.
+    /// The socket of a dial does not connect, for a reason in words. Close it: no [`Output::Close`] follows.
     pub fn dial_failed(&mut self, connection: ConnectionId, why: &str, now: Time) {
         self.links.dial_failed(connection, why, now);
     }
@@ -261,6 +262,16 @@ impl ControlPlane {
     /// A move in which this node takes part cannot be made; see [`ClusterNode::shard_refused`].
     pub fn shard_refused(&mut self, shard: ShardKey, prepared: u64, now: Time) {
         self.node.shard_refused(shard, prepared, now);
+    }
+
+    /// The name of a seed stands for these addresses now; see [`ClusterNode::seed_found`].
+    pub fn seed_found(
+        &mut self,
+        seed: NodeId,
+        addresses: &[SocketAddr],
+        now: Time,
+    ) -> Option<SocketAddr> {
+        self.node.seed_found(seed, addresses, now)
     }
 
     /// This node is to leave; see [`ClusterNode::leave`].

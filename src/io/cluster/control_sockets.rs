@@ -129,6 +129,8 @@ impl ControlSockets {
                     plane.connected(id, now);
                 }
                 Ok(Some(error)) | Err(error) => {
+                    // The plane knows of it no more after that, and would never have it closed.
+                    self.close(id);
                     return plane.dial_failed(id, &error.to_string(), now);
                 }
             }

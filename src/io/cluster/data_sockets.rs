@@ -98,6 +98,8 @@ impl DataSockets {
                     self.links.connected(id, now);
                 }
                 Ok(Some(error)) | Err(error) => {
+                    // The connections know of it no more after that, and would never have it closed.
+                    self.sockets.remove(&id);
                     return self.links.dial_failed(id, &error.to_string(), now);
                 }
             }
@@ -259,5 +261,63 @@ impl DataSockets {
             broken: None,
         };
         self.sockets.insert(id, socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{CoreId, Incarnation, NodeId};
+    use crate::base::rng::seeded;
+    use crate::links::settings::LinkSettings;
+    use crate::wire::address::Life;
+    use crate::wire::hello::Identity;
+    use crate::wire::limits::FrameLimits;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn connections() -> DataLinks {
+        let identity = Identity {
+            cluster: "test".into(),
+            cluster_id: None,
+            life: Life::new(NodeId(1_000), Incarnation(1)),
+            cores: 3,
+            advertised: "127.0.0.1:7000".into(),
+            limits: FrameLimits::default(),
+            tables: Arc::default(),
+        };
+        let identity = Arc::new(identity.check().unwrap());
+        let rng = seeded(1, 0);
+        DataLinks::new(LinkSettings::default(), CoreId(0), identity, rng).unwrap()
+    }
+
+    /// Nobody listens at any of the addresses, of which the system tells only later.
+    #[test]
+    fn of_a_dial_that_fails_no_socket_is_left() {
+        let mut sockets = DataSockets::new(connections());
+        let mut readiness = Readiness::new().unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = closed.local_addr().unwrap().to_string();
+        drop(closed);
+        for number in 1..=100 {
+            let dial = DataOutput::Dial {
+                connection: ConnectionId::from_number(number),
+                address: address.clone(),
+            };
+            sockets.follow(dial, &readiness, Time::ZERO);
+        }
+        assert_eq!(sockets.sockets.len(), 100);
+        let mut ready = Vec::new();
+        for _ in 0..1_000 {
+            readiness.take(&mut ready);
+            for ready in ready.drain(..) {
+                sockets.ready(ready, Time::ZERO);
+            }
+            if sockets.sockets.is_empty() {
+                break;
+            }
+            readiness.sleep(Some(Duration::from_millis(10)));
+        }
+        assert_eq!(sockets.sockets.len(), 0);
     }
 }

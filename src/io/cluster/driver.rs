@@ -14,7 +14,9 @@ use super::governing::Governing;
 use super::guests::GuestLanes;
 use super::in_executor::InExecutor;
 use super::life::{Life, Net};
+use super::member_log::log_member;
 use super::port::Port;
+use super::seed_lookups::{SeedLookups, SeedNames};
 use super::status::{Goal, Status};
 use super::view::{ClusterChanged, ClusterEnd, ClusterPhase, ClusterView};
 use crate::actor::guard::guarded;
@@ -45,7 +47,7 @@ const SHORT_LIFE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the end of a life may take beyond what its connections may.
-const END_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a node is told that is not heard because another has its id.
 const OTHER_HOLDER: &str = ": a live node elsewhere has this node's id, so give one of them another; or this node's former \
@@ -60,6 +62,8 @@ pub(crate) struct ClusterSeed {
     pub(crate) plane: PlaneSettings,
     /// Checked against those of consensus.
     pub(crate) ledger: LedgerSettings,
+    /// By which names it knows the other seeds.
+    pub(crate) names: SeedNames,
     /// The data directory.
     pub(crate) data: PathBuf,
     /// Where connections for data go.
@@ -72,7 +76,7 @@ pub(crate) struct ClusterSeed {
 
 type Opened = Result<(OpenedLedger, LedgerFiles), LedgerStartError>;
 
-enum Phase {
+pub(super) enum Phase {
     Opening(InExecutor<Opened>),
     Living(Box<Life>),
     /// The files are being closed; then it goes on so.
@@ -84,25 +88,26 @@ enum Phase {
 
 /// What follows a life.
 #[derive(Clone, Debug)]
-enum Next {
+pub(super) enum Next {
     Again,
     End(ClusterEnd),
 }
 
 /// Drives a node's control plane from the turns of its coordination core.
 pub(crate) struct ClusterDriver {
-    plane: PlaneSettings,
+    pub(super) plane: PlaneSettings,
     ledger: LedgerSettings,
-    data: PathBuf,
-    status: Arc<Status>,
+    pub(super) data: PathBuf,
+    pub(crate) status: Arc<Status>,
+    lookups: SeedLookups,
     governing: Governing,
     /// None when it is over: the port is free then.
     net: Option<Net>,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// Why the life that is being closed has ended.
     stopped: Option<StopCause>,
     /// The runtime ends, and there will be no other life.
-    is_closing: bool,
+    pub(super) is_closing: bool,
     has_left: bool,
     /// The pause after the next short life.
     pause: Duration,
@@ -124,6 +129,7 @@ impl ClusterDriver {
             ledger: seed.ledger,
             // glommio takes a directory by its whole path only.
             data: std::path::absolute(&seed.data).unwrap_or(seed.data),
+            lookups: SeedLookups::new(seed.names, seed.status.clone()),
             status: seed.status,
             net: None,
             phase: Phase::Over,
@@ -177,7 +183,7 @@ impl ClusterDriver {
     /// When [`turn`](ClusterDriver::turn) has to be called next, by the boot-time clock.
     pub(crate) fn deadline(&self) -> Time {
         match (&self.phase, &self.net) {
-            (Phase::Living(life), Some(net)) => life.deadline(net),
+            (Phase::Living(life), Some(net)) => life.deadline(net).min(self.lookups.deadline()),
             (Phase::Pausing(until), _) => *until,
             _ => Time::MAX,
         }
@@ -213,25 +219,6 @@ impl ClusterDriver {
             Phase::Opening(_) | Phase::Closing(..) => true,
             Phase::Living(life) => life.files().under_way() > 0,
             Phase::Pausing(_) | Phase::Over => false,
-        }
-    }
-
-    /// The runtime ends: connections are closed in good order, everything is written, and the files are closed. Ends some
-    /// seconds later at the latest.
-    pub(crate) async fn close(mut self, doorbell: &Doorbell) {
-        self.is_closing = true;
-        loop {
-            let more = self.turn(None, None);
-            if self.is_over() {
-                return;
-            }
-            if !more {
-                let now = boot_time();
-                let limit = super::readiness::until(self.deadline(), now);
-                self.sleep(doorbell, || false, limit).await;
-            } else {
-                glommio::executor().yield_now().await;
-            }
         }
     }
 
@@ -333,6 +320,7 @@ impl ClusterDriver {
         match Life::begin(&self.plane, (opened, files), net, fresh_rng(), now) {
             Ok(life) => {
                 self.phase = Phase::Living(Box::new(life));
+                self.lookups.begin(now);
                 self.telling = ClusterPhase::Joining;
                 self.changed = true;
             }
@@ -354,6 +342,8 @@ impl ClusterDriver {
             tracing::info!("this node leaves its cluster");
             life.plane_mut().leave(now);
         }
+        let plane = life.plane_mut();
+        self.changed |= self.lookups.turn(plane, &mut self.plane.node, now);
         let more = life.turn(net, &mut self.events, late, now);
         self.follow(now);
         let Phase::Living(life) = &mut self.phase else {
@@ -362,6 +352,7 @@ impl ClusterDriver {
         if !life.has_ended(now) {
             return more;
         }
+        life.tell_what_is_unwritten(&self.data);
         let age = life.age(now);
         let next = match self.stopped.take() {
             Some(StopCause::LifeEnded { .. } | StopCause::Removed) if !self.is_closing => {
@@ -487,7 +478,7 @@ impl ClusterDriver {
         }
     }
 
-    fn over(&mut self, end: ClusterEnd) {
+    pub(super) fn over(&mut self, end: ClusterEnd) {
         self.phase = Phase::Over;
         self.net = None;
         self.telling = ClusterPhase::Ended(end);
@@ -501,7 +492,7 @@ impl ClusterDriver {
     }
 
     /// Publishes what has happened, and what is known now.
-    fn publish(&mut self, mut engine: Option<&mut Engine>) {
+    pub(super) fn publish(&mut self, mut engine: Option<&mut Engine>) {
         let version = match &self.phase {
             Phase::Living(life) => life.plane().node().members().version(),
             _ => 0,
@@ -544,7 +535,10 @@ impl ClusterDriver {
         let settings = &self.plane.node;
         let mut view = ClusterView::new(&self.plane.cluster, settings.node, settings.address);
         view.phase = self.telling.clone();
-        view.obstacle = self.obstacle.clone();
+        view.obstacle = match (self.obstacle.clone(), self.lookups.obstacle()) {
+            (Some(last), Some(name)) => Some(format!("{last}; {name}").into()),
+            (last, name) => last.or(name),
+        };
         if let Phase::Living(life) = &self.phase {
             let node = life.plane().node();
             view.cluster = node.cluster();
@@ -567,18 +561,6 @@ impl Drop for ClusterDriver {
             self.publish(None);
         }
     }
-}
-
-fn log_member(event: &MemberEvent) {
-    let (member, what) = match event {
-        MemberEvent::Up(event) => (&event.member, "is up"),
-        MemberEvent::Left(event) => (&event.member, "has left"),
-        MemberEvent::Down(event) => (&event.member, "is down"),
-        MemberEvent::Unreachable(event) => (&event.member, "cannot be reached"),
-        MemberEvent::Reachable(event) => (&event.member, "can be reached again"),
-    };
-    let (node, incarnation, address) = (member.node, member.incarnation, member.address);
-    tracing::info!(%node, %incarnation, %address, "a member {what}");
 }
 
 /// A generator that is seeded from the machine's entropy, differently each time.

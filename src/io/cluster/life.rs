@@ -14,6 +14,7 @@ use crate::io::ledger_files::LedgerFiles;
 use crate::links::porch::Porch;
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// Rounds of doing what the plane wants in one turn; what is left is done in the next.
@@ -172,6 +173,21 @@ impl Life {
     pub(super) fn has_ended(&self, now: Time) -> bool {
         self.is_ending
             && (self.plane.is_done() || self.gives_up_at.is_some_and(|until| until <= now))
+    }
+
+    /// What the disk has not taken in all the time for the end, for the log.
+    pub(super) fn tell_what_is_unwritten(&self, data: &Path) {
+        let ledger = self.plane.ledger();
+        if !ledger.is_idle() {
+            let (data, under_way) = (data.display(), self.files.under_way());
+            let waiting_bytes = ledger.queued_bytes();
+            tracing::error!(
+                %data, under_way, waiting_bytes,
+                "the disk of this node takes too long for its end: so many operations on its ledger have not ended, and so \
+                 many bytes behind them are not written. Nobody was told that they are, and the node gets from the others \
+                 what it misses; look at the disk"
+            );
+        }
     }
 
     /// Closes what is left, and gives out the files, which are to be closed.

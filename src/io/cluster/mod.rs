@@ -14,10 +14,13 @@
 //! | [`guests`] | sockets on their way to the core that they have named |
 //! | [`boot_clock`] | the clock of leases |
 //! | [`lateness`] | how late a turn of the core is |
+//! | `seed_lookups` | looking up the names of seeds |
 //! | `in_executor` | work in the executor whose result is taken from turns |
 //! | [`view`] | what a node knows of its cluster, as data for its users |
 //! | `life` | one life of the control plane, with its sockets and its ledger |
 //! | `driver` | one life after the other, and the publication of what they tell |
+//! | `closing` | the end of it, whatever the disk does |
+//! | `member_log` | what happens among members, in the log |
 //! | [`status`] | what threads outside may see of it, ask of it and wait for |
 //! | `coordination` | the loop of a coordination core that has a control plane |
 //!
@@ -32,6 +35,7 @@
 //! bell. There is nothing to cancel, and what a socket needs is bounded by what the state machines ask for.
 
 pub mod boot_clock;
+mod closing;
 pub mod control_sockets;
 pub(crate) mod coordination;
 pub(crate) mod data_core;
@@ -44,8 +48,10 @@ pub mod guests;
 mod in_executor;
 pub mod lateness;
 pub(crate) mod life;
+mod member_log;
 pub mod porch_sockets;
 pub mod port;
 pub mod readiness;
+pub(crate) mod seed_lookups;
 pub mod status;
 pub mod view;

@@ -5,11 +5,12 @@ use crate::base::ids::CoreId;
 use crate::base::time::Time;
 use crate::links::porch::{Guest, Porch, PorchOutput};
 use crate::links::remote::ConnectionId;
+use crate::wire::greeting::HELLO_BYTES;
 use crate::wire::preamble::PREAMBLE_BYTES;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Connections that are accepted in one turn; the others in the next.
@@ -243,15 +244,34 @@ impl PorchSockets {
                     connection,
                     last_words,
                 } => {
-                    if let Some(mut socket) = self.waiting.remove(&connection) {
-                        if !last_words.is_empty() {
-                            let _ = socket.write(&last_words);
-                        }
+                    if let Some(socket) = self.waiting.remove(&connection) {
                         readiness.remove(&socket);
+                        if !last_words.is_empty() {
+                            say_and_close(socket, &last_words);
+                        }
                     }
                 }
                 PorchOutput::Note(note) => tracing::warn!("{note}"),
             }
+        }
+    }
+}
+
+/// Says last words, and closes. What has come and was not read is read away before the end: a socket that is closed over it
+/// is reset, and a peer need not read what came before a reset. That waits for nothing, so it is done for what is there: the
+/// hello that whoever dials sends right behind its preamble.
+fn say_and_close(mut socket: TcpStream, last_words: &[u8]) {
+    let _ = socket.write(last_words);
+    let _ = socket.shutdown(Shutdown::Write);
+    let mut room = [0; 1 << 10];
+    let mut left = HELLO_BYTES;
+    while left > 0 {
+        let most = left.min(room.len());
+        match socket.read(&mut room[..most]) {
+            Ok(0) => break,
+            Ok(count) => left -= count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
         }
     }
 }
@@ -403,6 +423,34 @@ mod tests {
             world.porch.counters().turned_away == count
         });
         assert_eq!(dialled.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    /// The hello stands right behind the preamble, and nobody reads it.
+    #[test]
+    fn last_words_arrive_before_the_end() {
+        let mut world = World::new(&LinkSettings::default(), Vec::new());
+        let mut handed = Vec::new();
+        let mut dialled = TcpStream::connect(world.address).unwrap();
+        let stranger = Preamble {
+            protocol: PROTOCOL,
+            purpose: Purpose::Control,
+            cluster: cluster_hash("another"),
+            life: Life::new(NodeId(7), Incarnation(3)),
+            wanted: None,
+            core: CoreId(0),
+        };
+        let mut said = stranger.encode().to_vec();
+        said.resize(PREAMBLE_BYTES + HELLO_BYTES, 7);
+        dialled.write_all(&said).unwrap();
+        world.until(&mut handed, |world, _| {
+            world.porch.counters().accepted == 1 && world.sockets.waiting.is_empty()
+        });
+        let mut heard = Vec::new();
+        dialled.read_to_end(&mut heard).unwrap();
+        // Nor is it reset behind them.
+        assert!(dialled.take_error().unwrap().is_none());
+        let heard = String::from_utf8_lossy(&heard);
+        assert!(heard.contains("cluster name"), "{heard}");
     }
 
     #[test]

@@ -108,22 +108,36 @@ impl Port {
     }
 }
 
+/// As many addresses of one name are looked at.
+const MOST_ADDRESSES: usize = 16;
+
 /// The first address that a text of the form `host:port` stands for. It asks the system, and may block for as long as that
 /// takes.
 ///
 /// # Errors
 /// [`PortError::Unknown`].
 pub fn resolve(address: &str) -> Result<SocketAddr, PortError> {
+    Ok(resolve_all(address)?[0])
+}
+
+/// The addresses that a text of the form `host:port` stands for, at least one, in the order of the system's preference. It
+/// asks the system, and may block for as long as that takes.
+///
+/// # Errors
+/// [`PortError::Unknown`].
+pub fn resolve_all(address: &str) -> Result<Vec<SocketAddr>, PortError> {
     let unknown = |what: String| PortError::Unknown {
         address: address.to_owned(),
         what,
     };
-    let mut found = address
+    let found = address
         .to_socket_addrs()
         .map_err(|error| unknown(error.to_string()))?;
-    found
-        .next()
-        .ok_or_else(|| unknown("the name stands for no address".to_owned()))
+    let found: Vec<SocketAddr> = found.take(MOST_ADDRESSES).collect();
+    match found.is_empty() {
+        true => Err(unknown("the name stands for no address".to_owned())),
+        false => Ok(found),
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -2,6 +2,7 @@
 
 use super::view::{ClusterEnd, ClusterPhase, ClusterView};
 use crate::actor::pending::{Completer, Pending, pending};
+use crate::base::time::Time;
 use crate::mesh::doorbell::Doorbell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,8 @@ struct Shared {
     view: Arc<ClusterView>,
     waiting: Vec<(Goal, Completer<Outcome>)>,
     leave: bool,
+    /// When the runtime is to have ended, once it ends.
+    ends_by: Option<Time>,
 }
 
 impl Status {
@@ -63,6 +66,7 @@ impl Status {
                 view: Arc::new(view),
                 waiting: Vec::new(),
                 leave: false,
+                ends_by: None,
             }),
         }
     }
@@ -95,6 +99,21 @@ impl Status {
     pub(crate) fn leave(&self) -> Pending<Outcome> {
         self.shared().leave = true;
         self.wait_for(Goal::Left)
+    }
+
+    /// The runtime ends, and is to have ended then, by the boot-time clock.
+    pub(crate) fn end_by(&self, time: Time) {
+        self.shared().ends_by = Some(time);
+    }
+
+    /// When the runtime is to have ended, once it ends.
+    pub(crate) fn ends_by(&self) -> Option<Time> {
+        self.shared().ends_by
+    }
+
+    /// Has the core look: there is something for it.
+    pub(crate) fn stir(&self) {
+        self.ask();
     }
 
     /// Whether something was asked since this was called last; for the core, which looks before it sleeps and after.

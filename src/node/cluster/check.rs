@@ -1,6 +1,6 @@
 //! What can be wrong with the settings of a node, all of it at once.
 
-use super::seed_address::host_and_port;
+use super::seed_address::{host_and_port, may_be_host};
 use super::settings::ClusterSettings;
 use crate::base::ids::NodeId;
 use crate::cluster::ledger_settings::LedgerSettings;
@@ -130,7 +130,7 @@ impl ClusterSettings {
                 problems.push(format!("seeds (--seed) has `{seed}`; node ids are above 0"));
             }
             match host_and_port(&seed.address) {
-                Some((host, port)) if port > 0 && !is_any(host) => {}
+                Some((host, port)) if port > 0 && !is_any(host) && may_be_host(host) => {}
                 _ => problems.push(format!(
                     "seeds (--seed) has `{seed}`; its address must be `host:port` as that node advertises it"
                 )),

@@ -4,10 +4,12 @@ use crate::actor::event_stream::{Events, SubscribeError};
 use crate::actor::handle::Handle;
 use crate::actor::pending::Pending;
 use crate::base::ids::NodeId;
+use crate::io::cluster::boot_clock::boot_time;
 use crate::io::cluster::status::{ClusterError, Goal, Status};
 use crate::io::cluster::view::{ClusterChanged, ClusterView};
 use crate::membership::view::Member;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A node's part in its cluster, for any thread: what it knows, and what it may be asked. Cheap to clone.
 ///
@@ -100,6 +102,11 @@ impl Cluster {
     /// any case.
     pub fn leave(&self) -> Pending<Result<(), ClusterError>> {
         self.status.leave()
+    }
+
+    /// The runtime ends, and is to have ended within so long.
+    pub(crate) fn ends_within(&self, limit: Duration) {
+        self.status.end_by(boot_time() + limit);
     }
 
     pub(crate) fn wait_until(&self, goal: Goal) -> Pending<Result<(), ClusterError>> {

@@ -1,6 +1,7 @@
 //! A node of which it is known where it is, as people write it.
 
 use crate::base::ids::NodeId;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
@@ -18,7 +19,8 @@ use std::str::FromStr;
 pub struct SeedAddress {
     /// Its id.
     pub node: NodeId,
-    /// Its advertised address, `host:port`. The name is looked up once, when this node starts.
+    /// Its advertised address, `host:port`. A name is looked up when this node starts, and every 5 s while this node is not
+    /// in and has no connection to the seed; until then it may stand for nothing.
     pub address: String,
 }
 
@@ -36,7 +38,7 @@ impl FromStr for SeedAddress {
         let fail = || SeedAddressError(text.to_owned());
         let (node, address) = text.trim().split_once('@').ok_or_else(fail)?;
         let node = node.parse().map_err(|_| fail())?;
-        if host_and_port(address).is_none_or(|(_, port)| port == 0) {
+        if host_and_port(address).is_none_or(|(host, port)| port == 0 || !may_be_host(host)) {
             return Err(fail());
         }
         Ok(SeedAddress {
@@ -60,13 +62,28 @@ pub(super) fn host_and_port(address: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok()?)).filter(|_| is_host)
 }
 
+/// Whether a text is an address or may be a name, which never ends in a number: what is neither will never be known.
+pub(super) fn may_be_host(host: &str) -> bool {
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    if let Some(address) = bracketed {
+        let (address, _scope) = address.split_once('%').unwrap_or((address, ""));
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    let ends_in_name = last.is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_clean = !host.chars().any(|c| c.is_whitespace() || c.is_control());
+    host.parse::<Ipv4Addr>().is_ok() || is_clean && ends_in_name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn seeds_are_read_and_written_alike() {
-        for text in ["1@10.0.0.1:7000", "7@node:1", "3@[::1]:7000"] {
+        for text in ["1@10.0.0.1:7000", "7@node-7.shop.:1", "3@[::1]:7000"] {
             assert_eq!(text.parse::<SeedAddress>().unwrap().to_string(), text);
         }
         let wrong = [
@@ -80,6 +97,10 @@ mod tests {
             "x@a:1",
             "1@::1:7000",
             "1@a:70000",
+            "1@10.0.0.300:7000",
+            "1@[::g]:7000",
+            "1@a b:7000",
+            "1@.:7000",
         ];
         for text in wrong {
             let error = text.parse::<SeedAddress>().unwrap_err().to_string();

@@ -48,7 +48,14 @@ pub struct ClusterSettings {
     /// given if that is `0.0.0.0` or `[::]`, and where addresses are translated on the way.
     pub advertised: Option<String>,
 
-    /// The founders, the same list on each of them; for other nodes whom to ask. Names are looked up once, at the start.
+    /// The founders, the same list on each of them; for other nodes whom to ask.
+    ///
+    /// A name need not stand for an address yet: it is looked up at the start, and while this node is not in, every 5 s for
+    /// seeds to which it has no connection. So founders may start together before the name system knows them, and a seed
+    /// that comes back with another address is found. Of the addresses of one name each is tried in turn. Until a name is
+    /// known that is what [`ClusterView::obstacle`](crate::ClusterView::obstacle) says. Where a name system knows only nodes
+    /// that are ready, have it publish those that are not ready too, or let [`required_quorum`](Self::required_quorum) be 0:
+    /// else each waits for the others.
     pub seeds: Vec<SeedAddress>,
 
     /// What this node does; at most 32 roles, each of 1 to 64 bytes. Entities of a type with a role live on nodes that have
