@@ -105,7 +105,8 @@ impl<A: Actor> Context<'_, A> {
     /// Ends a watch: its news will not come, not even if it is under way between two cores. Returns whether this actor
     /// watched the other: not if the news lies in its mailbox already, where it is a message like any other.
     pub fn unwatch(&mut self, target: impl Into<AnyActorRef>) -> bool {
-        let Some(number) = self.local.watches.number(self.at, target.into()) else {
+        let target = self.local.at_home(target.into());
+        let Some(number) = self.local.watches.number(self.at, target) else {
             return false;
         };
         self.local.end_watch(number);
@@ -139,7 +140,10 @@ fn bring<M: Message>(
 }
 
 impl Local {
-    pub(super) fn watch(&mut self, new: NewWatch) -> Result<(), Rejection> {
+    pub(super) fn watch(&mut self, mut new: NewWatch) -> Result<(), Rejection> {
+        if let Target::Actor(actor) = &mut new.target {
+            *actor = self.at_home(*actor);
+        }
         let known = new
             .target
             .address()
@@ -228,7 +232,7 @@ impl Local {
     }
 
     /// Whether an address is one of this runtime.
-    fn is_within(&self, actor: AnyActorRef) -> bool {
+    pub(super) fn is_within(&self, actor: AnyActorRef) -> bool {
         actor.home == self.home && actor.core.index() < self.port.cores()
     }
 
@@ -236,7 +240,7 @@ impl Local {
     pub(super) fn accept_watch(&mut self, target: CellRef, by: WatchId) {
         if self.cells.get(target).is_none() {
             self.tell_terminated(by, None);
-        } else if self.may_watch_here(by) {
+        } else if self.may_watch_here(target, by) {
             self.watches.add_watcher(target, by);
         }
     }
