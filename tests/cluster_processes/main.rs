@@ -5,6 +5,7 @@
 
 mod cells;
 mod entities;
+mod errands;
 mod failures;
 mod formation;
 mod hostile;
