@@ -421,6 +421,9 @@ impl Local {
     /// refused when the outbox is full; but it counts there, and a second one for the same actor takes no room.
     pub(crate) fn stop_actor_in_order<M: Message>(&mut self, to: ActorRef<M>) {
         if to.home != self.home {
+            if self.is_given_home(to.home) {
+                return self.stop_actor_in_order(ActorRef::<M>::new(self.home, to.core, to.cell));
+            }
             return self.stop_elsewhere(to.into());
         }
         if to.core.index() >= self.outbox.len() {

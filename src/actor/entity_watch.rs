@@ -16,11 +16,11 @@ use super::outbox::OpenBatch;
 use super::reference::{AnyActorRef, CellRef, EntityAt, shard_of};
 use super::refusal::Rejection;
 use super::region::{AnyRegion, downcast_region};
-use super::remote_watch::entity_signal_of;
 use super::typed::TypedBox;
 use super::watch::NewWatch;
+use super::watch_frames::entity_signal_of;
 use super::watches::{Target, WatchId};
-use super::wire_id::WireId;
+use super::wire_id::{MAX_ID_BYTES, WireId};
 use crate::base::ids::ShardId;
 use crate::sharding::topology::Route;
 use crate::wire::frame::FrameRef;
@@ -45,7 +45,7 @@ pub(super) trait WatchedEntity: Send {
     fn is(&self, region: u16, id: &dyn Any) -> bool;
     /// Its region and shard.
     fn shard(&self) -> (u16, ShardId);
-    /// The bytes of its id, if its type travels.
+    /// The bytes of its id, if its type travels and they are not too many.
     fn write_id(&self, regions: &mut [TypedBox<dyn AnyRegion>]) -> Option<Vec<u8>>;
 }
 
@@ -86,7 +86,11 @@ impl<I: EntityId, M: Message> WatchedEntity for Watched<I, M> {
                 Err(Rejection::Unallocated)
             }
             Some(Route::Away(_)) if region.wire.is_none() => Err(Rejection::NotAcrossNodes),
-            Some(Route::Away(node)) => local.room_towards_node(node),
+            Some(Route::Away(node)) => match guarded(|| self.write_id(&mut local.regions)) {
+                Ok(Some(_)) => local.room_towards_node(node),
+                Ok(None) => Err(Rejection::TooLarge),
+                Err(_) => Err(Rejection::NotArchived),
+            },
             _ => Ok(()),
         }
     }
@@ -99,7 +103,7 @@ impl<I: EntityId, M: Message> WatchedEntity for Watched<I, M> {
         let wire = downcast_region::<I, M>(regions, self.region)?.wire?;
         let mut id = Vec::new();
         (wire.write_id)(self.id.as_key(), &mut id);
-        Some(id)
+        (id.len() <= MAX_ID_BYTES).then_some(id)
     }
 
     fn is(&self, region: u16, id: &dyn Any) -> bool {
@@ -127,7 +131,8 @@ impl<A: Actor> Context<'_, A> {
     /// # Errors
     /// As [`watch`](Context::watch); also [`Rejection::Moving`] if the entity's shard moves and too much waits for it already,
     /// or [`Rejection::Unallocated`] if no node owns it and too much waits for that; [`Rejection::OldIncarnation`] for an
-    /// entity of another runtime; and [`Rejection::NotAcrossNodes`] for one on another node whose type does not travel.
+    /// entity of another runtime; for one on another node [`Rejection::NotAcrossNodes`] if its type does not travel, and
+    /// [`Rejection::TooLarge`] or [`Rejection::NotArchived`] if its id does not.
     pub fn watch_entity<I: EntityId, M: Message>(
         &mut self,
         entity: EntityAt<'_, I, M>,
@@ -307,7 +312,7 @@ impl Local {
             .and_then(|slot| self.cells.tenant(slot));
         match (signal, entity) {
             (EntitySignal::Watch(by), Some(at)) => {
-                if self.may_watch_here(by) {
+                if self.may_watch_here(at, by) {
                     self.watches.add_follower(at, by);
                 }
             }

@@ -31,14 +31,17 @@
 //! # Nodes
 //!
 //! Who watches somebody on a node that is no member any more hears that the node has gone, behind what is still on its way
-//! between the cores here. A node that nobody here knows yet gets some time to become known. And what members that are gone
+//! between the cores here. Only a member can say so: while this node is none, after it was declared down, its watches wait
+//! until it has come back and knows who is left. A node that nobody here knows yet gets some time to become known. And what members that are gone
 //! had watched here is forgotten.
 
 use super::ending::StopCause;
+use super::far_signals::Detained;
 use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardId};
 use crate::base::time::Time;
 use crate::wire::address::Life;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// Where a watch was announced last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +129,20 @@ impl Session {
     }
 }
 
+/// After this time what could not be sent or announced is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(100);
+
+/// Between two attempts to announce a watch that is not taken, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A watch that could not be announced.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    since: Time,
+    /// When it is tried again.
+    due: Time,
+}
+
 /// The lives that are remembered because they are to be told once they are known, at most.
 const MOST_STRANGERS: usize = 1_000;
 
@@ -141,8 +158,10 @@ pub(crate) struct FarWatches {
     /// Watches of entities, announced or not.
     by_shard: BTreeMap<(u16, ShardId), BTreeSet<u64>>,
     shards: BTreeMap<u64, (u16, ShardId)>,
-    /// Watches that could not be announced, and since when.
-    late: BTreeMap<u64, Time>,
+    /// Watches that could not be announced.
+    late: BTreeMap<u64, Late>,
+    /// How long those wait for their next attempt that were not taken, and when that was last.
+    pauses: BTreeMap<u64, (Duration, Time)>,
     /// Watches of those who have gone with their node, since when; what they had sent may still be on its way between the
     /// cores here, and comes before.
     gone: BTreeMap<u64, Time>,
@@ -155,6 +174,8 @@ pub(crate) struct FarWatches {
     dead: BTreeSet<CoreId>,
     /// The latest life of each node that has been a member.
     known: BTreeMap<NodeId, Incarnation>,
+    /// What waits for room on its way to other cores of this node.
+    pub(super) detained: Detained,
     /// A timer will see to what is late.
     pub(super) timer_set: bool,
 }
@@ -181,6 +202,7 @@ impl FarWatches {
     /// A watch is over. Where it was announced last.
     pub(super) fn remove(&mut self, number: u64) -> Option<Placed> {
         self.late.remove(&number);
+        self.pauses.remove(&number);
         self.gone.remove(&number);
         if let Some(shard) = self.shards.remove(&number) {
             take_from(&mut self.by_shard, &shard, number);
@@ -235,7 +257,39 @@ impl FarWatches {
 
     /// A watch cannot be announced now, and is tried again.
     pub(super) fn delay(&mut self, number: u64, now: Time) {
-        self.late.entry(number).or_insert(now);
+        let late = Late {
+            since: now,
+            due: now,
+        };
+        self.late.entry(number).or_insert(late).due = now;
+    }
+
+    /// A watch was not taken where it was announced. It is tried again after a while, and less and less often.
+    pub(super) fn bounced(&mut self, number: u64, now: Time) {
+        let pause = match self.pauses.get(&number) {
+            Some((pause, last)) if now <= *last + 2 * LONGEST_PAUSE => {
+                (*pause * 2).min(LONGEST_PAUSE)
+            }
+            _ => RETRY,
+        };
+        self.pauses.insert(number, (pause, now));
+        let due = now + pause;
+        let late = Late { since: now, due };
+        self.late.entry(number).or_insert(late).due = due;
+    }
+
+    /// A watch can only be announced when this node is a member again; that is no fault of who is watched.
+    pub(super) fn wait_for_life(&mut self, number: u64, now: Time) {
+        let late = Late {
+            since: now,
+            due: now,
+        };
+        self.late.insert(number, late);
+    }
+
+    /// Whether a watch is one of an entity.
+    pub(super) fn has_entity(&self, number: u64) -> bool {
+        self.shards.contains_key(&number)
     }
 
     /// A watch is about to be announced anew, wherever that may be.
@@ -244,10 +298,10 @@ impl FarWatches {
         self.unplace(number);
     }
 
-    /// Watches that could not be announced, and since when.
-    pub(super) fn late(&self) -> Vec<(u64, Time)> {
-        let late = self.late.iter();
-        late.map(|(number, since)| (*number, *since)).collect()
+    /// Watches that could not be announced and are tried again now, and since when.
+    pub(super) fn late(&self, now: Time) -> Vec<(u64, Time)> {
+        let late = self.late.iter().filter(|(_, late)| late.due <= now);
+        late.map(|(number, late)| (*number, late.since)).collect()
     }
 
     /// Who is watched has gone with its node.
@@ -269,7 +323,10 @@ impl FarWatches {
 
     /// Whether somebody has to come back after a while.
     pub(super) fn waits(&self) -> bool {
-        !self.late.is_empty() || !self.gone.is_empty() || !self.busy.is_empty()
+        !self.late.is_empty()
+            || !self.gone.is_empty()
+            || !self.busy.is_empty()
+            || !self.detained.is_empty()
     }
 
     /// Whether a frame of a core's watches is of a round that is over.
@@ -300,9 +357,28 @@ impl FarWatches {
         session.is_none_or(|session| session.owed.is_empty())
     }
 
-    /// The news of an end has to wait.
-    pub(super) fn owe(&mut self, life: Life, owed: Owed) {
-        self.sessions.entry(life).or_default().owed.push_back(owed);
+    /// The news of an end has to wait. If more of them wait than there may be watches, they give way to the question who
+    /// watches somebody on this core, which is answered by those who have not heard.
+    pub(super) fn owe(&mut self, life: Life, owed: Owed, me: CoreId, most: usize) {
+        let session = self.sessions.entry(life).or_default();
+        session.has_watchers = true;
+        if session.owed.len() < most {
+            session.owed.push_back(owed);
+        } else {
+            session.owed = VecDeque::new();
+            session.rewatch_due.insert(me);
+        }
+        self.busy.insert(life);
+    }
+
+    /// Who watches somebody on a core of this node, or on any, is to be announced again.
+    pub(super) fn wants_to_hear(&mut self, life: Life, core: Option<CoreId>) {
+        let session = self.sessions.entry(life).or_default();
+        session.has_watchers = true;
+        match core {
+            Some(core) => _ = session.rewatch_due.insert(core),
+            None => session.rewatch_all = true,
+        }
         self.busy.insert(life);
     }
 
@@ -427,8 +503,15 @@ impl FarWatches {
         self.strangers.insert(life);
     }
 
-    /// Other members: `known` says in which life a node is one. The lives that are over.
-    pub(super) fn meet(&mut self, known: &BTreeMap<NodeId, Incarnation>, now: Time) -> Vec<Life> {
+    /// Other members: `known` says in which life a node is one. The lives that are over. Of whom these took along nobody
+    /// knows if this node is no member itself: it has yet to hear who is.
+    pub(super) fn meet(
+        &mut self,
+        known: &BTreeMap<NodeId, Incarnation>,
+        is_member_itself: bool,
+        now: Time,
+    ) -> Vec<Life> {
+        self.detained.meet(known);
         let is_member = |life: &Life| known.get(&life.node) == Some(&life.incarnation);
         let gone = self.sessions.keys().filter(|life| !is_member(life));
         let gone: Vec<Life> = gone.copied().collect();
@@ -454,7 +537,8 @@ impl FarWatches {
         let over: Vec<(u64, Placed)> = over.map(|(number, it)| (*number, *it)).collect();
         for (number, placed) in over {
             match placed.there {
-                There::Actor(_) => self.node_gone(number, now),
+                There::Actor(_) if is_member_itself => self.node_gone(number, now),
+                There::Actor(_) => self.delay(number, now),
                 // Its shard says what has become of it.
                 There::Shard(_) => self.delay(number, now),
             }

@@ -5,6 +5,7 @@ use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardId};
 use crate::base::time::Time;
 use crate::wire::address::Life;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const ME: CoreId = CoreId(3);
 const THEM: Life = Life::new(NodeId(7), Incarnation(2));
@@ -65,8 +66,8 @@ fn ends_that_wait_keep_their_order_and_survive_a_broken_connection() {
     };
     far.has_watcher(THEM);
     assert!(far.owes_nothing(THEM));
-    far.owe(THEM, owed(1));
-    far.owe(THEM, owed(2));
+    far.owe(THEM, owed(1), ME, 2);
+    far.owe(THEM, owed(2), ME, 2);
     assert!(!far.owes_nothing(THEM));
     assert_eq!(far.next_due(ME, THEM), Some(Due::Terminated(owed(1))));
     far.broken(THEM);
@@ -129,16 +130,16 @@ fn who_was_on_a_node_that_is_no_member_any_more_has_gone() {
     let mut far = FarWatches::default();
     let (now, node) = (Time::from_nanos(5), THEM.node);
     let members = |incarnation| BTreeMap::from([(node, Incarnation(incarnation))]);
-    assert_eq!(far.meet(&members(2), now), []);
+    assert_eq!(far.meet(&members(2), true, now), []);
     assert!(far.was_member(THEM));
     assert!(far.was_member(Life::new(node, Incarnation(1))));
     assert!(!far.was_member(Life::new(node, Incarnation(3))));
     far.place(1, actor(0), true);
     far.place(2, actor(0), true);
-    assert_eq!(far.meet(&members(2), now), []);
+    assert_eq!(far.meet(&members(2), true, now), []);
     assert!(far.gone(|_| true).is_empty());
     // A new life of it is another node.
-    assert_eq!(far.meet(&members(3), now), [THEM]);
+    assert_eq!(far.meet(&members(3), true, now), [THEM]);
     assert_eq!(far.gone(|since| since == now), [1, 2]);
     assert!(far.is_gone(1) && far.waits());
     assert_eq!(far.placed(1), None);
@@ -154,14 +155,74 @@ fn a_life_that_was_turned_away_is_told_once_it_is_a_member() {
     let mut far = FarWatches::default();
     let now = Time::ZERO;
     far.has_dropped(THEM);
-    assert_eq!(far.meet(&BTreeMap::new(), now), []);
+    assert_eq!(far.meet(&BTreeMap::new(), true, now), []);
     assert!(far.is_quiet());
-    far.meet(&BTreeMap::from([(THEM.node, THEM.incarnation)]), now);
+    far.meet(&BTreeMap::from([(THEM.node, THEM.incarnation)]), true, now);
     assert_eq!(all_due(&mut far), [Due::Rewatch(None)]);
     // Those that never come again are not kept.
     let old = Life::new(NodeId(8), Incarnation(1));
     far.has_dropped(old);
-    far.meet(&BTreeMap::from([(old.node, Incarnation(2))]), now);
-    far.meet(&BTreeMap::from([(old.node, old.incarnation)]), now);
+    far.meet(&BTreeMap::from([(old.node, Incarnation(2))]), true, now);
+    far.meet(&BTreeMap::from([(old.node, old.incarnation)]), true, now);
     assert_eq!(far.next_due(ME, old), None);
+}
+
+/// A peer that takes nothing costs no more than the watches that it may have.
+#[test]
+fn ends_that_wait_give_way_to_a_question_when_there_are_too_many() {
+    let mut far = FarWatches::default();
+    let owed = |number| Owed {
+        core: CoreId(0),
+        number,
+        cause: None,
+    };
+    for number in 0..7 {
+        far.owe(THEM, owed(number), ME, 3);
+    }
+    // Those before there were too many are asked for.
+    let rest = [4, 5, 6].map(|number| Due::Terminated(owed(number)));
+    let due = [&[Due::Rewatch(Some(ME))], &rest[..]].concat();
+    assert_eq!(all_due(&mut far), due);
+    far.owe(THEM, owed(7), ME, 3);
+    assert_eq!(all_due(&mut far), [Due::Terminated(owed(7))]);
+}
+
+#[test]
+fn who_is_not_taken_is_announced_less_and_less_often() {
+    let mut far = FarWatches::default();
+    let mut now = Time::ZERO;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        far.bounced(1, now);
+        let before = now;
+        while far.late(now).is_empty() {
+            now = now + Duration::from_millis(100);
+        }
+        pauses.push((now - before).as_millis());
+        far.place(1, actor(0), true);
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    // One that was taken for a while begins anew.
+    now = now + Duration::from_secs(60);
+    far.bounced(1, now);
+    assert_eq!(far.late(now + Duration::from_millis(100)), [(1, now)]);
+    far.remove(1);
+    assert!(!far.waits());
+}
+
+/// It has been declared down, and comes back; they have not gone for that.
+#[test]
+fn who_is_no_member_says_of_nobody_that_it_has_gone() {
+    let mut far = FarWatches::default();
+    let now = Time::from_nanos(5);
+    let members = BTreeMap::from([(THEM.node, THEM.incarnation)]);
+    far.meet(&members, true, now);
+    far.place(1, actor(0), true);
+    assert_eq!(far.meet(&BTreeMap::new(), false, now), [THEM]);
+    assert!(!far.is_gone(1));
+    assert_eq!(far.late(now), [(1, now)]);
+    far.wait_for_life(1, now + Duration::from_secs(1));
+    assert_eq!(far.late(now), []);
+    far.remove(1);
+    assert_eq!((far.len(), far.waits()), (0, false));
 }

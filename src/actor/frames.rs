@@ -375,7 +375,12 @@ impl Local {
 
     /// Hands a frame to another core of this node.
     pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
-        let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages;
+        if frame.kind() == Kind::Watch {
+            self.release_detained();
+        }
+        // The end of a watch is not said again, and there are no more of them than watches.
+        let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages
+            && frame.kind() != Kind::Unwatch;
         let Some(carried) = self.detach(&frame).filter(|_| !is_full) else {
             return self.refuse_frame(Some(number), &frame, Rejection::OutboxFull);
         };
@@ -406,7 +411,7 @@ impl Local {
     fn hold_frame(&mut self, number: u16, shard: ShardId, frame: FrameRef<'_>, full: Rejection) {
         let limit = self.limits.held_messages;
         let waiting = self.regions[usize::from(number)].held_of(shard);
-        let is_full = waiting >= limit;
+        let is_full = waiting >= limit && frame.kind() != Kind::Unwatch;
         if full == Rejection::Misrouted && waiting == 0 {
             let due = self.now + self.limits.ask_timeout;
             let region = number;
@@ -530,6 +535,9 @@ impl Local {
     pub(super) fn end_frame(&mut self, frame: &FrameRef<'_>, why: AskError) {
         if let (Kind::Watch, Some(watcher)) = (frame.kind(), frame.header().address) {
             self.bounce_watch(watcher);
+        }
+        if frame.kind() == Kind::Unwatch {
+            self.unwatch_refused(frame, why);
         }
         if let (Kind::Ask | Kind::Send, Some(origin)) = (frame.kind(), frame.header().address) {
             self.send_failure(origin, frame.header().target, why);

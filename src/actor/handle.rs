@@ -414,8 +414,8 @@ impl Handle {
     }
 
     /// Asks an actor to stop once it has handled what this handle sent to it before. Stopping it again does nothing. For one
-    /// of another node it is as certain as a message is: it may get lost when the connection breaks, which is counted as a
-    /// dead letter if it had not left yet.
+    /// of another node it is as certain as a message is: it may get lost when the connection breaks. It is counted as a dead
+    /// letter if it had not left yet, and on the other node if that has no room for it.
     ///
     /// # Errors
     /// If the queue into the core is full ([`Rejection::IngressFull`]), or the core or the runtime is about to end. Nothing has

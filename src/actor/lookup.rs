@@ -17,7 +17,8 @@ use crate::wire::message::{TypeTag, WireMessage};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// The actor that has the path takes messages of another type, or of another version of it.
+    /// The actor that has the path takes messages of another type, or of another version of it. The types are compared as
+    /// a whole, by [fingerprint](WireMessage::fingerprint): if both names and versions are the same, their sizes differ.
     #[error("the actor {path} on {node} takes messages of the type {takes}, not {wanted}")]
     OtherType {
         /// The node that has it.
@@ -40,7 +41,8 @@ pub enum LookupError {
         /// Where it was found.
         path: String,
     },
-    /// That node is no member of the cluster, as far as is known here.
+    /// That node is no member of the cluster, as far as is known here. It is this node if every node should have been asked
+    /// and this one is no member itself, so that it can ask nobody.
     #[error("{0} is no member of the cluster")]
     NotAMember(NodeId),
     /// These nodes could not be asked, or have not answered in time, and none of the others has the path: nobody knows
@@ -88,8 +90,8 @@ impl Wanted {
 /// # Finding actors on other nodes
 ///
 /// Only actors of [wire messages](WireMessage) can be used from other nodes, and only those are found that were spawned as
-/// [`clustered`](crate::SpawnOptions::clustered). A lookup waits as long as an ask
-/// ([`Settings::ask_timeout`](crate::Settings::ask_timeout)).
+/// [`clustered`](crate::SpawnOptions::clustered). (On its own node an actor is found whatever it was spawned as.) A lookup
+/// waits as long as an ask ([`Settings::ask_timeout`](crate::Settings::ask_timeout)).
 impl Handle {
     /// The actor with a path on a named node of the cluster: a root by its name, a child by its
     /// [path](super::context::Context::path). `None` if that node says that it has none.
@@ -154,7 +156,7 @@ impl Handle {
     /// is taken; `None` if all of them say that they have none.
     ///
     /// # Errors
-    /// As [`lookup_on`](Handle::lookup_on); one that is found counts more than an error of another node, and somebody of
+    /// As [`lookup_on`](Handle::lookup_on); [`LookupError::NotAMember`] names this node, if it is none. One that is found counts more than an error of another node, and somebody of
     /// another type more than nodes that have not answered.
     pub fn lookup_anywhere<M: WireMessage>(
         &self,

@@ -72,12 +72,16 @@ impl Local {
         within: Duration,
         done: Box<dyn FnOnce(Outcome) + Send>,
     ) {
-        let me = self.core;
-        let life = self.own_life();
+        let (me, is_member) = (self.core, self.is_member());
+        let life = self.wire_life();
         let header = self.header(Kind::Find, Target::Node);
         let Some(remote) = &mut self.remote else {
             return done(node.map_or(Ok(None), |node| Err(LookupError::NotAMember(node))));
         };
+        if node.is_none() && !is_member {
+            // Nobody can be asked.
+            return done(Err(LookupError::NotAMember(life.node)));
+        }
         if remote.lookups.len() >= MOST_LOOKUPS {
             return done(Err(LookupError::TooMany));
         }
@@ -192,6 +196,9 @@ impl Local {
         let (Ok(path), Some(address)) = (path, header.address) else {
             return self.senseless(frame, "a path that is no text");
         };
+        if address.life != header.sender.life {
+            return self.senseless(frame, "a lookup for somebody else");
+        }
         let listing = self.handle.gate().directory.find_for(path, header.tag);
         let (answer, tag) = match listing {
             Listing::Nobody => (Answer::Nobody, TypeTag::NONE),
@@ -224,7 +231,7 @@ impl Local {
         let (Ok(answer), Some(address)) = (answer, header.address) else {
             return self.senseless(frame, "an answer to a lookup that cannot be read");
         };
-        if address.life != self.own_life() || address.core.index() >= self.port.cores() {
+        if address.life != self.wire_life() || address.core.index() >= self.port.cores() {
             return self.senseless(frame, "an answer to a lookup of somebody else");
         }
         let found = Found {
@@ -239,8 +246,11 @@ impl Local {
         };
         if address.core == self.core {
             self.found(found);
-        } else {
+        } else if self.room_towards(address.core).is_ok() {
             self.signal(address.core, Signal::Found(Box::new(found)));
+        } else {
+            // Its asker takes it for unanswered in the end.
+            self.count_refused_frame();
         }
     }
 

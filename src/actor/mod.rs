@@ -24,6 +24,7 @@ pub mod entrusting;
 pub mod event_stream;
 pub mod events;
 pub mod family;
+mod far_signals;
 mod far_watches;
 #[cfg(test)]
 mod far_watches_tests;
@@ -87,6 +88,7 @@ mod topics;
 pub mod trace;
 mod typed;
 pub mod watch;
+mod watch_frames;
 pub mod watches;
 pub mod wire_id;
 pub(crate) mod wire_region;

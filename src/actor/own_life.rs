@@ -6,10 +6,10 @@
 //! process becomes one in the present life when a core archives it, and its own again when a core reads it. One that
 //! another node has kept from a former life leads nowhere.
 //!
-//! Where the life is known from the start, as in the simulator, both are the same.
+//! A simulated process has one life, but calls itself by another as real ones do.
 
 use super::local::Local;
-use super::reference::Home;
+use super::reference::{AnyActorRef, Home};
 use crate::base::ids::NodeId;
 use crate::wire::address::Life;
 use std::cell::Cell;
@@ -18,7 +18,6 @@ use std::cell::Cell;
 const OF_PROCESSES: u32 = 1 << 31;
 
 /// The life by which a process calls itself that is a node of a cluster; `number` tells it from others of that node.
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "for real nodes"))]
 pub(crate) fn life_of_process(node: NodeId, number: u32) -> Life {
     Life::new(node, crate::base::ids::Incarnation(number | OF_PROCESSES))
 }
@@ -51,7 +50,26 @@ pub(super) fn read(home: Home) -> Home {
     }
 }
 
+/// While it lives, this thread runs a core of a runtime whose node has been given a life: the simulator's cores, which share
+/// one thread.
+pub(crate) struct OnCore(Option<Names>);
+
+impl Drop for OnCore {
+    fn drop(&mut self) {
+        NAMES.set(self.0);
+    }
+}
+
 impl Local {
+    /// This thread runs this core for a while.
+    pub(crate) fn enter(&self) -> OnCore {
+        let names = self.remote.as_ref().map(|remote| Names {
+            own: self.home,
+            given: Home::new(remote.life.node, remote.life.incarnation),
+        });
+        OnCore(NAMES.replace(names))
+    }
+
     /// The cluster has given this node a life.
     pub(crate) fn begin_life(&mut self, life: Life) {
         let Some(remote) = &mut self.remote else {
@@ -64,6 +82,31 @@ impl Local {
             own: self.home,
             given: Home::new(life.node, life.incarnation),
         }));
+    }
+
+    /// By which life other nodes know this one; it stands in frames.
+    pub(super) fn wire_life(&self) -> Life {
+        let remote = self.remote.as_ref();
+        remote.map_or_else(|| self.own_life(), |remote| remote.life)
+    }
+
+    /// Whether this node is a member of the cluster in its present life, as far as it knows.
+    pub(super) fn is_member(&self) -> bool {
+        let Life { node, incarnation } = self.wire_life();
+        let members = self.topology.members();
+        members.is_some_and(|members| members.get(&node) == Some(&incarnation))
+    }
+
+    /// An address of this process as it calls itself, also one that was read where nobody knew that this is its node: by a
+    /// thread outside of the cores. Others stay what they are.
+    pub(super) fn at_home(&self, actor: AnyActorRef) -> AnyActorRef {
+        match actor.home != self.home && self.is_given_home(actor.home) {
+            true => AnyActorRef {
+                home: self.home,
+                ..actor
+            },
+            false => actor,
+        }
     }
 
     /// Whether this is the home of this process as other nodes know it.

@@ -1,7 +1,8 @@
 //! Stopping actors of other nodes, in order with the messages for them.
 //!
 //! A stop travels as messages do: it may wait where answers may, beyond the room for messages, and like a message it may
-//! get lost when the connection breaks. One that does not even leave counts as a dead letter.
+//! get lost when the connection breaks. One that does not even leave counts as a dead letter, and so does one that finds no
+//! room between two cores of the node of the actor.
 
 use super::link::Waiting;
 use super::local::Local;
@@ -59,12 +60,15 @@ impl Local {
         if core.index() >= self.port.cores() {
             return self.senseless(frame, "a core that this node does not have");
         }
-        if incarnation != self.own_life().incarnation {
+        if incarnation != self.wire_life().incarnation {
             return self.count_refused_frame();
         }
         let target = CellRef::from_bits(cell);
         if core == self.core {
             self.stop_cell(target);
+        } else if let Err(why) = self.room_towards(core) {
+            self.count_refused_frame();
+            self.note_dead_letter(Receiver::Unknown, why, STOP);
         } else {
             self.signal_between(core, Signal::Stop { target });
         }

@@ -1,29 +1,25 @@
-//! Watches between nodes: their frames, out and in. What has to be remembered for them, and why that is enough, is said in
+//! Watches between nodes: what this node says of them. What comes of others is in `watch_frames`. What has to be remembered for them, and why that is enough, is said in
 //! [`FarWatches`](super::far_watches::FarWatches).
 
 use super::ending::StopCause;
 use super::entity_watch::EntitySignal;
-use super::far_watches::{Due, Owed, Placed, There};
+use super::far_watches::{Due, Owed, Placed, RETRY, There};
 use super::guard::guarded;
 use super::link::Waiting;
 use super::local::{Local, TimerEvent};
-use super::reason_codes::{cause_of, reason_of_end};
-use super::reference::{AnyActorRef, CellRef, Home};
+use super::reason_codes::reason_of_end;
+use super::reference::{AnyActorRef, Home};
 use super::refusal::Rejection;
 use super::signals::Signal;
 use super::watches::{Target as Watched, WatchId};
 use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
 use crate::wire::address::{Address, Life, Target};
-use crate::wire::flags::Flags;
-use crate::wire::frame::FrameRef;
+use crate::wire::error::WriteError;
 use crate::wire::header::Header;
 use crate::wire::kind::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// After this time what could not be sent or announced is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// What has come from another node has found its way between the cores after this time, or a core is stuck.
 const LONGEST_WAY: Duration = Duration::from_secs(1);
@@ -33,7 +29,7 @@ enum Standing {
     Member,
     /// It is over.
     Over,
-    /// It may become a member.
+    /// It may become a member, or this node has to become one itself to know.
     Unknown,
     /// This node knows no others, or it is one of its own.
     Alien,
@@ -41,25 +37,6 @@ enum Standing {
 
 pub(super) fn life_of(home: Home) -> Life {
     Life::new(home.node(), home.incarnation())
-}
-
-/// Who watches, as a frame says it.
-fn watcher_of(address: Address) -> WatchId {
-    WatchId {
-        life: address.life,
-        core: address.core,
-        number: address.place,
-    }
-}
-
-/// What a frame for an entity says about a watch of it.
-pub(super) fn entity_signal_of(frame: &FrameRef<'_>) -> Option<EntitySignal> {
-    let by = watcher_of(frame.header().address?);
-    match frame.kind() {
-        Kind::Watch => Some(EntitySignal::Watch(by)),
-        Kind::Unwatch => Some(EntitySignal::Unwatch(by)),
-        _ => None,
-    }
 }
 
 impl Local {
@@ -78,6 +55,11 @@ impl Local {
         }
     }
 
+    /// Whether a life of another node is a member.
+    pub(super) fn knows_member(&self, life: Life) -> bool {
+        matches!(self.standing_of(life), Standing::Member)
+    }
+
     fn standing_of(&self, life: Life) -> Standing {
         let Some(remote) = &self.remote else {
             return Standing::Alien;
@@ -87,7 +69,7 @@ impl Local {
         }
         match remote.links.get(&life.node) {
             Some(link) if link.life == life => Standing::Member,
-            _ if self.watches.far.was_member(life) => Standing::Over,
+            _ if self.is_member() && self.watches.far.was_member(life) => Standing::Over,
             _ => Standing::Unknown,
         }
     }
@@ -151,15 +133,8 @@ impl Local {
         self.see_to_watches_later();
     }
 
-    /// A watch of this core was not taken where it was announced.
-    pub(super) fn watch_bounced(&mut self, number: u64) {
-        if self.watches.target_of(number).is_some() {
-            self.watch_later(number);
-        }
-    }
-
     /// Tells a watcher's core that its watch was not taken.
-    fn bounce(&mut self, by: WatchId) {
+    pub(super) fn bounce(&mut self, by: WatchId) {
         if !self.watches.is_own(by) {
             self.bounce_watch(Address {
                 life: by.life,
@@ -177,30 +152,43 @@ impl Local {
     /// The same for one on another node.
     #[cold]
     pub(super) fn bounce_watch(&mut self, watcher: Address) {
-        self.watches.far.has_watcher(watcher.life);
-        let header = Header {
-            address: Some(watcher),
-            ..self.header(Kind::Rewatch, Target::Node)
-        };
-        self.write_for_watch(watcher.life, &header, &[]);
+        if self.has_link(watcher.life) {
+            self.watches.far.has_watcher(watcher.life);
+            let header = Header {
+                address: Some(watcher),
+                ..self.header(Kind::Rewatch, Target::Node)
+            };
+            self.write_for_watch(watcher.life, &header, &[]);
+        }
     }
 
-    /// Writes a frame of a watch. If it finds no room, it counts as one that was lost.
+    fn has_link(&mut self, life: Life) -> bool {
+        let remote = self.remote.as_mut();
+        remote.is_some_and(|remote| remote.link(life.node, Some(life)).is_some())
+    }
+
+    /// Writes a frame of a watch. If it finds no room, it counts as one that was lost. Returns whether it makes sense to
+    /// write such a frame at all.
     fn write_for_watch(&mut self, life: Life, header: &Header, id: &[u8]) -> bool {
         let link = (self.remote.as_mut()).and_then(|it| it.link(life.node, Some(life)));
-        let written = link.and_then(|link| {
-            let length = link.writer.write_bytes(header, id, &[]).ok()?;
+        let written = link.map(|link| {
+            let length = link.writer.write_bytes(header, id, &[])?;
             link.wrote(length, Waiting::Watch(life));
-            Some(length)
+            Ok(length)
         });
         match written {
-            Some(length) => self.count_written(length),
-            None => {
+            Some(Ok(length)) => self.count_written(length),
+            Some(Err(WriteError::Full { .. })) | None => {
                 self.watches.far.broken(life);
                 self.see_to_watches_later();
             }
+            Some(Err(why)) => {
+                let kind = header.kind;
+                tracing::error!(core = %self.core, %kind, %why, "a frame about a watch cannot be written");
+                return false;
+            }
         }
-        written.is_some()
+        true
     }
 
     /// Where frames of a watch go, and the bytes of the entity's id.
@@ -217,12 +205,12 @@ impl Local {
     }
 
     fn write_watch(&mut self, number: u64, life: Life, round: u16) {
-        match self.watched_place(number) {
-            Some(place) => self.write_place(Kind::Watch, number, life, round, place),
-            None => {
-                tracing::error!(core = %self.core, "the id of an entity that is watched cannot be written");
-                self.terminated(number, None);
-            }
+        let place = self.watched_place(number);
+        let is_sound =
+            place.is_some_and(|it| self.write_place(Kind::Watch, number, life, round, it));
+        if !is_sound {
+            tracing::error!(core = %self.core, "the id of an entity that is watched cannot be written");
+            self.terminated(number, None);
         }
     }
 
@@ -233,17 +221,17 @@ impl Local {
         life: Life,
         round: u16,
         (target, id): (Target, Vec<u8>),
-    ) {
+    ) -> bool {
         let header = Header {
             address: Some(Address {
-                life: self.own_life(),
+                life: self.wire_life(),
                 core: self.core,
                 table: round,
                 place: number,
             }),
             ..self.header(kind, target)
         };
-        self.write_for_watch(life, &header, &id);
+        self.write_for_watch(life, &header, &id)
     }
 
     /// Ends a watch of somebody on another node, which is about to be taken out.
@@ -256,48 +244,28 @@ impl Local {
         }
     }
 
-    /// A life of a node says that somebody who was watched has ended. If the watch was announced to another one since, it is
-    /// over there as well.
-    pub(super) fn end_elsewhere(&mut self, number: u64, from: Life) {
-        if let Some(placed) = self.watches.placed(number)
-            && placed.life != from
-        {
-            self.unwatch_far(number, placed);
-        }
-    }
-
-    /// Whether somebody's watch may be taken here. One of another node may be one too many; it is tried again later.
-    pub(super) fn may_watch_here(&mut self, by: WatchId) -> bool {
-        if self.watches.is_own(by) {
-            return true;
-        }
-        if self.watches.foreign() >= self.limits.watches {
-            self.bounce(by);
-            return false;
-        }
-        self.watches.far.has_watcher(by.life);
-        true
-    }
-
     /// Tells a watcher on another node that its target has come to its end.
     #[cold]
     pub(super) fn tell_terminated_far(&mut self, by: WatchId, cause: Option<StopCause>) {
         let life = by.life;
-        self.watches.far.has_watcher(life);
         let owed = Owed {
             core: by.core,
             number: by.number,
             cause,
         };
-        let has_room = (self.remote.as_mut()).is_some_and(|remote| {
-            let bounds = remote.bounds;
-            let link = remote.link(life.node, Some(life));
-            link.is_some_and(|link| link.has_room(&bounds))
-        });
-        if has_room && self.watches.far.owes_nothing(life) {
+        if !self.has_link(life) {
+            // Who is no member any more has no watches, and who is none yet announces them again.
+            if !self.watches.far.was_member(life) {
+                self.watches.far.has_dropped(life);
+            }
+            return;
+        }
+        self.watches.far.has_watcher(life);
+        if self.has_room_for_watches(life) && self.watches.far.owes_nothing(life) {
             self.write_terminated(life, owed);
         } else {
-            self.watches.far.owe(life, owed);
+            let most = self.limits.watches;
+            self.watches.far.owe(life, owed, self.core, most);
             self.see_to_watches_later();
         }
     }
@@ -318,10 +286,10 @@ impl Local {
 
     /// Sends what is due of watches, as far as there is room. Returns whether there was something.
     pub(super) fn send_watches(&mut self) -> bool {
+        let mut any = self.release_detained();
         if self.watches.far.is_quiet() {
-            return false;
+            return any;
         }
-        let mut any = false;
         for life in self.watches.far.busy() {
             while self.has_room_for_watches(life) {
                 let Some(due) = self.watches.far.next_due(self.core, life) else {
@@ -359,7 +327,7 @@ impl Local {
         };
         let header = Header {
             address: Some(Address {
-                life: self.own_life(),
+                life: self.wire_life(),
                 core,
                 table,
                 place: 0,
@@ -387,7 +355,7 @@ impl Local {
         for number in gone {
             self.terminated(number, Some(StopCause::NodeGone));
         }
-        for (number, since) in self.watches.far.late() {
+        for (number, since) in self.watches.far.late(self.now) {
             self.watch_once_more(number, Some(since));
         }
         if self.watches.far.waits() {
@@ -404,6 +372,9 @@ impl Local {
             Some(Watched::Actor(actor)) => {
                 let actor = *actor;
                 let is_unknown = matches!(self.standing_of(life_of(actor.home)), Standing::Unknown);
+                if is_unknown && !self.is_member() {
+                    return self.wait_for_life(number);
+                }
                 let patience = self.limits.ask_timeout;
                 if is_unknown && since.is_some_and(|since| since + patience <= self.now) {
                     return self.terminated(number, Some(StopCause::NodeGone));
@@ -426,12 +397,21 @@ impl Local {
             self.watches.far.node_gone(number, self.now);
             return self.see_to_watches_later();
         }
+        if announced.is_some() && !self.is_member() {
+            // Where it was announced tells later whether its owner has died.
+            return self.wait_for_life(number);
+        }
         self.watches.far.withdraw(number);
         let announced = announce.and_then(|announce| guarded(|| announce(self)));
         if let Err(panic) = announced {
             tracing::error!(core = %self.core, panic, "the id of an entity that is watched panicked");
             self.terminated(number, None);
         }
+    }
+
+    fn wait_for_life(&mut self, number: u64) {
+        self.watches.far.wait_for_life(number, self.now);
+        self.see_to_watches_later();
     }
 
     /// The owner of a shard is another one, or in another epoch: so are those whom watches of its entities reach. To be
@@ -444,7 +424,8 @@ impl Local {
 
     /// There are other members: who was watched on a node that is none any more has gone, and its watches here are over.
     pub(super) fn meet_watchers(&mut self, members: &BTreeMap<NodeId, Incarnation>) {
-        let gone = self.watches.far.meet(members, self.now);
+        let is_member = self.is_member();
+        let gone = self.watches.far.meet(members, is_member, self.now);
         let mut gone: BTreeSet<Life> = gone.into_iter().collect();
         let is_member = |life: &Life| members.get(&life.node) == Some(&life.incarnation);
         let lives = self.watches.foreign_lives();
@@ -467,120 +448,6 @@ impl Local {
         if let Some(remote) = &self.remote {
             let lives = remote.links.values().map(|link| link.life);
             self.watches.far.core_died(core, lives);
-        }
-    }
-
-    /// A core of another node, or each of them, wants to hear again who watches somebody on it.
-    pub(super) fn watch_again(&mut self, life: Life, core: Option<CoreId>) {
-        self.watches.far.asked_again(life, core);
-    }
-
-    /// Whether a frame is of a watch that is over, or of somebody whom nobody could tell of an end.
-    pub(super) fn is_stale_watch(&mut self, frame: &FrameRef<'_>) -> bool {
-        let header = frame.header();
-        let (Kind::Watch | Kind::Unwatch, Some(address)) = (header.kind, header.address) else {
-            return false;
-        };
-        if address.life != header.sender.life {
-            self.senseless(frame, "a watch for somebody else");
-            return true;
-        }
-        if !matches!(self.standing_of(address.life), Standing::Member) {
-            // It is told when it has become known here.
-            if !self.watches.far.was_member(address.life) {
-                self.watches.far.has_dropped(address.life);
-            }
-            return true;
-        }
-        let Address {
-            life, core, table, ..
-        } = address;
-        !header.flags.contains(Flags::FORWARDED) && self.watches.far.is_stale(life, core, table)
-    }
-
-    /// Takes a frame about watches.
-    pub(super) fn take_watch_frame(&mut self, frame: FrameRef<'_>) {
-        let header = *frame.header();
-        let Some(address) = header.address else {
-            return;
-        };
-        let is_own = address.life == self.own_life() && address.core.index() < self.port.cores();
-        let is_sender = address.life == header.sender.life;
-        match (header.kind, header.target) {
-            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame, false),
-            (Kind::Watch | Kind::Unwatch, Target::Actor { .. }) => self.take_actor_watch(&frame),
-            (Kind::Terminated, _) if is_own => {
-                let (number, from) = (address.place, header.sender.life);
-                let cause = header.reason.and_then(cause_of);
-                if address.core == self.core {
-                    self.end_elsewhere(number, from);
-                    self.terminated(number, cause);
-                } else {
-                    let signal = Signal::Terminated {
-                        number,
-                        cause,
-                        from,
-                    };
-                    self.signal_in_order(address.core, signal);
-                }
-            }
-            (Kind::Rewatch, _) if is_own => {
-                let number = address.place;
-                if address.core == self.core {
-                    self.watch_bounced(number);
-                } else {
-                    self.signal(address.core, Signal::Bounced { number });
-                }
-            }
-            (Kind::Rewatch, _) if is_sender => {
-                let life = address.life;
-                let core = (address.table == 0).then_some(address.core);
-                self.signal_others(|| Signal::Rewatch { life, core });
-                self.watch_again(life, core);
-            }
-            (Kind::Forget, _) if is_sender => {
-                let Address {
-                    life, core, table, ..
-                } = address;
-                if matches!(self.standing_of(life), Standing::Member)
-                    && self.watches.far.begin_round(life, core, table)
-                {
-                    self.signal_others(|| Signal::Forget { life, core });
-                    self.watches.forget_core(life, core);
-                }
-            }
-            _ => self.senseless(&frame, "a frame about watches of somebody else"),
-        }
-    }
-
-    /// Somebody on another node watches an actor of this one, or does not any more.
-    fn take_actor_watch(&mut self, frame: &FrameRef<'_>) {
-        let header = *frame.header();
-        let (
-            Target::Actor {
-                incarnation,
-                core,
-                cell,
-            },
-            Some(address),
-        ) = (header.target, header.address)
-        else {
-            return;
-        };
-        if self.is_stale_watch(frame) {
-            return;
-        }
-        let (by, target) = (watcher_of(address), CellRef::from_bits(cell));
-        let is_watch = header.kind == Kind::Watch;
-        let is_here =
-            incarnation == self.own_life().incarnation && core.index() < self.port.cores();
-        match (is_watch, core == self.core) {
-            (true, _) if !is_here => self.tell_terminated(by, None),
-            (false, _) if !is_here => {}
-            (true, true) => self.accept_watch(target, by),
-            (false, true) => self.watches.remove_watcher(target, by),
-            (true, false) => self.signal_between(core, Signal::Watch { target, by }),
-            (false, false) => self.signal_between(core, Signal::Unwatch { target, by }),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! come from other nodes for them.
 //!
 //! Signals take the way of the messages, so that an actor's last message arrives before the news of its end. They are never
-//! refused: each belongs to a watch, and one of those begins only where there is room.
+//! refused: each belongs to a watch, and one of those begins only where there is room. What comes of other nodes has to look
+//! for room before (`far_signals`), for they may send what they like.
 
 use super::batch::Batch;
 use super::ending::StopCause;
@@ -65,10 +66,7 @@ impl Batch for SignalBatch {
                     number,
                     cause,
                     from,
-                } => {
-                    local.end_elsewhere(number, from);
-                    local.terminated(number, cause);
-                }
+                } => local.terminated_by(number, cause, from),
                 Signal::Bounced { number } => local.watch_bounced(number),
                 Signal::Forget { life, core } => _ = local.watches.forget_core(life, core),
                 Signal::Rewatch { life, core } => local.watch_again(life, core),
@@ -136,16 +134,6 @@ impl Local {
         self.signal_in_order(to, signal);
         if (self.outbox.get(to.index())).is_some_and(|it| it.open.contains(&OpenBatch::Signals)) {
             self.seal(to, OpenBatch::Signals);
-        }
-    }
-
-    /// Sends a signal to every other core that runs actors, in order with all that is sent there.
-    pub(super) fn signal_others(&mut self, make: impl Fn() -> Signal) {
-        let cores = self.handle.gate().data_cores() as u16;
-        for core in (0..cores).map(CoreId) {
-            if core != self.core {
-                self.signal_between(core, make());
-            }
         }
     }
 }

@@ -35,8 +35,9 @@ type Then<M> = Box<dyn FnOnce(Terminated) -> M + Send>;
 /// The news of an end is a message for which room is reserved, and comes exactly once for each watch. What the actor had
 /// sent to this one comes before it; but a reply to an ask has a way of its own, and so has what was sent to or by an entity
 /// while its shard moved: these may come after it. A restart is no end. A watch itself ends with the watcher, but not by its
-/// restart; it moves with an entity whose state moves. What a shutdown stops in the end, nobody hears of. (Once it lies in the
-/// mailbox, the news is a message like any other, and one that drops its oldest may drop it.)
+/// restart; it moves with an entity whose state moves to another core of its node, and ends with one that moves to another
+/// node. What a shutdown stops in the end, nobody hears of. (Once it lies in the mailbox, the news is a message like any other,
+/// and one that drops its oldest may drop it.)
 ///
 /// # On other nodes
 ///
@@ -44,8 +45,13 @@ type Then<M> = Box<dyn FnOnce(Terminated) -> M + Send>;
 /// is no end, and no watch and no news gets lost with it: when there is a connection again, what is still watched is announced
 /// again, and who has gone meanwhile is told, though not always with the cause. When the other node leaves the cluster, is
 /// declared down or is started anew, all its actors have gone: the news comes once, with the cause
-/// [`StopCause::NodeGone`]. So it does for a reference of an old life of a node. A node of which this one has not heard yet
-/// has as long as an ask to become known; then it counts as gone.
+/// [`StopCause::NodeGone`]. So it does for a reference of an old life of another node; one of an old life of this node has
+/// gone before, with the cause `None`. A node of which this one has not heard yet has as long as an ask to become known; then
+/// it counts as gone.
+///
+/// Only a member knows who is gone. While this node is none, because it was declared down, what it watches elsewhere waits;
+/// when it has come back, what is still there is watched again, and what has gone with its node meanwhile is told. If it never
+/// comes back, or has left for good, no news comes.
 ///
 /// An address of an actor of another node comes in a message, or from a lookup
 /// ([`Handle::lookup_on`](crate::Handle::lookup_on)).
@@ -105,7 +111,8 @@ impl<A: Actor> Context<'_, A> {
     /// Ends a watch: its news will not come, not even if it is under way between two cores. Returns whether this actor
     /// watched the other: not if the news lies in its mailbox already, where it is a message like any other.
     pub fn unwatch(&mut self, target: impl Into<AnyActorRef>) -> bool {
-        let Some(number) = self.local.watches.number(self.at, target.into()) else {
+        let target = self.local.at_home(target.into());
+        let Some(number) = self.local.watches.number(self.at, target) else {
             return false;
         };
         self.local.end_watch(number);
@@ -139,7 +146,10 @@ fn bring<M: Message>(
 }
 
 impl Local {
-    pub(super) fn watch(&mut self, new: NewWatch) -> Result<(), Rejection> {
+    pub(super) fn watch(&mut self, mut new: NewWatch) -> Result<(), Rejection> {
+        if let Target::Actor(actor) = &mut new.target {
+            *actor = self.at_home(*actor);
+        }
         let known = new
             .target
             .address()
@@ -228,7 +238,7 @@ impl Local {
     }
 
     /// Whether an address is one of this runtime.
-    fn is_within(&self, actor: AnyActorRef) -> bool {
+    pub(super) fn is_within(&self, actor: AnyActorRef) -> bool {
         actor.home == self.home && actor.core.index() < self.port.cores()
     }
 
@@ -236,7 +246,7 @@ impl Local {
     pub(super) fn accept_watch(&mut self, target: CellRef, by: WatchId) {
         if self.cells.get(target).is_none() {
             self.tell_terminated(by, None);
-        } else if self.may_watch_here(by) {
+        } else if self.may_watch_here(target, by) {
             self.watches.add_watcher(target, by);
         }
     }

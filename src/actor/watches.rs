@@ -137,13 +137,29 @@ impl Watches {
         }
     }
 
-    fn forget_foreign(&mut self, by: WatchId) {
+    /// Takes a watch of another node out of the books. Whom it was of, if there was one.
+    fn forget_foreign(&mut self, by: WatchId) -> Option<CellRef> {
         let place = (by.life, by.core);
-        if let Some(of_core) = self.foreign.get_mut(&place) {
-            self.foreign_count -= usize::from(of_core.remove(&by.number).is_some());
-            if of_core.is_empty() {
-                self.foreign.remove(&place);
-            }
+        let of_core = self.foreign.get_mut(&place)?;
+        let target = of_core.remove(&by.number);
+        if of_core.is_empty() {
+            self.foreign.remove(&place);
+        }
+        self.foreign_count -= usize::from(target.is_some());
+        target
+    }
+
+    /// Whether somebody on another node watches this actor in that watch already.
+    pub(super) fn has_foreign(&self, target: CellRef, by: WatchId) -> bool {
+        let of_core = self.foreign.get(&(by.life, by.core));
+        of_core.and_then(|it| it.get(&by.number)) == Some(&target)
+    }
+
+    /// Ends a watch of another node, whoever its end names: the number says which it is.
+    fn remove_foreign(&mut self, by: WatchId) {
+        if let Some(target) = self.forget_foreign(by) {
+            remove_from(&mut self.watchers, target, by);
+            remove_from(&mut self.followers, target, by);
         }
     }
 
@@ -326,8 +342,10 @@ impl Watches {
 
     /// Takes a target's half out.
     pub(super) fn remove_watcher(&mut self, target: CellRef, by: WatchId) {
-        self.forget_foreign(by);
-        remove_from(&mut self.watchers, target, by);
+        match self.is_own(by) {
+            true => remove_from(&mut self.watchers, target, by),
+            false => self.remove_foreign(by),
+        }
     }
 
     /// Adds an entity's half.
@@ -338,8 +356,10 @@ impl Watches {
 
     /// Takes an entity's half out.
     pub(super) fn remove_follower(&mut self, entity: CellRef, by: WatchId) {
-        self.forget_foreign(by);
-        remove_from(&mut self.followers, entity, by);
+        match self.is_own(by) {
+            true => remove_from(&mut self.followers, entity, by),
+            false => self.remove_foreign(by),
+        }
     }
 
     /// Takes those out who go with an entity.

@@ -12,6 +12,7 @@ use super::core::Engine;
 use crate::actor::control::Control;
 use crate::actor::link::Link;
 use crate::actor::local::Local;
+use crate::actor::own_life::OnCore;
 use crate::actor::refusal::Rejection;
 use crate::actor::remote::Lease;
 use crate::actor::reply;
@@ -191,6 +192,17 @@ impl Engine {
             coordination.tell(Input::OwnershipChanged(nobody), now);
         }
         self.is_no_longer_idle();
+    }
+
+    /// This thread runs this core until the result is dropped; and the node of the core has this life, if it is given.
+    /// Simulated cores share a thread, and are given their life before they run.
+    pub(crate) fn enter(&self, life: Option<Life>) -> OnCore {
+        let mut local = self.local.borrow_mut();
+        let on_core = local.enter();
+        if let Some(life) = life {
+            local.begin_life(life);
+        }
+        on_core
     }
 
     fn tell_all(&mut self, message: impl Fn() -> Control) {

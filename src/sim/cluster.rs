@@ -71,8 +71,9 @@ use super::strangers::Strangers;
 use super::trace::Trace;
 use super::world::Step;
 use crate::actor::link::LinkBounds;
+use crate::actor::own_life::life_of_process;
 use crate::actor::pending::Pending;
-use crate::actor::reference::Destination;
+use crate::actor::reference::{ActorRef, Destination, Home};
 use crate::actor::refusal::{AskError, Uncertainty};
 use crate::actor::remote::{Lease, RemoteStats};
 use crate::actor::reply::ReplyTo;
@@ -84,6 +85,7 @@ use crate::engine::data_peers::{DataPeer, DataPeers};
 use crate::links::porch::Porch;
 use crate::links::settings::LinkSettings;
 use crate::sharding::cluster_view::OwnershipUpdate;
+use crate::wire::address::Life;
 use crate::wire::hello::CheckedIdentity;
 use crate::wire::limits::FrameLimits;
 use crate::wire::message::Message;
@@ -107,6 +109,8 @@ pub struct ClusterSimulation {
     pub(super) bounds: LinkBounds,
     pub(super) nodes: BTreeMap<NodeId, Simulation>,
     pub(super) lives: BTreeMap<NodeId, Incarnation>,
+    /// As what the others know each process, by what it calls itself.
+    names: BTreeMap<Home, Home>,
     pub(super) link_settings: LinkSettings,
     pub(super) given: BTreeMap<NodeId, Given>,
     /// How many data cores nodes have that the test has started.
@@ -139,6 +143,7 @@ impl ClusterSimulation {
             bounds: LinkBounds::default(),
             nodes: BTreeMap::new(),
             lives: BTreeMap::new(),
+            names: BTreeMap::new(),
             link_settings: LinkSettings::default(),
             given: BTreeMap::new(),
             data_cores: BTreeMap::new(),
@@ -253,9 +258,16 @@ impl ClusterSimulation {
         mut builder: SimulationBuilder,
     ) {
         let life = identity.get().life;
-        builder.cluster = Some((life, self.bounds));
+        // As a real one it is given a life by the cluster, and has called itself by another before.
+        let own = life_of_process(life.node, life.incarnation.0);
+        let home = |life: Life| Home::new(life.node, life.incarnation);
+        self.names.insert(home(own), home(life));
+        builder.cluster = Some((own, self.bounds));
         let data_cores = builder.data_cores();
         let mut sim = builder.start();
+        for core in &sim.world.cores {
+            drop(core.engine.enter(Some(life)));
+        }
         for (name, shards) in sim.clustered_types() {
             self.owners.shards_of(name, shards);
         }
@@ -280,6 +292,15 @@ impl ClusterSimulation {
             Some(node) => node,
             None => panic!("{node} is not there"),
         }
+    }
+
+    /// An address as it stands in messages between nodes: in the life by which the others know its node. What the node
+    /// itself and its handle say is good there only, until a core archives it; a test that brings it to another node by hand
+    /// does that here. One that is known elsewhere stays what it is.
+    #[must_use]
+    pub fn as_known_elsewhere<M>(&self, actor: ActorRef<M>) -> ActorRef<M> {
+        let home = self.names.get(&actor.home).copied();
+        ActorRef::new(home.unwrap_or(actor.home), actor.core, actor.cell)
     }
 
     /// The process of a node dies, and its connections are reset. The others have to be told with

@@ -173,6 +173,7 @@ impl World {
     pub(super) fn sweep(&mut self) {
         let ((), panics) = listening(|| {
             for core in &mut self.cores {
+                let _on_core = core.engine.enter(None);
                 core.engine.sweep();
             }
         });
@@ -269,6 +270,7 @@ impl World {
             };
             core.time.catch_up(now);
             let engine = &mut core.engine;
+            let _on_core = engine.enter(None);
             let (again, panics) = listening(|| work(engine, data));
             self.foreign.hear(&panics);
             (again, data.links.next_deadline())
@@ -292,6 +294,7 @@ impl World {
         let result = {
             let core = &mut self.cores[core];
             core.time.catch_up(now);
+            let _on_core = core.engine.enter(None);
             let (result, panics) = listening(|| work(&mut core.engine));
             self.foreign.hear(&panics);
             result
@@ -335,6 +338,7 @@ impl World {
 
     fn turn(&mut self, index: usize) {
         let core = &mut self.cores[index];
+        let _on_core = core.engine.enter(None);
         core.bell.awake();
         core.time.catch_up(self.now);
         let now = Time::from_nanos(self.now);

@@ -7,6 +7,7 @@ mod cells;
 #[path = "../common/directory.rs"]
 mod directory;
 mod entities;
+mod errands;
 mod failures;
 mod formation;
 mod hostile;

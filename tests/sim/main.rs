@@ -58,6 +58,7 @@ mod remote_moves_faults;
 mod remote_owners;
 mod remote_tells;
 mod remote_watch;
+mod remote_watch_bounds;
 mod remote_watch_kit;
 mod remote_watch_moves;
 mod restarts;

@@ -73,19 +73,22 @@ fn spawn(cluster: &mut ClusterSimulation, node: NodeId, core: u16, name: &str) -
     let options = SpawnOptions::default().named(name).clustered::<Letter>();
     let handle = cluster.node(node).handle();
     let made = handle.spawn_with(CoreId(core), options, || Clerk::<Letter>(PhantomData));
-    cluster.run_until(made).unwrap().unwrap()
+    let made = cluster.run_until(made).unwrap().unwrap();
+    cluster.as_known_elsewhere(made)
 }
 
 type Found = Result<Option<ActorRef<Letter>>, LookupError>;
 
 fn on(cluster: &mut ClusterSimulation, from: NodeId, node: NodeId, path: &str) -> Found {
     let found = cluster.node(from).handle().lookup_on(node, path);
-    cluster.run_until(found).unwrap()
+    let found = cluster.run_until(found).unwrap();
+    found.map(|it| it.map(|it| cluster.as_known_elsewhere(it)))
 }
 
 fn anywhere(cluster: &mut ClusterSimulation, from: NodeId, path: &str) -> Found {
     let found = cluster.node(from).handle().lookup_anywhere(path);
-    cluster.run_until(found).unwrap()
+    let found = cluster.run_until(found).unwrap();
+    found.map(|it| it.map(|it| cluster.as_known_elsewhere(it)))
 }
 
 #[test]
@@ -321,12 +324,12 @@ fn through_broken_connections_lookups_say_what_is_true_or_that_nobody_knows() {
                 _ => {}
             }
             cluster.run_for(Duration::from_micros(rng.random_range(0..20_000)));
-            open.retain_mut(|look| !look.has_ended(cluster.now(), &mut ended));
+            open.retain_mut(|look| !look.has_ended(&cluster, &mut ended));
         }
         let now = cluster.now();
         cluster.network().heal(now);
         cluster.run_for(ms(10_000));
-        open.retain_mut(|look| !look.has_ended(cluster.now(), &mut ended));
+        open.retain_mut(|look| !look.has_ended(&cluster, &mut ended));
         assert!(open.is_empty());
         for node in nodes {
             assert_eq!(cluster.remote_stats(node).lookups, 0);
@@ -354,7 +357,8 @@ struct Looking {
 
 impl Looking {
     /// Looks whether it has ended, and judges how.
-    fn has_ended(&mut self, now: corecast::Time, ended: &mut (u32, u32, u32)) -> bool {
+    fn has_ended(&mut self, cluster: &ClusterSimulation, ended: &mut (u32, u32, u32)) -> bool {
+        let now = cluster.now();
         match self.found.take().unwrap().try_take() {
             Err(pending) => {
                 assert!(now <= self.until, "a lookup has not ended in time");
@@ -363,7 +367,7 @@ impl Looking {
             }
             Ok(Ok(Some(actor))) => {
                 ended.0 += 1;
-                let shown = actor_key(actor);
+                let shown = actor_key(cluster.as_known_elsewhere(actor));
                 let is_one = |(node, name, it): &(NodeId, u32, String)| {
                     *name == self.name && *it == shown && self.on.is_none_or(|on| on == *node)
                 };

@@ -264,7 +264,7 @@ pub fn own(cluster: &mut ClusterSimulation, owners: &[(u32, NodeId)]) {
     cluster.run_for(Duration::from_millis(50));
 }
 
-/// Starts a person.
+/// Starts a person. The address is as the other nodes know it.
 pub fn person(
     cluster: &mut ClusterSimulation,
     node: NodeId,
@@ -285,7 +285,8 @@ pub fn person(
         .node(node)
         .handle()
         .spawn_with(CoreId(core), options, person);
-    cluster.run_until(made).unwrap().unwrap()
+    let made = cluster.run_until(made).unwrap().unwrap();
+    cluster.as_known_elsewhere(made)
 }
 
 /// Tells a person of a node something, there.
