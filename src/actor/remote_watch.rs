@@ -507,7 +507,7 @@ impl Local {
         let is_own = address.life == self.own_life() && address.core.index() < self.port.cores();
         let is_sender = address.life == header.sender.life;
         match (header.kind, header.target) {
-            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame, false),
+            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame),
             (Kind::Watch | Kind::Unwatch, Target::Actor { .. }) => self.take_actor_watch(&frame),
             (Kind::Terminated, _) if is_own => {
                 let (number, from) = (address.place, header.sender.life);
