@@ -552,7 +552,7 @@ impl Local {
 
     /// The shard of a sealed entity leaves this core: the entity runs at its target.
     #[cold]
-    fn must_not_run(&mut self, at: CellRef) -> bool {
+    pub(super) fn must_not_run(&mut self, at: CellRef) -> bool {
         let place = self
             .cells
             .get(at)

@@ -1,9 +1,9 @@
 //! Batches: many messages of one type to one core, in one allocation and behind one virtual call.
 
 use super::asks::Failure;
+use super::carried::Carried;
 use super::entity_id::EntityId;
 use super::entity_watch::EntitySignal;
-use super::frames::Carried;
 use super::guard::{drop_guarded, guarded};
 use super::items::Items;
 use super::local::{Extra, Local};
@@ -333,7 +333,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                         Note::Last(last) => local.lasts.push(last),
                         Note::Drained(drained) => local.drained.push(drained),
                         Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
-                        Note::Frame(carried) => local.take_carried(&carried),
+                        Note::Frame(carried) => local.take_carried(carried),
                         Note::Stop(_) => {}
                     }
                 }
@@ -347,7 +347,7 @@ impl<I: EntityId, M: Message> EntityBatch<I, M> {
                 Note::Last(last) => local.lasts.push(last),
                 Note::Drained(drained) => local.drained.push(drained),
                 Note::Signal(signal, arrive) => local.take_in(region, signal, arrive),
-                Note::Frame(carried) => local.take_carried(&carried),
+                Note::Frame(carried) => local.take_carried(carried),
                 Note::Acknowledge(_) | Note::Stop(_) => {}
             }
         }

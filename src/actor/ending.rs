@@ -156,6 +156,10 @@ impl Local {
     /// Stops an entity that is not needed; a message that arrives later starts it again. Returns whether it could be
     /// stopped: one with work to do stays.
     pub(crate) fn passivate(&mut self, at: CellRef) -> bool {
+        if self.tasks.detours.sealed && self.must_not_run(at) {
+            // It is on its way elsewhere, or waits for the lease of its node.
+            return false;
+        }
         let Some(cell) = self.cells.get(at) else {
             return false;
         };

@@ -22,6 +22,7 @@ pub(super) fn deliver<A: Actor<Msg: WireMessage>, I: WireId>(
     number: u16,
     shard: ShardId,
     frame: &FrameRef<'_>,
+    room: Room,
 ) {
     if matches!(frame.kind(), Kind::Watch | Kind::Unwatch) {
         return local.take_entity_signal::<I, A::Msg>(number, shard, frame);
@@ -34,7 +35,7 @@ pub(super) fn deliver<A: Actor<Msg: WireMessage>, I: WireId>(
         }
     };
     let cell = I::with_key(frame.entity_id(), |key| {
-        local.cell_for_frame::<I, A::Msg>(number, shard, key)
+        local.cell_for_frame::<I, A::Msg>(number, shard, key, room)
     });
     let at = match cell {
         Some(Ok(at)) => at,
@@ -53,7 +54,7 @@ pub(super) fn deliver<A: Actor<Msg: WireMessage>, I: WireId>(
     if local.may_handle_in_place(at) && handle_in_place::<A, I>(local, at, archived, frame, own) {
         return;
     }
-    store::<A>(local, number, at, archived, frame, own);
+    store::<A>(local, number, at, archived, frame, own, room);
 }
 
 /// Has an entity handle a message where it lies. Returns whether it has taken it.
@@ -121,6 +122,7 @@ fn store<A: Actor<Msg: WireMessage>>(
     archived: &<A::Msg as rkyv::Archive>::Archived,
     frame: &FrameRef<'_>,
     own: Option<Address>,
+    room: Room,
 ) {
     let header = *frame.header();
     let Some(context) = local.reading(header.target, header.remaining, own) else {
@@ -154,7 +156,7 @@ fn store<A: Actor<Msg: WireMessage>>(
         local.send_failure(origin, header.target, Uncertainty::DroppedUnanswered.into());
     }
     let envelope = Extra::envelope(&extra);
-    if let Err(refused) = local.store(at, message, extra, Room::Bounded) {
+    if let Err(refused) = local.store(at, message, extra, room) {
         let why = local.why_full(number, refused.why);
         local.count_refused_frame();
         let id = beginning(format_args!("{:?}", frame.entity_id()), 80);
@@ -180,12 +182,14 @@ impl Local {
         number: u16,
         shard: ShardId,
         key: &I::Key,
+        room: Room,
     ) -> Result<CellRef, Rejection> {
         let shards = self.region_states[usize::from(number)].hosted.len() as u32;
         if shard_of(I::stable_hash(key), shards) != shard {
             return Err(Rejection::Unreadable);
         }
-        let (has_room, stopping) = (self.has_room(), self.stopping);
+        let has_room = room != Room::Bounded || self.has_room();
+        let stopping = self.stopping;
         let Some(region) = self.region_mut::<I, M>(number) else {
             return Err(Rejection::Unreadable);
         };

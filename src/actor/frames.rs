@@ -9,20 +9,19 @@
 //! one. So it comes from one node to the next with ever higher epochs, and never round in a circle; a node that knows less
 //! than the sender holds it until it knows as much.
 
-use super::batch::Note;
+use super::carried::Carried;
 use super::delivery::refuse;
 use super::entity_id::EntityId;
 use super::entrusting::{archiving, noted, reading};
 use super::guard::guarded;
 use super::link::Waiting;
-use super::local::{Extra, Local, TimerEvent};
+use super::local::{Extra, Local, Room};
 use super::lost::on_the_way_of;
 use super::mutant::Mutant;
-use super::outbox::OpenBatch;
 use super::reference::Receiver;
 use super::refusal::{AskError, Refused, Rejection};
 use super::region::Sender;
-use super::remote::{Reserved, time_left};
+use super::remote::time_left;
 use super::wire_id::MAX_ID_BYTES;
 use super::wire_region::WriteMessage;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
@@ -30,7 +29,7 @@ use crate::sharding::topology::Route;
 use crate::wire::address::{Address, Life, Target};
 use crate::wire::error::WriteError;
 use crate::wire::flags::Flags;
-use crate::wire::frame::{FrameRef, OwnedFrame};
+use crate::wire::frame::FrameRef;
 use crate::wire::header::Header;
 use crate::wire::kind::Kind;
 use crate::wire::message::Message;
@@ -68,24 +67,20 @@ fn unsent<M>(why: Rejection, message: M, extra: Option<Extra>) -> Result<(), Uns
     })
 }
 
-/// A frame that was taken out of its receive buffer, to wait or to go to another core.
-pub(crate) struct Carried {
-    frame: OwnedFrame,
-    _room: Reserved,
-}
-
-impl Carried {
-    pub(crate) fn frame(&self) -> FrameRef<'_> {
-        self.frame.as_ref()
-    }
-
-    /// The epoch that its sender knew.
-    pub(super) fn epoch(&self) -> Epoch {
-        match self.frame().header().target {
-            Target::Shard { epoch, .. } => epoch,
-            Target::Node | Target::Actor { .. } => Epoch::default(),
-        }
-    }
+/// What becomes of a message for an entity that has come in a frame.
+enum Placing {
+    /// Its shard is here.
+    Here,
+    /// Its shard is on that core.
+    OnCore(CoreId),
+    /// It waits. If there is no room for that it is refused so.
+    Waits(Rejection),
+    /// Its shard is on that node, which it reaches under this epoch.
+    Away(NodeId, Epoch),
+    /// It is refused.
+    Refused(Rejection),
+    /// It is no longer of use: whoever waits for something of it hears so.
+    Ended(Rejection),
 }
 
 impl Local {
@@ -262,7 +257,7 @@ impl Local {
         }
         match frame.kind() {
             Kind::Tell | Kind::Send | Kind::Ask => match frame.header().target {
-                Target::Shard { .. } => self.take_request(frame, false),
+                Target::Shard { .. } => self.take_request(frame),
                 Target::Actor {
                     incarnation,
                     core,
@@ -289,175 +284,147 @@ impl Local {
         }
     }
 
-    /// Takes a message for an entity, straight from a connection or from the core that it had come to.
-    pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>, carried: bool) {
+    /// Takes a message for an entity straight from a connection.
+    pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>) {
+        if self.is_stale_watch(frame) {
+            return;
+        }
+        let Some((number, key, placing)) = self.place(frame, false) else {
+            return;
+        };
+        match placing {
+            Placing::Here => self.deliver_frame(number, key.shard, frame, Room::Bounded),
+            Placing::OnCore(core) => self.carry(core, number, *frame),
+            Placing::Waits(full) => _ = self.hold_frame(number, key.shard, *frame, full),
+            Placing::Away(node, epoch) => {
+                if !self.pass_on(node, number, key, epoch, frame)
+                    && self.hold_frame(number, key.shard, *frame, Rejection::LinkFull)
+                {
+                    self.wait_for_room(number, key.shard);
+                }
+            }
+            Placing::Refused(why) => self.refuse_frame(Some(number), frame, why),
+            Placing::Ended(why) => self.end_frame(frame, why.into()),
+        }
+    }
+
+    /// Takes a message for an entity that another core has handed on, or that has waited for its shard.
+    pub(super) fn take_carried_request(&mut self, carried: Box<Carried>) {
+        let frame = carried.frame();
+        if !carried.by_core && self.is_stale_watch(&frame) {
+            return;
+        }
+        let Some((number, key, placing)) = self.place(&frame, carried.by_core) else {
+            return;
+        };
+        match placing {
+            Placing::Here => {
+                let room = match carried.has_waited {
+                    true => Room::Reserved,
+                    false => Room::Bounded,
+                };
+                self.deliver_frame(number, key.shard, &frame, room);
+            }
+            Placing::OnCore(core) => self.carry_on(core, number, carried),
+            Placing::Waits(_) => self.keep_waiting(number, key.shard, carried),
+            Placing::Away(node, epoch) => {
+                if !self.pass_on(node, number, key, epoch, &frame) {
+                    self.keep_waiting(number, key.shard, carried);
+                    self.wait_for_room(number, key.shard);
+                }
+            }
+            Placing::Refused(why) => self.refuse_frame(Some(number), &frame, why),
+            Placing::Ended(why) => self.end_frame(&frame, why.into()),
+        }
+    }
+
+    /// Where a message for an entity goes: the number of its type here, and its shard as the cluster knows it. `None` if it
+    /// has been dropped.
+    #[inline]
+    fn place(&mut self, frame: &FrameRef<'_>, by_core: bool) -> Option<(u16, ShardKey, Placing)> {
         let header = *frame.header();
         let Target::Shard { key, epoch } = header.target else {
-            return;
+            return None;
         };
-        if !carried && self.is_stale_watch(frame) {
-            return;
-        }
-        let here = self.topology.type_of_number(key.entity_type);
-        let Some(here) = here else {
-            return self.senseless_request(frame, "an entity type that this node does not know");
+        let Some(here) = self.topology.type_of_number(key.entity_type) else {
+            self.senseless_request(frame, "an entity type that this node does not know");
+            return None;
         };
         let (number, shard) = (here.0, key.shard);
-        let owner = self.topology.owner(ShardKey {
+        let of_node = ShardKey {
             entity_type: here,
             shard,
-        });
-        let Some(owner) = owner else {
-            return self.senseless_request(frame, "a shard that the entity type does not have");
         };
-        if header.flags.contains(Flags::EPOCH_FENCE) && epoch < owner.fence {
-            return self.refuse_frame(Some(number), frame, Rejection::Fenced);
-        }
+        let Some(owner) = self.topology.owner(of_node) else {
+            self.senseless_request(frame, "a shard that the entity type does not have");
+            return None;
+        };
         let ignores_epoch = self.mutant == Some(Mutant::IgnoresEpoch);
         let me = self.core;
         let is_hosted = self.region_states[usize::from(number)].hosted[shard.index()];
-        match self.regions[usize::from(number)].route_of(shard) {
-            _ if carried && is_hosted => self.deliver_frame(number, shard, frame),
+        let placing = match self.regions[usize::from(number)].route_of(shard) {
+            _ if header.flags.contains(Flags::EPOCH_FENCE) && epoch < owner.fence => {
+                Placing::Refused(Rejection::Fenced)
+            }
+            _ if by_core && is_hosted => Placing::Here,
+            // The other core has heard sooner than this one that the shard is here.
+            _ if by_core && self.topology.comes_here(of_node) => Placing::Waits(Rejection::Moving),
             // What this core itself sends waits until the past owner is flushed; what has come by the present route does not,
             // and the marker that is waited for is among it.
             Some(Route::Hold)
                 if (epoch >= owner.epoch || ignores_epoch)
-                    && let Some(Route::To(core)) = self.topology.route(ShardKey {
-                        entity_type: here,
-                        shard,
-                    }) =>
+                    && let Some(Route::To(core)) = self.topology.route(of_node) =>
             {
                 match core == me {
-                    true if is_hosted => self.deliver_frame(number, shard, frame),
-                    true => self.hold_frame(number, shard, *frame, Rejection::Moving),
-                    false => self.carry(core, number, *frame),
+                    true if is_hosted => Placing::Here,
+                    true => Placing::Waits(Rejection::Moving),
+                    false => Placing::OnCore(core),
                 }
             }
-            Some(Route::To(core)) if core == me => self.deliver_frame(number, shard, frame),
-            Some(Route::To(core)) => self.carry(core, number, *frame),
-            Some(Route::Hold) => self.hold_frame(number, shard, *frame, Rejection::Moving),
-            Some(Route::Unallocated) => {
-                self.hold_frame(number, shard, *frame, Rejection::Unallocated)
-            }
-            Some(Route::Away(node)) if ignores_epoch => {
-                self.pass_on(node, number, key, owner.epoch, *frame);
-            }
+            Some(Route::To(core)) if core == me => Placing::Here,
+            Some(Route::To(core)) => Placing::OnCore(core),
+            Some(Route::Hold) => Placing::Waits(Rejection::Moving),
+            Some(Route::Unallocated) => Placing::Waits(Rejection::Unallocated),
+            Some(Route::Away(node)) if ignores_epoch => Placing::Away(node, owner.epoch),
             // Whoever sent it knows more than this core.
-            Some(Route::Away(_)) if epoch > owner.epoch => {
-                self.hold_frame(number, shard, *frame, Rejection::Misrouted)
-            }
+            Some(Route::Away(_)) if epoch > owner.epoch => Placing::Waits(Rejection::Misrouted),
             // Whoever watches announces it to the owner itself.
             Some(Route::Away(_)) if header.kind == Kind::Watch => {
-                self.end_frame(frame, Rejection::Misrouted.into());
+                Placing::Ended(Rejection::Misrouted)
             }
-            Some(Route::Away(node)) if epoch < owner.epoch => {
-                self.pass_on(node, number, key, owner.epoch, *frame)
-            }
-            Some(Route::Away(_)) | None => {
-                self.refuse_frame(Some(number), frame, Rejection::Misrouted)
-            }
-        }
+            Some(Route::Away(node)) if epoch < owner.epoch => Placing::Away(node, owner.epoch),
+            Some(Route::Away(_)) | None => Placing::Refused(Rejection::Misrouted),
+        };
+        Some((number, key, placing))
     }
 
     /// Has the entity of a frame take it. Code of its id may panic, which is the end of this frame only.
-    fn deliver_frame(&mut self, number: u16, shard: ShardId, frame: &FrameRef<'_>) {
+    fn deliver_frame(&mut self, number: u16, shard: ShardId, frame: &FrameRef<'_>, room: Room) {
         if frame.kind() == Kind::Last {
             return self.marker_arrived(number, shard, *frame);
         }
         let Some(deliver) = self.region_states[usize::from(number)].ops.deliver else {
             return self.senseless_request(frame, "an entity type that does not travel");
         };
-        if let Err(panic) = guarded(|| deliver(self, number, shard, frame)) {
+        if let Err(panic) = guarded(|| deliver(self, number, shard, frame, room)) {
             self.region_fault(number, &panic);
             self.refuse_frame(Some(number), frame, Rejection::StartFailed);
         }
     }
 
-    /// Hands a frame to another core of this node.
-    pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
-        if frame.kind() == Kind::Watch {
-            self.release_detained();
-        }
-        // The end of a watch is not said again, and there are no more of them than watches.
-        let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages
-            && frame.kind() != Kind::Unwatch;
-        let Some(carried) = self.detach(&frame).filter(|_| !is_full) else {
-            return self.refuse_frame(Some(number), &frame, Rejection::OutboxFull);
-        };
-        if let Some(remote) = &mut self.remote {
-            remote.stats.carried += 1;
-        }
-        let note = Note::Frame(Box::new(carried));
-        let target = &mut self.outbox[to.index()];
-        target.messages += 1;
-        let (length, opened) = self.regions[usize::from(number)].note(number, to, note);
-        if opened {
-            target.open.push(OpenBatch::Region(number));
-        }
-        if length >= self.limits.batch_messages {
-            self.seal(to, OpenBatch::Region(number));
-        }
-    }
-
-    fn detach(&mut self, frame: &FrameRef<'_>) -> Option<Carried> {
-        let remote = self.remote.as_mut()?;
-        let room = remote.reserve(frame.bytes().len())?;
-        let frame = frame.detach();
-        remote.stats.copied_in += frame.copied_bytes() as u64;
-        Some(Carried { frame, _room: room })
-    }
-
-    /// Keeps a frame until its shard has arrived, or its owner is known.
-    fn hold_frame(&mut self, number: u16, shard: ShardId, frame: FrameRef<'_>, full: Rejection) {
-        let limit = self.limits.held_messages;
-        let waiting = self.regions[usize::from(number)].held_of(shard);
-        let is_full = waiting >= limit && frame.kind() != Kind::Unwatch;
-        if full == Rejection::Misrouted && waiting == 0 {
-            let due = self.now + self.limits.ask_timeout;
-            let region = number;
-            self.timers
-                .insert(due, TimerEvent::Behind { region, shard });
-        }
-        match self.detach(&frame).filter(|_| !is_full) {
-            Some(carried) => self.regions[usize::from(number)].hold_frame(shard, carried),
-            None => self.refuse_frame(Some(number), &frame, full),
-        }
-        if frame.kind() != Kind::Last {
-            self.want(number, shard);
-        }
-    }
-
-    /// Whoever sent the frames that wait for a shard of another node knew more than this core, or lied; it has had time to
-    /// learn what that was.
-    pub(crate) fn stays_behind(&mut self, number: u16, shard: ShardId) {
-        let key = ShardKey {
-            entity_type: EntityTypeId(number),
-            shard,
-        };
-        let moving = self.topology.owner(key).and_then(|owner| owner.moving);
-        let (me, is_away) = (
-            self.remote.as_ref().map(|remote| remote.life.node),
-            matches!(
-                self.regions[usize::from(number)].route_of(shard),
-                Some(Route::Away(_))
-            ),
-        );
-        // One that is about to be its owner learns of it in the end.
-        if is_away && moving.map(|moving| moving.to) != me {
-            let reject = self.region_states[usize::from(number)].ops.reject_held;
-            reject(self, number, Some(shard), Rejection::Misrouted);
-        }
-    }
-
-    /// Passes a frame on to the node that owns its shard by now, and tells its sender.
+    /// Passes a frame on to the node that owns its shard by now, and tells its sender. Returns whether there was room for it
+    /// in the link; if there was none nothing has changed.
     fn pass_on(
         &mut self,
         node: NodeId,
         number: u16,
         key: ShardKey,
         epoch: Epoch,
-        frame: FrameRef<'_>,
-    ) {
+        frame: &FrameRef<'_>,
+    ) -> bool {
+        if !self.may_send_to(node) {
+            return false;
+        }
         let header = Header {
             flags: frame.header().flags.with(Flags::FORWARDED, true),
             target: Target::Shard { key, epoch },
@@ -465,18 +432,30 @@ impl Local {
         };
         let core = self.core;
         let Some(remote) = &mut self.remote else {
-            return;
+            return true;
         };
-        let bounds = remote.bounds;
         let link = remote.links.get_mut(&node);
-        let link = link.filter(|link| link.has_room(&bounds));
-        let passed = link.map(|link| (link.life, link.writer.forward(&header, &frame)));
-        let Some((owner, Ok(length))) = passed else {
-            return self.refuse_frame(Some(number), &frame, Rejection::LinkFull);
+        let passed = link.map(|link| (link.life, link.writer.forward(&header, frame)));
+        let (owner, length) = match passed {
+            Some((owner, Ok(length))) => (owner, length),
+            Some((_, Err(WriteError::Full { .. }))) => {
+                // It is larger than what is left, and waits for more; so does what comes after it.
+                remote.crowded.insert(node);
+                return false;
+            }
+            Some((_, Err(_))) => {
+                self.refuse_frame(Some(number), frame, Rejection::TooLarge);
+                return true;
+            }
+            None => {
+                self.refuse_frame(Some(number), frame, Rejection::LinkLost);
+                return true;
+            }
         };
         let is_marker = header.kind == Kind::Last;
         remote.stats.forwarded += u64::from(!is_marker);
         remote.stats.copied_out += frame.payload().bytes().len() as u64;
+        remote.crowded.remove(&node);
         if let Some(link) = remote.links.get_mut(&node) {
             link.wrote(length, Waiting::Forwarded);
         }
@@ -498,6 +477,7 @@ impl Local {
             };
             self.send_notice(told.0, &moved);
         }
+        true
     }
 
     /// Refuses a frame that makes sense: its message is a dead letter.
@@ -511,10 +491,6 @@ impl Local {
             return self.end_frame(frame, why.into());
         }
         self.count_refused_frame();
-        if matches!(frame.kind(), Kind::Last | Kind::Shipment) {
-            // It comes again.
-            return;
-        }
         let name = match number {
             Some(number) => self.region_states[usize::from(number)].message,
             None => "a message of another node",

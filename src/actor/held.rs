@@ -1,9 +1,9 @@
 //! Messages for shards that are moving: held here, in order, until the shard has arrived.
 
+use super::carried::Carried;
 use super::delivery::refuse;
 use super::entity_id::EntityId;
 use super::entity_watch::EntitySignal;
-use super::frames::Carried;
 use super::guard::{drop_guarded, guarded};
 use super::local::{Extra, Local};
 use super::lost::on_the_way_of;
@@ -11,13 +11,16 @@ use super::mutant::Mutant;
 use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use crate::base::ids::{EntityTypeId, NodeId, ShardId, ShardKey};
+use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use crate::sharding::topology::Route;
 use crate::wire::message::Message;
+use std::collections::VecDeque;
 
 /// Something for an entity whose shard is moving.
 pub(super) enum Held<I, M> {
     Message(I, M, Option<Extra>),
+    /// The same, of another core of this node, which had heard sooner than this one that the shard is here.
+    Early(I, M, Option<Extra>),
     Signal(I, EntitySignal),
     /// A message of another node, in its frame.
     Frame(Box<Carried>),
@@ -46,6 +49,35 @@ impl Local {
         }
         held.push_back(Held::Message(id, message, extra));
         Ok(())
+    }
+
+    /// Takes a message that came through a lane for a shard that this core does not run.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn accept_elsewhere<I: EntityId, M: Message>(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        id: I,
+        message: M,
+        extra: Option<Extra>,
+    ) {
+        let entity_type = EntityTypeId(number);
+        if self.topology.comes_here(ShardKey { entity_type, shard })
+            && let Some(region) = self.region_mut::<I, M>(number)
+        {
+            // Behind it more may come, for which this core will run the shard: it must not be overtaken.
+            let held = region.held.entry(shard).or_default();
+            return held.push_back(Held::Early(id, message, extra));
+        }
+        // Its sender knew less than this core; the message is passed on, not lost.
+        let (key, envelope) = (id.as_key(), Extra::envelope(&extra));
+        let accepted = Sender::Accepted;
+        let sent = self.route_to_entity::<I, M>(number, shard, key, message, extra, accepted);
+        if let Err(refused) = sent {
+            let receiver = Receiver::Entity(entity_type, &id);
+            self.dead_letter(receiver, refused.why, envelope, refused.message);
+        }
     }
 
     /// Why a message for a shard is refused if too much waits for it.
@@ -92,7 +124,7 @@ impl Local {
     }
 
     /// Whether something can be sent to a node now, or be refused for good.
-    fn may_send_to(&self, node: NodeId) -> bool {
+    pub(super) fn may_send_to(&self, node: NodeId) -> bool {
         let Some(remote) = &self.remote else {
             return true;
         };
@@ -101,6 +133,29 @@ impl Local {
         link.is_none_or(|link| {
             link.writer.pending().is_empty() || link.has_room(&remote.bounds) && !is_crowded
         })
+    }
+
+    /// Sends something that was held.
+    fn go_on<I: EntityId, M: Message>(&mut self, number: u16, shard: ShardId, held: Held<I, M>) {
+        match held {
+            Held::Frame(carried) => self.take_carried_request(carried),
+            Held::Early(id, message, extra) => {
+                self.accept_for_entity::<I, M>(number, shard, id, message, extra);
+            }
+            Held::Signal(id, signal) => self.take_in(number, signal, |local| {
+                local.signal_entity::<I, M>(number, shard, id, signal);
+            }),
+            Held::Message(id, message, extra) => {
+                let (key, envelope) = (id.as_key(), Extra::envelope(&extra));
+                let accepted = Sender::Accepted;
+                let sent =
+                    self.route_to_entity::<I, M>(number, shard, key, message, extra, accepted);
+                if let Err(refused) = sent {
+                    let receiver = Receiver::Entity(EntityTypeId(number), &id);
+                    self.dead_letter(receiver, refused.why, envelope, refused.message);
+                }
+            }
+        }
     }
 
     /// Lets the awaited sends to the entities of a shard in that has not left after all: what was held takes its room
@@ -145,32 +200,7 @@ pub(super) fn release_held<I: EntityId, M: Message>(
         while may_go_on(local)
             && let Some(held) = held.pop_front()
         {
-            let (id, message, extra) = match held {
-                Held::Frame(carried) => {
-                    local.take_request(&carried.frame(), false);
-                    continue;
-                }
-                Held::Message(id, message, extra) => (id, message, extra),
-                Held::Signal(id, signal) => {
-                    local.take_in(number, signal, |local| {
-                        local.signal_entity::<I, M>(number, shard, id, signal);
-                    });
-                    continue;
-                }
-            };
-            let envelope = Extra::envelope(&extra);
-            let sent = local.route_to_entity::<I, M>(
-                number,
-                shard,
-                id.as_key(),
-                message,
-                extra,
-                Sender::Accepted,
-            );
-            if let Err(refused) = sent {
-                let receiver = Receiver::Entity(EntityTypeId(number), &id);
-                local.dead_letter(receiver, refused.why, envelope, refused.message);
-            }
+            local.go_on::<I, M>(number, shard, held);
         }
     }) {
         local.region_fault(number, &panic);
@@ -181,6 +211,36 @@ pub(super) fn release_held<I: EntityId, M: Message>(
         // Behind what has to wait again.
         region.held.entry(shard).or_default().append(&mut held);
         local.wait_for_room(number, shard);
+    }
+}
+
+/// Sends those that have come by the present route of their shard, in order; the others go on waiting.
+pub(super) fn release_present<I: EntityId, M: Message>(
+    local: &mut Local,
+    number: u16,
+    shard: ShardId,
+    epoch: Epoch,
+) {
+    let region = local.region_mut::<I, M>(number);
+    let Some(held) = region.and_then(|region| region.held.get_mut(&shard)) else {
+        return;
+    };
+    let is_present = |held: &Held<I, M>| match held {
+        Held::Early(..) => true,
+        Held::Frame(carried) => carried.is_present(epoch),
+        Held::Message(..) | Held::Signal(..) => false,
+    };
+    let (mut present, others): (VecDeque<_>, VecDeque<_>) = held.drain(..).partition(is_present);
+    *held = others;
+    if !present.is_empty() {
+        local.let_shard_in::<M>(number, shard);
+    }
+    while let Err(panic) = guarded(|| {
+        while let Some(held) = present.pop_front() {
+            local.go_on::<I, M>(number, shard, held);
+        }
+    }) {
+        local.region_fault(number, &panic);
     }
 }
 
@@ -200,7 +260,7 @@ pub(super) fn reject_held<I: EntityId, M: Message>(
     };
     for held in held.into_values().flatten() {
         match held {
-            Held::Message(id, message, extra) => {
+            Held::Message(id, message, extra) | Held::Early(id, message, extra) => {
                 let envelope = Extra::envelope(&extra);
                 let refused = refuse(why, message, extra);
                 let receiver = Receiver::Entity(EntityTypeId(number), &id);

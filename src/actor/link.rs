@@ -8,7 +8,9 @@
 //! *rejected*; of what has left nobody knows what became of it.
 
 use super::reply::ReplyAddress;
-use crate::wire::address::Life;
+use crate::wire::address::{Address, Life, Target};
+use crate::wire::frame::FrameRef;
+use crate::wire::kind::{Kind, Plane};
 use crate::wire::limits::FrameLimits;
 use crate::wire::writer::FrameWriter;
 use std::collections::VecDeque;
@@ -178,6 +180,26 @@ impl Link {
         let lost = std::mem::replace(self, Link::new(self.life, bounds));
         let waiting = lost.waiting.into_iter().map(|(_, what)| what);
         (waiting.collect(), lost.entrusted.into())
+    }
+
+    /// Who waits for something of the frames that were passed on and have not left as a whole, and what each was for.
+    pub(crate) fn passed_on(&self) -> Vec<(Address, Target)> {
+        let mut rest = self.writer.pending();
+        let mut passed_on = Vec::new();
+        for (length, what) in &self.waiting {
+            let Some((bytes, behind)) = rest.split_at_checked(*length as usize) else {
+                break;
+            };
+            rest = behind;
+            if matches!(what, Waiting::Forwarded)
+                && let Ok(frame) = FrameRef::parse(bytes, Plane::Data, FrameLimits::MOST)
+                && matches!(frame.kind(), Kind::Ask | Kind::Send)
+                && let Some(origin) = frame.header().address
+            {
+                passed_on.push((origin, frame.header().target));
+            }
+        }
+        passed_on
     }
 
     fn take_unflushed(&mut self) -> VecDeque<ReplyAddress> {

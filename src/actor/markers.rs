@@ -3,7 +3,7 @@
 //! A marker goes like a message for its shard, from past owner to past owner, in order with everything else. Where the shard
 //! runs it turns round, and goes straight back to the core that sent it.
 
-use super::frames::Carried;
+use super::carried::Carried;
 use super::link::Waiting;
 use super::local::Local;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
@@ -51,21 +51,22 @@ impl Local {
     pub(super) fn take_last(&mut self, frame: FrameRef<'_>) {
         match LastMarker::decode(frame.payload().bytes()) {
             Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
-            Ok(_) => self.take_request(&frame, false),
+            Ok(_) => self.take_request(&frame),
             Err(_) => self.senseless(&frame, "a marker that makes no sense"),
         }
     }
 
     /// Takes a frame that this core was handed by another, to which it had come.
-    pub(super) fn take_carried(&mut self, carried: &Carried) {
+    pub(super) fn take_carried(&mut self, mut carried: Box<Carried>) {
+        carried.by_core = true;
         let frame = carried.frame();
         match frame.kind() {
             Kind::Shipment => self.take_shipment(frame),
             Kind::Last => match LastMarker::decode(frame.payload().bytes()) {
                 Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
-                _ => self.take_request(&frame, true),
+                _ => self.take_carried_request(carried),
             },
-            _ => self.take_request(&frame, true),
+            _ => self.take_carried_request(carried),
         }
     }
 
@@ -124,7 +125,11 @@ impl Local {
         let header = self.header(Kind::Last, Target::Shard { key, epoch });
         let from = frame.header().sender.life;
         if self.remote.as_ref().is_none_or(|it| it.life != from) {
-            self.send_content(from.node, &header, &back.encode());
+            // Another life of that node may have given the same token to a marker of its own.
+            let remote = self.remote.as_mut();
+            if remote.is_some_and(|it| it.link(from.node, Some(from)).is_some()) {
+                self.send_content(from.node, &header, &back.encode());
+            }
         } else if marker.core == self.core {
             self.passed.push((here, marker.token));
         } else if marker.core.index() < self.port.cores() {

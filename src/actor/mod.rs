@@ -9,6 +9,7 @@ pub mod awaiting;
 pub mod batch;
 mod bodies;
 pub mod budget;
+pub(crate) mod carried;
 pub mod cell;
 pub mod context;
 pub mod control;

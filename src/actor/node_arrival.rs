@@ -8,15 +8,15 @@ use super::entity_id::EntityId;
 use super::entrusting::{read_whole, reading, why_unread};
 use super::freight::{Record, aligned};
 use super::guard::guarded;
-use super::local::{Extra, Local, Room};
+use super::local::Local;
 use super::model::Actor;
 use super::named_timers::{NamedTimer, TimerName};
-use super::reference::{CellRef, Receiver, shard_of};
+use super::reference::{CellRef, shard_of};
 use super::refusal::Uncertainty;
 use super::reply::Envelope;
 use super::timers::tick_once;
 use super::wire_id::WireId;
-use crate::base::ids::{EntityTypeId, ShardId};
+use crate::base::ids::ShardId;
 use crate::base::time::Time;
 use crate::wire::frame::{FrameRef, from_archived};
 use crate::wire::kind::{Kind, Plane};
@@ -90,7 +90,7 @@ pub(super) fn open<A: Actor<Msg: WireMessage>, I: WireId>(
                 if let Some((message, envelope)) = local.read_shipped::<A::Msg>(message)
                     && let Some((id, at)) = &entity
                 {
-                    local.store_shipped::<I, A::Msg>(number, shard, id, *at, message, envelope);
+                    local.put_mail_back::<I, A::Msg>(number, shard, id, *at, message, envelope);
                 }
             }
             Record::Stop => {
@@ -143,29 +143,5 @@ impl Local {
             _ => Envelope::Plain,
         };
         Some((message, envelope))
-    }
-
-    fn store_shipped<I: EntityId, M: WireMessage>(
-        &mut self,
-        number: u16,
-        shard: ShardId,
-        id: &I,
-        at: Option<CellRef>,
-        message: M,
-        envelope: Envelope,
-    ) {
-        let extra = Extra::of(envelope);
-        let room = Room::Reserved;
-        let stored = match at {
-            Some(at) => self.store(at, message, extra, room),
-            None => {
-                let key = id.as_key();
-                self.store_for_entity::<I, M>(number, shard, key, message, extra, room)
-            }
-        };
-        if let Err(refused) = stored {
-            let receiver = Receiver::Entity(EntityTypeId(number), id);
-            self.dead_letter(receiver, refused.why, envelope, refused.message);
-        }
     }
 }

@@ -90,9 +90,16 @@ pub(super) struct Departing<I, M> {
     writer: FrameWriter,
     /// The reply addresses that have been written.
     noted: Vec<ReplyAddress>,
+    /// When this attempt began: what is left of timers is told as of then, and counts from when its first part arrives.
+    began: Time,
 }
 
 impl<I, M> Departing<I, M> {
+    /// How many messages have been taken out of mailboxes.
+    pub(super) fn mail(&self) -> usize {
+        self.parcels.iter().map(|it| it.mailbox.len()).sum()
+    }
+
     /// Takes at most so many of the bytes that were written.
     fn cut(&mut self, most: usize) -> Vec<u8> {
         let end = self.written.len().min(self.cut + most);
@@ -121,6 +128,7 @@ fn pack<I: EntityId, M: Message>(
     shard: ShardId,
     limit: usize,
 ) -> bool {
+    let now = local.now;
     let Some(region) = super::region::downcast_region::<I, M>(&mut local.regions, number) else {
         return true;
     };
@@ -142,6 +150,7 @@ fn pack<I: EntityId, M: Message>(
             cut: 0,
             writer: FrameWriter::new(limits),
             noted: Vec::new(),
+            began: now,
         };
         region.departing.insert(shard, departing);
     }
@@ -171,13 +180,16 @@ fn next_part<I: EntityId, M: Message>(
     room: usize,
 ) -> Option<PartBytes> {
     // Taken out meanwhile, for what is written is on the core as well.
+    let now = local.now;
     let region = local.region_mut::<I, M>(number)?;
     let mut departing = region.departing.remove(&shard)?;
     if anew {
         departing.next = (0, 0);
         departing.written.clear();
         departing.cut = 0;
+        departing.began = now;
     }
+    let began = departing.began;
     let mut is_whole = true;
     while departing.written.len() - departing.cut < room {
         let Some(parcel) = departing.parcels.get(departing.next.0) else {
@@ -185,8 +197,9 @@ fn next_part<I: EntityId, M: Message>(
         };
         let record = departing.next.1;
         let (writer, written) = (&mut departing.writer, &mut departing.written);
+        let before = written.len();
         let wrote = match record.checked_sub(1) {
-            None => local.write_entity::<I, M>(number, shard, parcel, writer, written),
+            None => local.write_entity::<I, M>(number, shard, parcel, began, writer, written),
             Some(index) => match &parcel.mailbox[index] {
                 (Mail::Stop, _) => Record::Stop.write(written).ok().map(|()| Vec::new()),
                 (Mail::User(message), envelope) => local
@@ -199,6 +212,8 @@ fn next_part<I: EntityId, M: Message>(
         };
         departing.writer.truncate(0);
         let Some(noted) = wrote else {
+            // Nothing is left of a record that was begun, and nothing leaves: this one is next, whoever tries again.
+            departing.written.truncate(before);
             is_whole = false;
             break;
         };
@@ -208,12 +223,12 @@ fn next_part<I: EntityId, M: Message>(
             false => (departing.next.0, record + 1),
         };
     }
-    let part = departing.cut(room);
+    let part = is_whole.then(|| departing.cut(room));
     let is_last = departing.written.is_empty() && departing.next.0 == departing.parcels.len();
     if let Some(region) = local.region_mut::<I, M>(number) {
         region.departing.insert(shard, departing);
     }
-    is_whole.then_some((part, is_last))
+    part.map(|part| (part, is_last))
 }
 
 fn stay<I: EntityId, M: Message>(local: &mut Local, number: u16, shard: ShardId) {
@@ -385,7 +400,8 @@ impl Local {
         self.release(at, StopCause::Wanted);
     }
 
-    fn put_mail_back<I: EntityId, M: Message>(
+    /// Puts a message that was taken out of a mailbox, here or where its shard comes from, into that of its entity.
+    pub(super) fn put_mail_back<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         shard: ShardId,
@@ -412,12 +428,14 @@ impl Local {
         }
     }
 
-    /// Writes an entity with its timers. The reply addresses that have been written come out.
+    /// Writes an entity with its timers, as they were at the beginning of this attempt. The reply addresses that have been
+    /// written come out.
     fn write_entity<I: EntityId, M: Message>(
         &mut self,
         number: u16,
         shard: ShardId,
         parcel: &Parcel<I, M>,
+        began: Time,
         writer: &mut FrameWriter,
         written: &mut Vec<u8>,
     ) -> Option<Vec<ReplyAddress>> {
@@ -452,7 +470,6 @@ impl Local {
         };
         entity.write(written).ok()?;
         let target = self.target_there(number, shard)?;
-        let now = self.now;
         let (life, runtime) = (self.remote.as_ref()?.life, self.runtime);
         let mut noted_in_all = Vec::new();
         for timer in self.named_timers.of(at) {
@@ -470,7 +487,7 @@ impl Local {
             let record = Record::Timer {
                 text,
                 number: of_name,
-                left: timer.deadline.max(now) - now,
+                left: timer.deadline.max(began) - began,
                 message: writer.pending(),
             };
             record.write(written).ok()?;

@@ -2,11 +2,11 @@
 //! moves.
 
 use super::batch::{Batch, EntityBatch, Note, Outgoing, ShardAddress};
+use super::carried::Carried;
 use super::cell::{Body, Cells, EntityPlace};
 use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
-use super::frames::Carried;
 use super::guard::{beginning, drop_guarded, shown};
 use super::held::Held;
 use super::local::{Extra, Local, Room, TimerEvent};
@@ -78,9 +78,9 @@ pub(crate) trait AnyRegion: AsAny {
     /// Those of them that wait for this shard.
     fn held_of(&self, shard: ShardId) -> usize;
     /// Has a frame wait for its shard.
-    fn hold_frame(&mut self, shard: ShardId, carried: Carried);
-    /// Takes out the frames of at least this epoch that wait for their shard, in order.
-    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Carried>;
+    fn hold_frame(&mut self, shard: ShardId, carried: Box<Carried>);
+    /// Messages that were taken out of the mailboxes of shards on their way to another node.
+    fn packed(&self) -> usize;
     /// Whether its entities can leave the node.
     fn is_movable(&self) -> bool;
     /// Puts a note into the open batch for a core. How much is in the batch then, and whether it was opened for it.
@@ -160,23 +160,13 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
         self.held.get(&shard).map_or(0, VecDeque::len)
     }
 
-    fn hold_frame(&mut self, shard: ShardId, carried: Carried) {
+    fn hold_frame(&mut self, shard: ShardId, carried: Box<Carried>) {
         let held = self.held.entry(shard).or_default();
-        held.push_back(Held::Frame(Box::new(carried)));
+        held.push_back(Held::Frame(carried));
     }
 
-    fn take_frames_since(&mut self, shard: ShardId, epoch: Epoch) -> Vec<Carried> {
-        let Some(held) = self.held.get_mut(&shard) else {
-            return Vec::new();
-        };
-        let is_newer = |it: &Held<I, M>| matches!(it, Held::Frame(frame) if frame.epoch() >= epoch);
-        let (newer, older): (VecDeque<_>, VecDeque<_>) = held.drain(..).partition(is_newer);
-        *held = older;
-        let frames = newer.into_iter().filter_map(|held| match held {
-            Held::Frame(frame) => Some(*frame),
-            Held::Message(..) | Held::Signal(..) => None,
-        });
-        frames.collect()
+    fn packed(&self) -> usize {
+        self.departing.values().map(Departing::mail).sum()
     }
 
     fn is_movable(&self) -> bool {
@@ -316,6 +306,7 @@ impl Local {
             ops: RegionOps {
                 send_last: super::shipping::send_last::<I, A::Msg>,
                 release_held: super::held::release_held::<I, A::Msg>,
+                release_present: super::held::release_present::<I, A::Msg>,
                 ship: super::shipping::ship::<I, A::Msg>,
                 reject_held: super::held::reject_held::<I, A::Msg>,
                 deliver: wire.map(|wire| wire.deliver),
@@ -416,15 +407,7 @@ impl Local {
                 Room::FromLane,
             )
         } else {
-            // Only a sender that broke the order of a move gets here; its message is passed on, not lost.
-            self.route_to_entity::<I, M>(
-                number,
-                shard,
-                id.as_key(),
-                message,
-                extra,
-                Sender::Accepted,
-            )
+            return self.accept_elsewhere::<I, M>(number, shard, id, message, extra);
         };
         if let Err(refused) = stored {
             let receiver = Receiver::Entity(EntityTypeId(number), &id);
@@ -520,8 +503,14 @@ impl Local {
             slot: at.slot(),
             hash: place.table_hash as u32,
         };
-        region.shards[place.shard as usize]
-            .insert_unique(place.table_hash, entry, |entry| spread(entry.hash));
+        let shard = &mut region.shards[place.shard as usize];
+        debug_assert!(
+            shard
+                .find(place.table_hash, |known| known.id.is(entry.id.as_key()))
+                .is_none(),
+            "one entity does not have two lives"
+        );
+        shard.insert_unique(place.table_hash, entry, |entry| spread(entry.hash));
         let now = self.now;
         let state = &mut self.region_states[usize::from(place.region)];
         state.active += 1;

@@ -71,6 +71,8 @@ impl RegionState {
 pub(crate) struct RegionOps {
     pub(crate) send_last: fn(&mut Local, Last, CoreId),
     pub(crate) release_held: fn(&mut Local, u16, ShardId),
+    /// Has those of the held messages go on that have come by the present route of their shard, whose epoch is given.
+    pub(crate) release_present: fn(&mut Local, u16, ShardId, Epoch),
     pub(crate) ship: fn(&mut Local, u16, Shipment) -> Box<dyn Cargo>,
     pub(crate) reject_held: fn(&mut Local, u16, Option<ShardId>, Rejection),
     /// For types whose messages travel.

@@ -349,11 +349,15 @@ impl Local {
             return;
         };
         let life = link.life;
+        let passed_on = link.passed_on();
         let (waiting, entrusted) = link.lose(&remote.bounds);
         remote.crowded.remove(&node);
         self.watches.far.broken(life);
         self.lookups_unanswered(node);
         self.not_sent(waiting, Rejection::LinkLost);
+        for (origin, target) in passed_on {
+            self.send_failure(origin, target, Rejection::LinkLost.into());
+        }
         for address in entrusted {
             self.fail_ask(address, Uncertainty::LinkLost.into());
         }

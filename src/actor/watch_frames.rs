@@ -70,7 +70,7 @@ impl Local {
         let from = header.sender;
         let is_sender = address.life == from.life;
         match (header.kind, header.target) {
-            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame, false),
+            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame),
             (Kind::Watch | Kind::Unwatch, Target::Actor { .. }) => self.take_actor_watch(&frame),
             (Kind::Terminated, _) if is_own => {
                 let number = address.place;

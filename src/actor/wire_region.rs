@@ -8,7 +8,7 @@ use super::context::Context;
 use super::entity::EntityBody;
 use super::entity_id::EntityId;
 use super::frame_delivery::{deliver, drop_message};
-use super::local::Local;
+use super::local::{Local, Room};
 use super::model::{Actor, Next};
 use super::node_shipping::NodeOps;
 use super::reference::CellRef;
@@ -23,8 +23,8 @@ use crate::wire::type_registry::{TypeClash, TypeRegistry};
 use crate::wire::writer::FrameWriter;
 use std::any::Any;
 
-/// Takes a frame for an entity of a shard that this core runs.
-pub(crate) type Deliver = fn(&mut Local, u16, ShardId, &FrameRef<'_>);
+/// Takes a frame for an entity of a shard that this core runs, if there is room, or whether there is some or not.
+pub(crate) type Deliver = fn(&mut Local, u16, ShardId, &FrameRef<'_>, Room);
 
 /// Writes a message into a frame of this header, behind this id; what adapts the header sees it when the message has been
 /// archived.

@@ -43,6 +43,9 @@ const FULL_LANE_RETRY: Duration = Duration::from_micros(100);
 /// After such a silence parts of shards, and markers, are sent to another node again.
 const NODE_RETRY: Duration = Duration::from_millis(500);
 
+/// After this time a core that waits for room in a link for a part of a shard looks again.
+const FULL_LINK_RETRY: Duration = Duration::from_millis(1);
+
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
@@ -179,7 +182,6 @@ impl Engine {
     fn waits_for_room(&self, local: &Local) -> bool {
         let backlog = local.remote.as_ref().map(|remote| &remote.backlog);
         !self.unsent.is_empty()
-            || self.parts_wait
             || !local.outbox_is_empty()
             || backlog.is_some_and(|backlog| !backlog.is_empty())
     }
@@ -350,6 +352,7 @@ impl Engine {
             self.node_handoff.next_deadline(),
             self.coordination_deadline(local.now),
             retry,
+            self.parts_wait.then(|| local.now + FULL_LINK_RETRY),
         ]
         .into_iter()
         .flatten()

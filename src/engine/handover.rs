@@ -79,11 +79,9 @@ impl Engine {
                 }
                 Step::Release { shard, to } => {
                     let mine = local.topology.is_mine(shard);
-                    let is_flushing = self.node_handoff.is_flushing(shard);
-                    let route = match local.topology.route(shard) {
-                        _ if is_flushing && mine => Route::Hold,
-                        Some(route) if !mine || route == Route::Hold => route,
-                        _ => Route::To(to),
+                    let route = match self.route_now(local, shard) {
+                        Route::To(_) => Route::To(to),
+                        route => route,
                     };
                     local.regions[shard.entity_type.index()].set_route(shard.shard, route);
                     if to == me && !mine {

@@ -28,27 +28,24 @@ impl Engine {
             Some(choose) => choose(cores),
             None => self.first_peer,
         };
-        let mut cut_off = None;
-        for peer in (first..cores)
-            .chain(0..first)
+        let peers = (first..cores).chain(0..first);
+        let peers = peers
             .map(|peer| CoreId(peer as u16))
-            .filter(|peer| *peer != me)
-        {
-            for _ in 0..CONTROL_PER_TURN {
-                let Some(message) = local.port.receive_control(peer) else {
-                    break;
-                };
-                moved = true;
-                self.handle_control(local, peer, message);
-            }
+            .filter(move |peer| *peer != me);
+        // Of all before any batch: who sends to a shard by what it has been told does not come before that is told here.
+        for peer in peers.clone() {
+            moved |= self.take_control(local, peer);
+        }
+        let mut cut_off = None;
+        for peer in peers {
             if self.halted {
-                continue;
+                break;
             }
-            moved |= take_batches(local, peer, LaneClass::Replies);
+            moved |= self.take_batches(local, peer, LaneClass::Replies);
             if local.arrivals == 0 {
                 cut_off = cut_off.or(Some(peer.index()));
             }
-            moved |= take_batches(local, peer, LaneClass::Requests);
+            moved |= self.take_batches(local, peer, LaneClass::Requests);
             while let Some(batches) = local.port.reclaim_batches(peer) {
                 batches.into_iter().for_each(|batch| batch.reuse(local));
             }
@@ -60,6 +57,46 @@ impl Engine {
         }
         if local.watches.any_lost() && !self.halted {
             local.end_lost_watches();
+        }
+        moved
+    }
+
+    fn take_control(&mut self, local: &mut Local, peer: CoreId) -> bool {
+        let mut moved = false;
+        for _ in 0..CONTROL_PER_TURN {
+            let Some(message) = local.port.receive_control(peer) else {
+                break;
+            };
+            moved = true;
+            self.handle_control(local, peer, message);
+        }
+        moved
+    }
+
+    fn take_batches(&mut self, local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
+        let coordinator = self.coordinator_core;
+        // The same for a batch that has come since the turn began: on a node of a cluster whose owners change.
+        let looks =
+            class == LaneClass::Requests && local.remote.is_some() && coordinator != local.core;
+        let mut moved = false;
+        for _ in 0..BATCHES_PER_TURN {
+            if class == LaneClass::Requests && (local.arrivals == 0 || !local.has_room()) {
+                // They stay in the lane, until the next turn or, in the end, with their senders.
+                break;
+            }
+            let Some(mut batch) = local.port.receive_batch(peer, class) else {
+                break;
+            };
+            moved = true;
+            if looks {
+                self.take_control(local, coordinator);
+            }
+            local.counters.batches_received += 1;
+            batch.deliver(local, peer);
+            local.port.return_batch(peer, batch as Box<dyn Batch>);
+            if self.halted {
+                break;
+            }
         }
         moved
     }
@@ -128,24 +165,6 @@ impl Engine {
         }
         moved
     }
-}
-
-fn take_batches(local: &mut Local, peer: CoreId, class: LaneClass) -> bool {
-    let mut moved = false;
-    for _ in 0..BATCHES_PER_TURN {
-        if class == LaneClass::Requests && (local.arrivals == 0 || !local.has_room()) {
-            // They stay in the lane, until the next turn or, in the end, with their senders.
-            break;
-        }
-        let Some(mut batch) = local.port.receive_batch(peer, class) else {
-            break;
-        };
-        moved = true;
-        local.counters.batches_received += 1;
-        batch.deliver(local, peer);
-        local.port.return_batch(peer, batch as Box<dyn Batch>);
-    }
-    moved
 }
 
 fn run_job(local: &mut Local, job: CoreJob) {

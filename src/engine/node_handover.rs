@@ -11,6 +11,7 @@ use crate::actor::outbox::OpenBatch;
 use crate::actor::refusal::Uncertainty;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::time::Time;
+use crate::sharding::handoff::Phase;
 use crate::sharding::move_error::RefusedWhy;
 use crate::sharding::node_departure::NodePhase;
 use crate::sharding::node_steps::{
@@ -48,18 +49,19 @@ impl Engine {
         let topology = local.topology.clone();
         let between_cores: BTreeSet<ShardKey> =
             self.handoff.held().map(|held| held.id.shard).collect();
-        if topology.members() != older.members()
-            && let Some(members) = topology.members()
-        {
-            let steps = self.node_handoff.members_changed(members);
-            self.carry_out(local, steps);
-        }
         let mut changed: BTreeSet<ShardKey> =
             topology.owners_changed_since(older).into_iter().collect();
         changed.extend(topology.leaving_moved_since(older));
         for key in changed.iter().copied() {
             let is_between_cores = between_cores.contains(&key);
             self.adopt_owner(local, older, key, is_between_cores);
+        }
+        // Not before: what waited for a marker goes by the routes that have just been taken.
+        if topology.members() != older.members()
+            && let Some(members) = topology.members()
+        {
+            let steps = self.node_handoff.members_changed(members);
+            self.carry_out(local, steps);
         }
         for key in changed {
             local.watched_shard_changed(key);
@@ -89,7 +91,7 @@ impl Engine {
         if let Some(remote) = &mut local.remote {
             remote.reported.remove(&key);
         }
-        let used = before.owner != now.owner
+        let used = before.epoch != now.epoch
             && local.region_states[number].take_sent_away(key.shard)
             && local.mutant != Some(Mutant::SkipLastBetweenNodes);
         let news = ShardNews {
@@ -108,14 +110,22 @@ impl Engine {
             }
         }
         self.carry_out(local, steps);
-        // The end of a move between cores sees to the rest.
         if !is_between_cores {
             self.settle_route(local, key);
+        } else if before.owner != now.owner && topology.is_mine(key) && self.is_draining(key) {
+            // It has come with the news that it changes cores: until it does it runs here. The end of that sees to the rest.
+            local.host(key);
         }
     }
 
+    /// Whether a shard is to leave this core for another of this node, and runs here until everything for it has come.
+    fn is_draining(&self, key: ShardKey) -> bool {
+        let mut departures = self.handoff.departures();
+        departures.any(|it| it.id().shard == key && it.phase() == Phase::Draining)
+    }
+
     /// How this core sends to a shard now.
-    fn route_now(&self, local: &Local, key: ShardKey) -> Route {
+    pub(super) fn route_now(&self, local: &Local, key: ShardKey) -> Route {
         match local.topology.route(key) {
             Some(Route::Unallocated) => Route::Unallocated,
             Some(route) if !self.node_handoff.is_flushing(key) => route,
@@ -175,8 +185,10 @@ impl Engine {
             .poll(local.now, |shard| readiness(local, shard));
         moved |= !steps.is_empty();
         self.carry_out(local, steps);
-        let packing: Vec<ShardKey> = self.node_handoff.packing().collect();
-        for shard in packing {
+        // Hooks run while entities are packed: not without a lease.
+        let packing = self.node_handoff.packing();
+        let packing = packing.filter(|shard| !readiness(local, *shard).is_lapsed);
+        for shard in packing.collect::<Vec<ShardKey>>() {
             moved = true;
             self.pack_some(local, shard);
         }
@@ -210,8 +222,6 @@ impl Engine {
                     local.seal_shard(shard);
                     local.set_hosted(shard, false);
                 }
-                // In this turn, with the others that are being packed.
-                NodeStep::Pack { .. } => {}
                 NodeStep::Forget { shard, to } => {
                     if let Some(ops) = node_ops(local, shard) {
                         (ops.forget)(local, shard.entity_type.0, shard.shard, to);
@@ -491,7 +501,7 @@ impl Local {
         }
     }
 
-    /// Has those of the held frames go on that have come by the present route of their shard.
+    /// Has those of the held messages go on that have come by the present route of their shard.
     pub(super) fn release_present(&mut self, shard: ShardKey) {
         let number = shard.entity_type.index();
         let (Some(owner), Some(Route::To(_))) =
@@ -499,9 +509,7 @@ impl Local {
         else {
             return;
         };
-        let frames = self.regions[number].take_frames_since(shard.shard, owner.epoch);
-        for carried in frames {
-            self.take_request(&carried.frame(), false);
-        }
+        let release = self.region_states[number].ops.release_present;
+        release(self, shard.entity_type.0, shard.shard, owner.epoch);
     }
 }

@@ -24,7 +24,8 @@ impl Engine {
         if !std::mem::replace(&mut local.draining, true) {
             local.restart_all();
         }
-        let held: usize = local.regions.iter().map(|region| region.held()).sum();
+        let regions = local.regions.iter();
+        let held: usize = regions.map(|it| it.held() + it.packed()).sum();
         let idle = self.jobs_are_empty()
             && local.ready.is_empty()
             && local.queued.messages() == 0

@@ -215,6 +215,7 @@ impl Topology {
             let cluster = shards.cluster.as_ref()?;
             let unowned = cluster.owners.iter().map(|owner| ShardOwner {
                 owner: None,
+                moving: None,
                 ..*owner
             });
             Some(TypeOwnership {
@@ -249,6 +250,12 @@ impl Topology {
     #[must_use]
     pub fn node_move(&self, key: ShardKey) -> Option<NodeMove> {
         self.owner(key)?.moving.filter(|_| self.is_mine(key))
+    }
+
+    /// Whether the log has prepared the shard to move to this node, which is not its owner yet.
+    pub(crate) fn comes_here(&self, key: ShardKey) -> bool {
+        let owner = self.owner(key);
+        owner.is_some_and(|it| it.moving.is_some_and(|moving| self.is_me(moving.to)))
     }
 
     pub(super) fn is_me(&self, node: NodeId) -> bool {

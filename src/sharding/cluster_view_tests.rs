@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::cluster_view::{Members, OwnershipError, OwnershipUpdate, ShardOwner, TypeOwnership};
+use super::cluster_view::{
+    Members, NodeMove, OwnershipError, OwnershipUpdate, ShardOwner, TypeOwnership,
+};
 use super::coordinator::{Coordinator, Input, MoveRequest, Output};
-use super::move_error::MoveError;
+use super::move_error::{MoveError, RefusedWhy};
 use super::ownership::{OwnershipCommand, OwnershipTable, TypeSpec};
 use super::settings::CoordinatorSettings;
 use super::strategy::PlacementStrategy;
-use super::topology::{Allocation, Route, Topology};
+use super::topology::{Allocation, MoveId, Route, Topology};
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
 
@@ -150,6 +152,67 @@ fn the_coordinator_publishes_news_and_moves_only_what_is_here() {
         (coordinator.poll_output(), coordinator.stale_inputs()),
         (None, 1)
     );
+}
+
+#[test]
+fn a_shard_that_is_taken_away_while_it_waits_to_change_cores_does_not() {
+    let settings = CoordinatorSettings {
+        balancer: None,
+        max_moves: 1,
+        ..CoordinatorSettings::default()
+    };
+    let mut coordinator = Coordinator::new(Arc::new(topology()), &CORES, settings);
+    let mine = news("cart", 4, &[Some(ME); 3]);
+    coordinator.handle(Input::OwnershipChanged(mine), Time::ZERO);
+    let here = |coordinator: &Coordinator, shard| {
+        let placement = coordinator.topology().placement(key(1, shard));
+        placement.unwrap().owner
+    };
+    for shard in [0, 1] {
+        let request = MoveRequest {
+            shard: key(1, shard),
+            to: CoreId(1 - here(&coordinator, shard).0),
+            token: Some(u64::from(shard)),
+        };
+        coordinator.handle(Input::MoveRequested(request), Time::ZERO);
+    }
+    let lost = news("cart", 4, &[Some(ME), Some(OTHER), Some(ME)]);
+    coordinator.handle(Input::OwnershipChanged(lost), Time::ZERO);
+    let id = MoveId {
+        shard: key(1, 0),
+        version: coordinator.topology().placement(key(1, 0)).unwrap().since,
+    };
+    let refused = Input::Refused {
+        id,
+        why: RefusedWhy::Suspended,
+    };
+    coordinator.handle(refused, Time::ZERO);
+    let outputs: Vec<Output> = std::iter::from_fn(|| coordinator.poll_output()).collect();
+    let shard = key(1, 1);
+    let not_owned = Err(MoveError::NotOwned { shard });
+    let is_not_owned =
+        |output: &Output| matches!(output, Output::Finished(it) if it.result == not_owned);
+    assert!(outputs.iter().any(is_not_owned), "{outputs:?}");
+    assert_eq!(coordinator.moving(), 0);
+}
+
+#[test]
+fn for_a_node_that_is_no_member_nothing_comes_and_nothing_goes() {
+    let mut coming = news("cart", 4, &[Some(OTHER); 3]);
+    let moving = ShardOwner {
+        owner: Some(OTHER),
+        moving: Some(NodeMove {
+            prepared: 9,
+            to: ME,
+        }),
+        ..ShardOwner::default()
+    };
+    coming.types[0].shards = Arc::new([moving; 3]);
+    let known = topology().owned(&coming).unwrap();
+    assert!(known.comes_here(key(1, 0)));
+    let gone = known.owned(&known.abandoned()).unwrap();
+    assert!(!gone.comes_here(key(1, 0)));
+    assert_eq!(gone.owner(key(1, 0)), Some(ShardOwner::default()));
 }
 
 #[test]

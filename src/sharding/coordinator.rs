@@ -341,6 +341,10 @@ impl Coordinator {
             let Some(&ShardState::Waiting { to, token, .. }) = self.shards.get(&shard) else {
                 continue;
             };
+            if !self.topology.is_mine(shard) {
+                self.give_up(shard, MoveError::NotOwned { shard });
+                continue;
+            }
             if let Some(leaving) = self.topology.node_move(shard) {
                 let to = leaving.to;
                 self.give_up(shard, MoveError::LeavesNode { shard, to });

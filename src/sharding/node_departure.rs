@@ -28,7 +28,8 @@ pub enum NodePhase {
     Draining,
     /// All messages are here; suspended handlers finish.
     Paused,
-    /// Entities are being packed.
+    /// What is to be shipped is taken out of the entities, until
+    /// [`packed`](super::node_handoff::NodeHandoff::packed) is said.
     Packing,
     /// Parts are on their way.
     Shipping,
@@ -119,10 +120,7 @@ impl NodeDeparture {
             }
         }
         match (is.is_suspended, is.is_lapsed) {
-            (false, false) => {
-                self.phase = NodePhase::Packing;
-                steps.push(NodeStep::Pack { shard });
-            }
+            (false, false) => self.phase = NodePhase::Packing,
             (true, _) if is_late => steps.extend(self.refuse(shard, RefusedWhy::Suspended)),
             // Without a lease it waits for one, or for what the log says.
             (false, true) if is_late => self.deadline = now + retry,

@@ -167,7 +167,8 @@ impl NodeHandoff {
         self.departures.iter().map(|(shard, it)| (*shard, it))
     }
 
-    /// The shards that are being packed.
+    /// The shards that are being packed: take what is to be shipped out of their entities, and say
+    /// [`packed`](NodeHandoff::packed) for each that is done.
     pub fn packing(&self) -> impl Iterator<Item = ShardKey> {
         let packing = |it: &NodeDeparture| it.phase == NodePhase::Packing;
         self.departures()
@@ -247,7 +248,8 @@ impl NodeHandoff {
         }
         if let Some(via) = before.owner
             && via != self.node
-            && is.owner != Some(via)
+            // Also if it has got the shard again: what this core has sent there may be on its way by those that had it between.
+            && is.epoch != before.epoch
             && used
             // An owner has died since: what was on its way to it is gone with it, and past owners that wait for each other's
             // markers would wait for ever. (Without a death there is no such circle: whoever gave the shard away has known

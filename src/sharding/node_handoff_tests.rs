@@ -95,8 +95,10 @@ fn shipping() -> NodeHandoff {
     let mut source = core(A, HERE);
     assert_eq!(adopt(&mut source, owned(A, 4), moving(A, 4, 7, B)), []);
     source.handle_drained(drained(7, OTHER));
-    let steps = [NodeStep::Pause { shard: S }, NodeStep::Pack { shard: S }];
-    assert_eq!(source.poll(at(1), |_| READY), steps);
+    assert_eq!(
+        source.poll(at(1), |_| READY),
+        [NodeStep::Pause { shard: S }]
+    );
     source.packed(S, at(1));
     source
 }
@@ -123,8 +125,9 @@ fn the_source_drains_pauses_packs_and_ships() {
         ..READY
     };
     assert_eq!(source.poll(at(2), |_| lapsed), [], "no hook may run");
-    let pack = [NodeStep::Pack { shard: S }];
-    assert_eq!(source.poll(at(3), |_| READY), pack);
+    assert_eq!(source.packing().count(), 0);
+    assert_eq!(source.poll(at(3), |_| READY), []);
+    assert_eq!(source.packing().collect::<Vec<_>>(), [S]);
     assert_eq!(source.due_parts(), []);
     source.packed(S, at(3));
     assert_eq!(phase(&source), Some(NodePhase::Shipping));
@@ -183,7 +186,9 @@ fn a_shard_between_two_cores_leaves_when_it_has_arrived() {
     source.handle_drained(drained(7, OTHER));
     let now = moving(A, 4, 7, B);
     assert_eq!(adopt(&mut source, now, now), []);
-    assert_eq!(source.poll(at(1), |_| READY).len(), 2, "nobody is awaited");
+    let pause = [NodeStep::Pause { shard: S }];
+    assert_eq!(source.poll(at(1), |_| READY), pause, "nobody is awaited");
+    assert_eq!(phase(&source), Some(NodePhase::Packing));
 }
 
 #[test]
@@ -395,6 +400,10 @@ fn who_has_sent_to_the_past_owner_holds_until_its_marker_is_back() {
     // Nor has a dead one.
     let steps = sender.adopt(used(owned(A, 8), owned(B, 9)), &members(&[B, C]), at(0));
     assert_eq!(steps, []);
+    // One that has got it back sends on what came there before by those that had it between.
+    let steps = sender.adopt(used(owned(A, 9), owned(A, 11)), &all, at(0));
+    assert!(matches!(steps[..], [NodeStep::Flush { via: A, .. }]));
+    assert_eq!(sender.marker_passed(S, 4), release);
     // Who has sent nothing waits for nothing.
     assert_eq!(adopt(&mut sender, owned(A, 4), owned(B, 5)), []);
 }
@@ -420,7 +429,9 @@ fn a_node_gives_nothing_away_whose_past_owner_it_still_flushes() {
         };
         if me == HERE {
             assert_eq!(passed, [release]);
-            assert_eq!(core.poll(at(1), |_| READY).len(), 2, "it pauses and packs");
+            let pause = [NodeStep::Pause { shard: S }];
+            assert_eq!(core.poll(at(1), |_| READY), pause);
+            assert_eq!(core.packing().collect::<Vec<_>>(), [S]);
         } else {
             assert_eq!(passed, [release, tell]);
         }

@@ -56,11 +56,6 @@ pub enum NodeStep {
         /// The shard.
         shard: ShardKey,
     },
-    /// Take what is to be shipped out of the entities; then say [`packed`](super::node_handoff::NodeHandoff::packed).
-    Pack {
-        /// The shard.
-        shard: ShardKey,
-    },
     /// The target has the shard: drop the copy.
     Forget {
         /// The shard.

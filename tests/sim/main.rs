@@ -55,6 +55,7 @@ mod remote_links;
 mod remote_lookup;
 mod remote_moves;
 mod remote_moves_faults;
+mod remote_moves_order;
 mod remote_owners;
 mod remote_tells;
 mod remote_watch;

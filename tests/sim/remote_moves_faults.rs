@@ -9,7 +9,7 @@ use corecast::base::ids::{CoreId, NodeId, ShardId};
 use corecast::base::rng::{Rng, seeded};
 use corecast::rand::RngExt;
 use corecast::sim::{ClusterSimulation, check_cluster_seeds};
-use corecast::{AskError, Handle, Pending, Region};
+use corecast::{AskError, Handle, Pending, Region, Rejection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::time::Duration;
@@ -286,7 +286,10 @@ fn moves_that_are_called_off_lose_nothing() {
             assert_eq!(run.cluster.ask(A, book, Line::Count), Ok(sum), "book {id}");
         }
         for node in NODES {
-            assert_eq!(dead_letters(&mut run.cluster, node), [], "{node}");
+            // Who asks gives up after a time, and a move may take longer.
+            let letters = dead_letters(&mut run.cluster, node).into_iter();
+            let lost = letters.filter(|it| it.0 != Rejection::LateReply);
+            assert_eq!(lost.collect::<Vec<_>>(), [], "{node}");
         }
         run.cluster
     });

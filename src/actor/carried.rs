@@ -1,0 +1,143 @@
+//! Frames that were taken out of their receive buffers: to wait for a shard, or to go to another core of this node.
+//!
+//! What has once waited was accepted: neither a full mailbox nor a full outbox refuses it any more.
+
+use super::batch::Note;
+use super::local::{Local, TimerEvent};
+use super::outbox::OpenBatch;
+use super::refusal::Rejection;
+use super::remote::Reserved;
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
+use crate::sharding::topology::Route;
+use crate::wire::address::Target;
+use crate::wire::frame::{FrameRef, OwnedFrame};
+use crate::wire::kind::Kind;
+
+/// A frame that was taken out of its receive buffer.
+pub(crate) struct Carried {
+    frame: OwnedFrame,
+    _room: Reserved,
+    /// Another core of this node has handed it on, because by what it knows the shard is on this one.
+    pub(super) by_core: bool,
+    /// It has waited for its shard, here or on the core that has handed it on.
+    pub(super) has_waited: bool,
+}
+
+impl Carried {
+    pub(crate) fn frame(&self) -> FrameRef<'_> {
+        self.frame.as_ref()
+    }
+
+    /// Whether it has come by the present route of its shard, whose epoch is this.
+    pub(super) fn is_present(&self, present: Epoch) -> bool {
+        let epoch = match self.frame().header().target {
+            Target::Shard { epoch, .. } => epoch,
+            Target::Node | Target::Actor { .. } => Epoch::default(),
+        };
+        self.by_core || epoch >= present
+    }
+}
+
+impl Local {
+    /// Hands a frame to another core of this node.
+    pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
+        // The end of a watch is not said again, and there are no more of them than watches.
+        let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages
+            && frame.kind() != Kind::Unwatch;
+        match self.detach(&frame).filter(|_| !is_full) {
+            Some(carried) => self.carry_on(to, number, carried),
+            None => self.refuse_frame(Some(number), &frame, Rejection::OutboxFull),
+        }
+    }
+
+    /// Hands a frame that has its room to another core of this node.
+    pub(super) fn carry_on(&mut self, to: CoreId, number: u16, carried: Box<Carried>) {
+        if carried.frame().kind() == Kind::Watch {
+            // What is said there of all watches comes before this one, which is announced again.
+            self.release_detained();
+            if self.room_towards(to).is_err() {
+                return self.refuse_frame(Some(number), &carried.frame(), Rejection::OutboxFull);
+            }
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.stats.carried += 1;
+        }
+        let note = Note::Frame(carried);
+        let target = &mut self.outbox[to.index()];
+        target.messages += 1;
+        let (length, opened) = self.regions[usize::from(number)].note(number, to, note);
+        if opened {
+            target.open.push(OpenBatch::Region(number));
+        }
+        if length >= self.limits.batch_messages {
+            self.seal(to, OpenBatch::Region(number));
+        }
+    }
+
+    fn detach(&mut self, frame: &FrameRef<'_>) -> Option<Box<Carried>> {
+        let remote = self.remote.as_mut()?;
+        let room = remote.reserve(frame.bytes().len())?;
+        let frame = frame.detach();
+        remote.stats.copied_in += frame.copied_bytes() as u64;
+        Some(Box::new(Carried {
+            frame,
+            _room: room,
+            by_core: false,
+            has_waited: false,
+        }))
+    }
+
+    /// Keeps a frame until its shard has arrived, its owner is known, or there is room in the link to that. Returns whether
+    /// there was room for it here; otherwise it is refused.
+    pub(super) fn hold_frame(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        frame: FrameRef<'_>,
+        full: Rejection,
+    ) -> bool {
+        let limit = self.limits.held_messages;
+        let waiting = self.regions[usize::from(number)].held_of(shard);
+        let is_full = waiting >= limit && frame.kind() != Kind::Unwatch;
+        if full == Rejection::Misrouted && waiting == 0 {
+            let due = self.now + self.limits.ask_timeout;
+            let region = number;
+            self.timers
+                .insert(due, TimerEvent::Behind { region, shard });
+        }
+        let carried = self.detach(&frame).filter(|_| !is_full);
+        let is_held = carried.is_some();
+        match carried {
+            Some(carried) => self.keep_waiting(number, shard, carried),
+            None => self.refuse_frame(Some(number), &frame, full),
+        }
+        if frame.kind() != Kind::Last {
+            self.want(number, shard);
+        }
+        is_held
+    }
+
+    /// Has a frame wait that has its room.
+    pub(super) fn keep_waiting(&mut self, number: u16, shard: ShardId, mut carried: Box<Carried>) {
+        carried.has_waited = true;
+        self.regions[usize::from(number)].hold_frame(shard, carried);
+    }
+
+    /// Whoever sent the frames that wait for a shard of another node knew more than this core, or lied; it has had time to
+    /// learn what that was.
+    pub(crate) fn stays_behind(&mut self, number: u16, shard: ShardId) {
+        let key = ShardKey {
+            entity_type: EntityTypeId(number),
+            shard,
+        };
+        let is_away = matches!(
+            self.regions[usize::from(number)].route_of(shard),
+            Some(Route::Away(_))
+        );
+        // One that is about to be its owner learns of it in the end.
+        if is_away && !self.topology.comes_here(key) {
+            let reject = self.region_states[usize::from(number)].ops.reject_held;
+            reject(self, number, Some(shard), Rejection::Misrouted);
+        }
+    }
+}
