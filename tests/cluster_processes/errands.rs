@@ -1,7 +1,7 @@
 //! What actors of one node have to do with those of another: they find, watch and stop them. Some of the nodes are runtimes
 //! of this process, and one is a process of its own, which can die.
 
-use crate::process::{Place, alone, can_run};
+use crate::process::{Place, beside_another, can_run};
 use clap::Parser;
 use corecast::{
     Actor, ActorRef, ClusterArgs, ClusterPhase, Context, CoreId, EntityType, Fault, Handle, Next,
@@ -93,7 +93,11 @@ fn clerks(builder: &mut RuntimeBuilder) -> Region<u64, Errand> {
 
 fn start(flags: &str) -> (Runtime, Region<u64, Errand>) {
     let flags = flags.split(" --cores").next().unwrap();
-    let args = Args::parse_from(["node"].into_iter().chain(flags.split_whitespace()));
+    // With one of three dead, the other two could not both leave.
+    let flags = ["node", "--no-leave"]
+        .into_iter()
+        .chain(flags.split_whitespace());
+    let args = Args::parse_from(flags);
     let mut builder = Runtime::builder().cluster(args.cluster.settings().unwrap());
     let entities = clerks(&mut builder);
     (builder.start().unwrap(), entities)
@@ -216,7 +220,7 @@ fn actors_of_other_nodes_are_found_stopped_and_watched() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let third = Other::start(&place.flags(3));
     let (first, here) = start(&place.flags(1));
@@ -289,7 +293,7 @@ fn a_node_that_was_declared_down_and_comes_back_takes_nobody_for_gone() {
     if !can_run() {
         return;
     }
-    let _alone = alone();
+    let _turn = beside_another();
     let place = Place::new(3, 0);
     let mut third = Other::start(&place.flags(3));
     let (first, here) = start(&place.flags(1));
