@@ -1,7 +1,6 @@
 //! The entities that a process has which is a node, and the commands that are about them.
 
 use crate::pouring::Pouring;
-use crate::traffic;
 use corecast::{
     Actor, AskError, Capture, Context, EntityType, Fault, Handle, Mailbox, Next, Pending, Region,
     Rejection, ReplyTo, RuntimeBuilder, Uncertainty, WireMessage,
@@ -209,10 +208,6 @@ impl Cells {
         Some(match (name, &numbers[..]) {
             ("who", [first, count]) => self.who(*first, *count),
             ("until", [id]) => self.until(*id),
-            ("asks", [id, count, pause]) => {
-                traffic::asks(&self.handle, self.cells, *id, *count, *pause)
-            }
-            ("tells", [id, count]) => traffic::tells(&self.handle, self.cells, *id, *count),
             ("stats", []) => format!("stats {:?}", self.handle.stats().wait()).replace('\n', " "),
             ("pour", [first, count, pause]) => {
                 let pause = Duration::from_millis(*pause);

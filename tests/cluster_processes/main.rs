@@ -22,4 +22,3 @@ mod process;
 #[path = "../common/requirements.rs"]
 mod requirements;
 mod rolling;
-mod traffic;
