@@ -60,7 +60,7 @@ impl Engine {
         if topology.members() != older.members()
             && let Some(members) = topology.members()
         {
-            let steps = self.node_handoff.members_changed(members);
+            let steps = self.node_handoff.members_changed(members, local.now);
             self.carry_out(local, steps);
         }
         for key in changed {
@@ -100,6 +100,10 @@ impl Engine {
             now,
             host: (!is_between_cores).then_some(placement.owner),
             used,
+            is_same_life: before.owner.is_some_and(|via| {
+                let known = older.members().and_then(|members| members.get(&via));
+                known.is_some() && known == members.get(&via)
+            }),
         };
         let steps = self.node_handoff.adopt(news, members, local.now);
         if !is_between_cores {
