@@ -105,6 +105,9 @@ impl Engine {
                 known.is_some() && known == members.get(&via)
             }),
         };
+        if before.epoch != now.epoch {
+            local.put_present_first(key);
+        }
         let steps = self.node_handoff.adopt(news, members, local.now);
         if !is_between_cores {
             // First, for what its entities say at their end.
@@ -270,6 +273,7 @@ impl Engine {
                     local.send_marker(via, shard, epoch, token);
                 }
                 NodeStep::Release { shard } => {
+                    local.put_present_first(shard);
                     let is_between_cores = self.handoff.held().any(|it| it.id.shard == shard);
                     if !is_between_cores {
                         self.settle_route(local, shard);
@@ -502,6 +506,15 @@ impl Local {
         let (_, opened) = self.regions[usize::from(number)].note(number, to, note);
         if opened {
             self.outbox[to.index()].open.push(OpenBatch::Region(number));
+        }
+    }
+
+    /// If a shard is here, has those of the held messages come first that have come by its present route.
+    fn put_present_first(&mut self, shard: ShardKey) {
+        if let Some(owner) = self.topology.owner(shard)
+            && self.topology.is_mine(shard)
+        {
+            self.regions[shard.entity_type.index()].put_present_first(shard.shard, owner.epoch);
         }
     }
 
