@@ -105,15 +105,14 @@ fn what_a_dead_owner_has_passed_on_is_not_overtaken() {
         prepare(&mut cluster, A, &[C]);
         writer.writes(&mut cluster, 5..10);
         hear_news(&mut cluster, &[A]);
-        writer.writes(&mut cluster, 10..15);
         dies(&mut cluster, B);
         hear_news(&mut cluster, &[A, C]);
         own(&mut cluster, MOVES.0);
         hear_news(&mut cluster, &[A]);
-        writer.writes(&mut cluster, 15..20);
+        writer.writes(&mut cluster, 10..15);
         assert_eq!(writer.handled(), 5, "the owner before has yet to hear");
         hear_news(&mut cluster, &[C]);
-        writer.ends_with(&mut cluster, 20);
+        writer.ends_with(&mut cluster, 15);
         cluster
     });
 }
