@@ -11,6 +11,7 @@ use crate::actor::outbox::OpenBatch;
 use crate::actor::refusal::Uncertainty;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::time::Time;
+use crate::sharding::cluster_view::Members;
 use crate::sharding::handoff::Phase;
 use crate::sharding::move_error::RefusedWhy;
 use crate::sharding::node_departure::NodePhase;
@@ -91,8 +92,13 @@ impl Engine {
         if let Some(remote) = &mut local.remote {
             remote.reported.remove(&key);
         }
+        let known = older.members().unwrap_or(members);
+        // By no death: an owner that has lost the shard while it lives does not know that it had it, and passes nothing on.
+        let was_taken =
+            now.fence > before.epoch && known.keys().all(|node| lives(*node, known, members));
         let used = before.epoch != now.epoch
             && local.region_states[number].take_sent_away(key.shard)
+            && !was_taken
             && local.mutant != Some(Mutant::SkipLastBetweenNodes);
         let news = ShardNews {
             shard: key,
@@ -100,10 +106,7 @@ impl Engine {
             now,
             host: (!is_between_cores).then_some(placement.owner),
             used,
-            is_same_life: before.owner.is_some_and(|via| {
-                let known = older.members().and_then(|members| members.get(&via));
-                known.is_some() && known == members.get(&via)
-            }),
+            is_same_life: before.owner.is_some_and(|via| lives(via, known, members)),
         };
         if before.epoch != now.epoch {
             local.put_present_first(key);
@@ -450,6 +453,11 @@ impl Engine {
             ShipmentPart::Part { .. } => {}
         }
     }
+}
+
+/// Whether a node that was a member before is one now, in the same life.
+fn lives(node: NodeId, before: &Members, now: &Members) -> bool {
+    before.contains_key(&node) && before.get(&node) == now.get(&node)
 }
 
 fn node_ops(local: &Local, shard: ShardKey) -> Option<NodeOps> {
