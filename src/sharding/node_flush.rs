@@ -7,6 +7,9 @@
 //!
 //! An owner that had the shard when it died has passed on nothing of its time: that is lost, and nothing is waited for.
 //!
+//! Who owned the shard between two news is not known here. So one thing is not covered: a core that hears of several owners
+//! at once, the first of which has died since, flushes the present one and none between.
+//!
 //! Markers do not wait for each other in a circle. Where one waits behind what a past owner holds because that flushes an
 //! owner itself, that one is of a later epoch: a node has known of a shard that it has given away in this life, and says
 //! [`Drained`](super::node_steps::Drained) only when it has nothing to flush. Nobody sends a marker to another life of a node
