@@ -28,8 +28,9 @@
 //! the shard sends it back: then all that was before it is there, and what is held goes the new way. (That the *target* holds
 //! a sender which has announced itself would cost memory there that no sender knows of; here it is the sender's own bounded
 //! outbox, which refuses at the call.) Marker and messages may get lost with a connection, so the marker is repeated until it
-//! comes back, and goes to the next owner when the past one dies (see `node_flush`). Whoever passes messages on is such a sender as well, with all that it
-//! passes on. So whatever one core sends to one shard is one stream, through one route at a time.
+//! comes back, and goes to the next owner when the past one dies (see `node_flush`). Whoever passes messages on is such a
+//! sender as well, with all that it passes on. So whatever one core sends to one shard is one stream, through one route at
+//! a time.
 //!
 //! A marker could come back to its own sender and wait there behind what waits for it, if a node gave a shard away whose
 //! past owner it still has to flush. So a core says [`Drained`] only when it has no flush for the shard under way.
