@@ -26,6 +26,30 @@ pub(super) enum Held<I, M> {
     Frame(Box<Carried>),
 }
 
+impl<I, M> Held<I, M> {
+    /// Whether it has come by the present route of its shard, whose epoch is given.
+    fn is_present(&self, epoch: Epoch) -> bool {
+        match self {
+            Held::Early(..) => true,
+            Held::Frame(carried) => carried.is_present(epoch),
+            Held::Message(..) | Held::Signal(..) => false,
+        }
+    }
+}
+
+/// Puts what has come by the present route of a shard before what this core itself has to send by it.
+///
+/// What this core had sent to a past owner comes back to it in frames, while what it sends meanwhile is held. The marker
+/// would come behind them, but not if the past owner has died since.
+pub(super) fn put_present_first<I, M>(held: &mut VecDeque<Held<I, M>>, epoch: Epoch) {
+    if held.iter().any(|held| held.is_present(epoch)) {
+        let (mut present, others): (VecDeque<_>, VecDeque<_>) =
+            held.drain(..).partition(|held| held.is_present(epoch));
+        present.extend(others);
+        *held = present;
+    }
+}
+
 impl Local {
     #[cold]
     pub(super) fn hold<I: EntityId, M: Message>(
@@ -225,12 +249,8 @@ pub(super) fn release_present<I: EntityId, M: Message>(
     let Some(held) = region.and_then(|region| region.held.get_mut(&shard)) else {
         return;
     };
-    let is_present = |held: &Held<I, M>| match held {
-        Held::Early(..) => true,
-        Held::Frame(carried) => carried.is_present(epoch),
-        Held::Message(..) | Held::Signal(..) => false,
-    };
-    let (mut present, others): (VecDeque<_>, VecDeque<_>) = held.drain(..).partition(is_present);
+    let (mut present, others): (VecDeque<_>, VecDeque<_>) =
+        held.drain(..).partition(|held| held.is_present(epoch));
     *held = others;
     if !present.is_empty() {
         local.let_shard_in::<M>(number, shard);

@@ -8,7 +8,7 @@ use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
 use super::guard::{beginning, drop_guarded, shown};
-use super::held::Held;
+use super::held::{Held, put_present_first};
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::lost::on_the_way_of;
 use super::mailbox::Mailbox;
@@ -79,6 +79,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn held_of(&self, shard: ShardId) -> usize;
     /// Has a frame wait for its shard.
     fn hold_frame(&mut self, shard: ShardId, carried: Box<Carried>);
+    /// Puts what waits for a shard and has come by its present route before the rest of what waits.
+    fn put_present_first(&mut self, shard: ShardId, epoch: Epoch);
     /// Messages that were taken out of the mailboxes of shards on their way to another node.
     fn packed(&self) -> usize;
     /// Whether its entities can leave the node.
@@ -163,6 +165,12 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
     fn hold_frame(&mut self, shard: ShardId, carried: Box<Carried>) {
         let held = self.held.entry(shard).or_default();
         held.push_back(Held::Frame(carried));
+    }
+
+    fn put_present_first(&mut self, shard: ShardId, epoch: Epoch) {
+        if let Some(held) = self.held.get_mut(&shard) {
+            put_present_first(held, epoch);
+        }
     }
 
     fn packed(&self) -> usize {

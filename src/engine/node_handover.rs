@@ -11,6 +11,7 @@ use crate::actor::outbox::OpenBatch;
 use crate::actor::refusal::Uncertainty;
 use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::base::time::Time;
+use crate::sharding::cluster_view::Members;
 use crate::sharding::handoff::Phase;
 use crate::sharding::move_error::RefusedWhy;
 use crate::sharding::node_departure::NodePhase;
@@ -60,7 +61,7 @@ impl Engine {
         if topology.members() != older.members()
             && let Some(members) = topology.members()
         {
-            let steps = self.node_handoff.members_changed(members);
+            let steps = self.node_handoff.members_changed(members, local.now);
             self.carry_out(local, steps);
         }
         for key in changed {
@@ -91,8 +92,13 @@ impl Engine {
         if let Some(remote) = &mut local.remote {
             remote.reported.remove(&key);
         }
+        let known = older.members().unwrap_or(members);
+        // By no death: an owner that has lost the shard while it lives does not know that it had it, and passes nothing on.
+        let was_taken =
+            now.fence > before.epoch && known.keys().all(|node| lives(*node, known, members));
         let used = before.epoch != now.epoch
             && local.region_states[number].take_sent_away(key.shard)
+            && !was_taken
             && local.mutant != Some(Mutant::SkipLastBetweenNodes);
         let news = ShardNews {
             shard: key,
@@ -100,7 +106,11 @@ impl Engine {
             now,
             host: (!is_between_cores).then_some(placement.owner),
             used,
+            is_same_life: before.owner.is_some_and(|via| lives(via, known, members)),
         };
+        if before.epoch != now.epoch {
+            local.put_present_first(key);
+        }
         let steps = self.node_handoff.adopt(news, members, local.now);
         if !is_between_cores {
             // First, for what its entities say at their end.
@@ -266,6 +276,7 @@ impl Engine {
                     local.send_marker(via, shard, epoch, token);
                 }
                 NodeStep::Release { shard } => {
+                    local.put_present_first(shard);
                     let is_between_cores = self.handoff.held().any(|it| it.id.shard == shard);
                     if !is_between_cores {
                         self.settle_route(local, shard);
@@ -444,6 +455,11 @@ impl Engine {
     }
 }
 
+/// Whether a node that was a member before is one now, in the same life.
+fn lives(node: NodeId, before: &Members, now: &Members) -> bool {
+    before.contains_key(&node) && before.get(&node) == now.get(&node)
+}
+
 fn node_ops(local: &Local, shard: ShardKey) -> Option<NodeOps> {
     local.region_states[shard.entity_type.index()].ops.node
 }
@@ -498,6 +514,15 @@ impl Local {
         let (_, opened) = self.regions[usize::from(number)].note(number, to, note);
         if opened {
             self.outbox[to.index()].open.push(OpenBatch::Region(number));
+        }
+    }
+
+    /// If a shard is here, has those of the held messages come first that have come by its present route.
+    fn put_present_first(&mut self, shard: ShardKey) {
+        if let Some(owner) = self.topology.owner(shard)
+            && self.topology.is_mine(shard)
+        {
+            self.regions[shard.entity_type.index()].put_present_first(shard.shard, owner.epoch);
         }
     }
 

@@ -10,6 +10,9 @@ mod coordinator_tests;
 pub mod handoff;
 pub mod move_error;
 pub mod node_departure;
+mod node_flush;
+#[cfg(test)]
+mod node_flush_tests;
 pub mod node_handoff;
 #[cfg(test)]
 mod node_handoff_tests;

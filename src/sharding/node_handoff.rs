@@ -28,8 +28,9 @@
 //! the shard sends it back: then all that was before it is there, and what is held goes the new way. (That the *target* holds
 //! a sender which has announced itself would cost memory there that no sender knows of; here it is the sender's own bounded
 //! outbox, which refuses at the call.) Marker and messages may get lost with a connection, so the marker is repeated until it
-//! comes back, or its past owner is no member any more. Whoever passes messages on is such a sender as well, with all that it
-//! passes on. So whatever one core sends to one shard is one stream, through one route at a time.
+//! comes back, and goes to the next owner when the past one dies (see `node_flush`). Whoever passes messages on is such a
+//! sender as well, with all that it passes on. So whatever one core sends to one shard is one stream, through one route at
+//! a time.
 //!
 //! A marker could come back to its own sender and wait there behind what waits for it, if a node gave a shard away whose
 //! past owner it still has to flush. So a core says [`Drained`] only when it has no flush for the shard under way.
@@ -42,10 +43,11 @@ use std::time::Duration;
 use super::cluster_view::{Members, NodeMove, ShardOwner};
 use super::move_error::RefusedWhy;
 use super::node_departure::{NodeDeparture, NodePhase};
+use super::node_flush::Flushing;
 use super::node_steps::{
     Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews, Taken,
 };
-use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardKey};
+use crate::base::ids::{CoreId, Epoch, NodeId, ShardKey};
 use crate::base::time::Time;
 
 /// Parts of one shipment that are under way at once.
@@ -62,15 +64,6 @@ struct Arrival {
     is_whole: bool,
 }
 
-/// A marker that has yet to come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flushing {
-    via: (NodeId, Incarnation),
-    epoch: Epoch,
-    token: u64,
-    again_at: Time,
-}
-
 /// A shard of this node that is to leave, of which this core does not send to any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Draining {
@@ -81,7 +74,7 @@ struct Draining {
 
 /// The hand-offs between nodes in which one core takes part.
 ///
-/// Memory: one entry for each shard that moves from or to this node, or whose past owner has yet to be flushed; and for a
+/// Memory: one entry for each shard that moves from or to this node, or whose past owners have yet to be flushed; and for a
 /// core that lags behind, one marker for each core and move. The log bounds the moves; the flushes are bounded by the number
 /// of shards.
 #[derive(Clone, Debug)]
@@ -197,7 +190,7 @@ impl NodeHandoff {
             before,
             now: is,
             host,
-            used,
+            ..
         } = news;
         let mut steps = Vec::new();
         let was_mine = before.owner == Some(self.node);
@@ -246,33 +239,15 @@ impl NodeHandoff {
                 });
             }
         }
-        if let Some(via) = before.owner
-            && via != self.node
-            // Also if it has got the shard again: what this core has sent there may be on its way by those that had it between.
-            && is.epoch != before.epoch
-            && used
-            // An owner has died since: what was on its way to it is gone with it, and past owners that wait for each other's
-            // markers would wait for ever. (Without a death there is no such circle: whoever gave the shard away has known
-            // that it had it.)
-            && is.fence <= before.epoch
-            && let Some(incarnation) = members.get(&via)
-            && !self.is_flushing(shard)
-        {
-            self.tokens += 1;
-            let (token, epoch) = (self.tokens, before.epoch);
-            let flushing = Flushing {
-                via: (via, *incarnation),
-                epoch,
-                token,
-                again_at: now + self.retry,
-            };
-            self.flushes.insert(shard, flushing);
-            steps.push(NodeStep::Flush {
-                shard,
-                via,
-                epoch,
-                token,
-            });
+        if let Some(flushing) = self.flushes.get_mut(&shard) {
+            flushing.goes_on(self.node, &news, members);
+        } else {
+            let named = (self.tokens + 1, now + self.retry);
+            if let Some(flushing) = Flushing::begin(self.node, &news, members, named) {
+                self.tokens += 1;
+                steps.extend(flushing.step(shard));
+                self.flushes.insert(shard, flushing);
+            }
         }
         steps.extend(self.rest(shard, is, host, now));
         steps
@@ -334,15 +309,23 @@ impl NodeHandoff {
         None
     }
 
-    /// Nodes that are no members any more have nothing left to be flushed.
+    /// Nodes that are no members any more pass nothing on: what they have passed on is flushed by those that have owned the
+    /// shard after them.
     #[must_use = "the steps have to be executed"]
-    pub fn members_changed(&mut self, members: &Members) -> Vec<NodeStep> {
-        let is_over = |it: &Flushing| members.get(&it.via.0) != Some(&it.via.1);
-        let over = self.flushes.iter().filter(|(_, it)| is_over(it));
-        let over: Vec<ShardKey> = over.map(|(shard, _)| *shard).collect();
-        over.into_iter()
-            .flat_map(|shard| self.flushed(shard))
-            .collect()
+    pub fn members_changed(&mut self, members: &Members, now: Time) -> Vec<NodeStep> {
+        let mut broken = Vec::new();
+        for (shard, flushing) in &mut self.flushes {
+            if flushing.leave_out_dead(members) {
+                self.tokens += 1;
+                (flushing.token, flushing.again_at) = (self.tokens, now + self.retry);
+                broken.push((*shard, flushing.step(*shard)));
+            }
+        }
+        let steps = broken.into_iter().flat_map(|(shard, step)| match step {
+            Some(step) => vec![step],
+            None => self.flushed(shard),
+        });
+        steps.collect()
     }
 
     /// A marker of this core has come back.
@@ -429,15 +412,7 @@ impl NodeHandoff {
         for (&shard, flushing) in &mut self.flushes {
             if now >= flushing.again_at {
                 flushing.again_at = now + self.retry;
-                let Flushing {
-                    via, epoch, token, ..
-                } = *flushing;
-                steps.push(NodeStep::Flush {
-                    shard,
-                    via: via.0,
-                    epoch,
-                    token,
-                });
+                steps.extend(flushing.step(shard));
             }
         }
         steps

@@ -28,6 +28,8 @@ pub struct ShardNews {
     pub host: Option<CoreId>,
     /// This core has sent something to the owner of before since it took that route.
     pub used: bool,
+    /// The owner of before has been a member ever since, in the same life.
+    pub is_same_life: bool,
 }
 
 /// How a move has ended for the node that says so. What the log makes of it is another matter.

@@ -54,6 +54,7 @@ mod remote_kit;
 mod remote_links;
 mod remote_lookup;
 mod remote_moves;
+mod remote_moves_deaths;
 mod remote_moves_faults;
 mod remote_moves_order;
 mod remote_owners;

@@ -196,6 +196,23 @@ pub fn moved(cluster: &mut ClusterSimulation, shard: u32, to: NodeId) -> bool {
     owner.owner == Some(to)
 }
 
+/// Has the log decide a move that has been prepared, once the target has everything. Nobody knows yet.
+pub fn own(cluster: &mut ClusterSimulation, shard: u32) {
+    let mut reports = Vec::new();
+    let has_come = cluster.run_until_true(ms(20_000), |cluster| {
+        reports.extend(cluster.ended_moves());
+        !reports.is_empty()
+    });
+    assert!(has_come, "shard {shard} has not come");
+    for (_, report) in reports {
+        assert_eq!(
+            (report.shard.shard, report.outcome),
+            (ShardId(shard), Ok(()))
+        );
+        assert!(cluster.end_move(report.shard, report.prepared, true));
+    }
+}
+
 /// Judges what was handled: no two nodes in one epoch of a shard, none in an epoch when another had run in a later one, and
 /// for each sender and book the lines in order, with none left out if nothing may be lost.
 pub fn judge(history: &History, shard_of: impl Fn(u64) -> ShardId, is_lossless: bool) {

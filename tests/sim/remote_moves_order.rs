@@ -6,9 +6,9 @@
 use crate::{moves_kit, remote_kit};
 use corecast::actor::link::LinkBounds;
 use corecast::base::ids::{CoreId, NodeId, ShardId};
-use corecast::sim::{Bounds, ClusterSimulation, check_cluster_seeds};
+use corecast::sim::{Bounds, check_cluster_seeds};
 use corecast::{Actor, Capture, Context, EntityType, Fault, Mailbox, Next, Rejection};
-use moves_kit::{History, Line, judge, lines, ms, shelves};
+use moves_kit::{History, Line, judge, lines, ms, own, shelves};
 use remote_kit::{Entry, Handled, Ledger};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,23 +24,6 @@ fn put(number: u64) -> Line {
 
 fn entry(number: u64) -> Entry {
     Entry::Put { sender: 0, number }
-}
-
-/// Has the log decide a move that has been prepared, once the target has everything. Nobody knows yet.
-fn own(cluster: &mut ClusterSimulation, shard: u32) {
-    let mut reports = Vec::new();
-    let has_come = cluster.run_until_true(ms(20_000), |cluster| {
-        reports.extend(cluster.ended_moves());
-        !reports.is_empty()
-    });
-    assert!(has_come, "shard {shard} has not come");
-    for (_, report) in reports {
-        assert_eq!(
-            (report.shard.shard, report.outcome),
-            (ShardId(shard), Ok(()))
-        );
-        assert!(cluster.end_move(report.shard, report.prepared, true));
-    }
 }
 
 /// A core of the target that hears of its shard before the core does on which that is has its messages wait there.

@@ -1,0 +1,147 @@
+//! What a core flushes, and by whom, when past owners of a shard die.
+
+use std::time::Duration;
+
+use super::cluster_view::{Members, ShardOwner};
+use super::node_handoff::NodeHandoff;
+use super::node_steps::{NodeStep, ShardNews};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
+use crate::base::time::Time;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+const D: NodeId = NodeId(4);
+const S: ShardKey = ShardKey {
+    entity_type: EntityTypeId(0),
+    shard: ShardId(0),
+};
+const RELEASE: [NodeStep; 1] = [NodeStep::Release { shard: S }];
+
+fn at(ms: u64) -> Time {
+    Time::from_nanos(ms * 1_000_000)
+}
+
+/// The only core of C.
+fn sender() -> NodeHandoff {
+    let (patience, retry) = (Duration::from_secs(2), Duration::from_millis(500));
+    NodeHandoff::new(CoreId(0), C, [CoreId(0)], patience, retry)
+}
+
+fn members(nodes: &[NodeId]) -> Members {
+    nodes.iter().map(|node| (*node, Incarnation(1))).collect()
+}
+
+/// A has begun its next life.
+fn next_life() -> Members {
+    let mut members = members(&[A, B, C, D]);
+    members.insert(A, Incarnation(2));
+    members
+}
+
+fn owned(node: NodeId, epoch: u64) -> ShardOwner {
+    ShardOwner {
+        owner: Some(node),
+        epoch: Epoch(epoch),
+        ..ShardOwner::default()
+    }
+}
+
+/// To whom the sender has sent.
+fn used(before: ShardOwner, now: ShardOwner) -> ShardNews {
+    ShardNews {
+        shard: S,
+        before,
+        now,
+        host: Some(CoreId(0)),
+        used: true,
+        is_same_life: true,
+    }
+}
+
+fn flush(via: NodeId, epoch: u64, token: u64) -> NodeStep {
+    NodeStep::Flush {
+        shard: S,
+        via,
+        epoch: Epoch(epoch),
+        token,
+    }
+}
+
+/// What has gone to a past owner that dies may be at one that lives: the marker goes there.
+#[test]
+fn when_a_past_owner_dies_its_heirs_are_flushed() {
+    let (all, without_a) = (members(&[A, B, C, D]), members(&[B, C, D]));
+    for changed in [without_a, next_life()] {
+        let mut core = sender();
+        let steps = core.adopt(used(owned(A, 4), owned(B, 5)), &all, at(0));
+        assert_eq!(steps, [flush(A, 4, 1)]);
+        let next = ShardNews {
+            used: false,
+            ..used(owned(B, 5), owned(D, 6))
+        };
+        assert_eq!(core.adopt(next, &all, at(0)), []);
+        assert_eq!(core.members_changed(&all, at(0)), []);
+        let mut both = core.clone();
+        let steps = core.members_changed(&changed, at(10));
+        assert_eq!(steps, [flush(B, 5, 2)]);
+        assert!(core.is_flushing(S));
+        assert_eq!(core.marker_passed(S, 1), [], "it is another marker");
+        assert_eq!(core.next_deadline(), Some(at(510)));
+        assert_eq!(core.marker_passed(S, 2), RELEASE);
+        let steps = both.members_changed(&members(&[C, D]), at(0));
+        assert_eq!(steps, [flush(D, 6, 2)]);
+        assert_eq!(both.members_changed(&members(&[C]), at(0)), RELEASE);
+        assert!(!both.is_flushing(S));
+    }
+}
+
+/// What past owners have passed on to this node is here.
+#[test]
+fn who_has_the_shard_flushes_nobody_for_a_dead_one() {
+    let mut core = sender();
+    let steps = core.adopt(used(owned(A, 4), owned(C, 5)), &members(&[A, B, C]), at(0));
+    assert_eq!(steps, [flush(A, 4, 1)]);
+    assert_eq!(core.members_changed(&members(&[B, C]), at(0)), RELEASE);
+}
+
+/// A past owner that was dead when this core heard that it has not had the shard any more.
+#[test]
+fn who_hears_late_flushes_the_present_owner() {
+    let gone = ShardNews {
+        is_same_life: false,
+        ..used(owned(A, 4), owned(B, 6))
+    };
+    for changed in [members(&[B, C, D]), next_life()] {
+        assert_eq!(sender().adopt(gone, &changed, at(0)), [flush(B, 6, 1)]);
+    }
+}
+
+/// What was sent there is lost: nothing of it can be overtaken.
+#[test]
+fn nobody_is_flushed_for_a_node_that_had_the_shard_when_it_died() {
+    let heir = ShardOwner {
+        fence: Epoch(5),
+        ..owned(B, 5)
+    };
+    let gone = ShardNews {
+        is_same_life: false,
+        ..used(owned(A, 4), heir)
+    };
+    let mut core = sender();
+    assert_eq!(core.adopt(gone, &members(&[B, C, D]), at(0)), []);
+    assert!(!core.is_flushing(S));
+}
+
+/// It may hold what it has yet to pass on, whoever has died since.
+#[test]
+fn a_past_owner_that_lives_is_flushed_past_a_death() {
+    let heir = ShardOwner {
+        fence: Epoch(6),
+        ..owned(D, 6)
+    };
+    let mut core = sender();
+    let steps = core.adopt(used(owned(A, 4), heir), &members(&[A, C, D]), at(0));
+    assert_eq!(steps, [flush(A, 4, 1)]);
+    assert_eq!(core.marker_passed(S, 1), RELEASE);
+}

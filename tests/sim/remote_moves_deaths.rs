@@ -1,0 +1,140 @@
+//! Shards that move between nodes, of whose past owners one dies: what waits at those that live is neither overtaken nor lost.
+//!
+//! A long run: `CORECAST_SEEDS=1000 cargo test --test sim remote_moves_deaths`.
+
+use crate::moves_kit::*;
+use corecast::base::ids::{CoreId, NodeId, ShardId};
+use corecast::sim::{ClusterSimulation, check_cluster_seeds};
+use corecast::{Handle, Region};
+use std::ops::Range;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+/// The shard that moves: it is on B at first.
+const MOVES: ShardId = ShardId(1);
+
+/// A writer on A of a book in the shard that moves.
+struct Writer {
+    history: History,
+    books: Region<u64, Line>,
+    id: u64,
+    handle: Handle,
+}
+
+impl Writer {
+    fn new(cluster: &mut ClusterSimulation) -> Writer {
+        let history = History::default();
+        let books = shelves(cluster, &[A, B, C], &history)[&A];
+        Writer {
+            history,
+            books,
+            id: id_in(books, MOVES.0),
+            handle: cluster.node(A).handle().through(CoreId(0)).unwrap(),
+        }
+    }
+
+    fn writes(&self, cluster: &mut ClusterSimulation, numbers: Range<u64>) {
+        for number in numbers {
+            let put = Line::Put { sender: 0, number };
+            self.handle.tell(self.books.entity_ref(self.id), put);
+        }
+        cluster.run_for(ms(5));
+    }
+
+    fn handled(&self) -> u64 {
+        lines(&self.history)[&(self.id, 0)]
+    }
+
+    /// All of that many lines are handled, in order.
+    fn ends_with(&self, cluster: &mut ClusterSimulation, lines: u64) {
+        assert!(cluster.run_until_idle());
+        judge(&self.history, |id| self.books.shard_of(&id).shard, true);
+        assert_eq!(self.handled(), lines);
+    }
+}
+
+fn dies(cluster: &mut ClusterSimulation, node: NodeId) {
+    cluster.kill(node);
+    cluster.run_for(ms(5));
+    cluster.node_down(node);
+}
+
+fn prepare(cluster: &mut ClusterSimulation, to: NodeId, hear: &[NodeId]) {
+    cluster.prepare("book", MOVES, to).unwrap();
+    hear_news(cluster, hear);
+}
+
+fn hear_news(cluster: &mut ClusterSimulation, hear: &[NodeId]) {
+    for node in hear {
+        cluster.publish_to(*node);
+    }
+    cluster.run_for(ms(5));
+}
+
+/// The past owner holds a message when the next owner dies; whoever has sent it is the one after that.
+#[test]
+fn the_heir_of_a_dead_owner_does_not_overtake_the_owner_before() {
+    check_cluster_seeds(20, |mut cluster| {
+        let writer = Writer::new(&mut cluster);
+        writer.writes(&mut cluster, 0..5);
+        prepare(&mut cluster, C, &[B, C]);
+        writer.writes(&mut cluster, 5..10);
+        own(&mut cluster, MOVES.0);
+        dies(&mut cluster, C);
+        cluster.assign("book", MOVES, A);
+        hear_news(&mut cluster, &[A]);
+        writer.writes(&mut cluster, 10..15);
+        assert_eq!(writer.handled(), 5, "the past owner has yet to hear");
+        hear_news(&mut cluster, &[B]);
+        writer.ends_with(&mut cluster, 15);
+        cluster
+    });
+}
+
+/// A past owner has passed messages on before it dies, and the owner after it holds them.
+#[test]
+fn what_a_dead_owner_has_passed_on_is_not_overtaken() {
+    check_cluster_seeds(20, |mut cluster| {
+        let writer = Writer::new(&mut cluster);
+        writer.writes(&mut cluster, 0..5);
+        prepare(&mut cluster, C, &[B, C]);
+        own(&mut cluster, MOVES.0);
+        hear_news(&mut cluster, &[B, C]);
+        prepare(&mut cluster, A, &[C]);
+        writer.writes(&mut cluster, 5..10);
+        hear_news(&mut cluster, &[A]);
+        dies(&mut cluster, B);
+        hear_news(&mut cluster, &[A, C]);
+        own(&mut cluster, MOVES.0);
+        hear_news(&mut cluster, &[A]);
+        writer.writes(&mut cluster, 10..15);
+        assert_eq!(writer.handled(), 5, "the owner before has yet to hear");
+        hear_news(&mut cluster, &[C]);
+        writer.ends_with(&mut cluster, 15);
+        cluster
+    });
+}
+
+/// A past owner has sent messages back before it dies; they wait where they came from, for the shard is to leave again.
+#[test]
+fn what_a_dead_owner_has_sent_back_is_not_overtaken() {
+    check_cluster_seeds(20, |mut cluster| {
+        let writer = Writer::new(&mut cluster);
+        writer.writes(&mut cluster, 0..5);
+        prepare(&mut cluster, A, &[B]);
+        writer.writes(&mut cluster, 5..10);
+        hear_news(&mut cluster, &[A]);
+        own(&mut cluster, MOVES.0);
+        prepare(&mut cluster, C, &[A, C]);
+        writer.writes(&mut cluster, 10..15);
+        hear_news(&mut cluster, &[B]);
+        dies(&mut cluster, B);
+        hear_news(&mut cluster, &[A, C]);
+        own(&mut cluster, MOVES.0);
+        hear_news(&mut cluster, &[A, C]);
+        writer.ends_with(&mut cluster, 15);
+        cluster
+    });
+}
