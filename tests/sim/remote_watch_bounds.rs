@@ -305,11 +305,14 @@ fn a_node_that_is_no_member_finds_nobody_and_says_so() {
     });
 }
 
+/// What came of the watches of fans.
+type Said = Arc<Mutex<Vec<Result<Option<StopCause>, Rejection>>>>;
+
 /// Watches an entity of a name, and notes what comes of it.
 struct Fan {
     stars: Region<String, u64>,
     name: String,
-    said: Arc<Mutex<Vec<Result<Option<StopCause>, Rejection>>>>,
+    said: Said,
 }
 
 impl Actor for Fan {
