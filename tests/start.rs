@@ -301,7 +301,7 @@ fn panics_that_abort() {
     let output = Command::new(env!("CARGO"))
         .args(["check", "--quiet", "--lib", "--all-features", "--config"])
         .arg("profile.dev.panic=\"abort\"")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
