@@ -1,6 +1,6 @@
 //! The entities that a process has which is a node, and the commands that are about them.
 
-use crate::pouring::Pouring;
+use super::pouring::Pouring;
 use corecast::{
     Actor, AskError, Capture, Context, EntityType, Fault, Handle, Mailbox, Next, Pending, Region,
     Rejection, ReplyTo, RuntimeBuilder, Uncertainty, WireMessage,

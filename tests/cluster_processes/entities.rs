@@ -1,8 +1,8 @@
 //! Entities of one type on all nodes: asked from everywhere, whatever becomes of the nodes.
 
-use crate::cells::{SHARDS, TELLS};
-use crate::outage::Outage;
-use crate::process::{Node, Place, beside_another, can_run};
+use super::cells::{SHARDS, TELLS};
+use super::outage::Outage;
+use super::process::{Node, Place, beside_another, can_run};
 use rustix::process::Signal;
 use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
@@ -33,8 +33,7 @@ pub(crate) fn who(node: &mut Node, others: &mut [Node]) -> (Vec<(u32, u64)>, Str
     (nodes.collect(), line)
 }
 
-#[test]
-fn entities_answer_from_everywhere() {
+pub(crate) fn entities_answer_from_everywhere() {
     if !can_run() {
         return;
     }
@@ -83,8 +82,7 @@ pub(crate) fn until_all_answer(node: &mut Node) -> u64 {
     longest
 }
 
-#[test]
-fn the_shards_of_a_killed_node_are_owned_again() {
+pub(crate) fn the_shards_of_a_killed_node_are_owned_again() {
     if !can_run() {
         return;
     }
@@ -137,8 +135,7 @@ fn one_is_stopped_for(pause: Duration) {
     outage.has_ended();
 }
 
-#[test]
-fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins() {
+pub(crate) fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins() {
     if !can_run() {
         return;
     }
@@ -146,9 +143,7 @@ fn a_node_that_was_stopped_answers_nothing_as_the_owner_that_it_was_and_rejoins(
     one_is_stopped_for(Duration::ZERO);
 }
 
-#[test]
-#[ignore = "takes some forty seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored --nocapture"]
-fn a_node_that_was_stopped_for_half_a_minute_is_not_believed_either() {
+pub(crate) fn a_node_that_was_stopped_for_half_a_minute_is_not_believed_either() {
     if !can_run() {
         return;
     }
@@ -156,8 +151,7 @@ fn a_node_that_was_stopped_for_half_a_minute_is_not_believed_either() {
     one_is_stopped_for(Duration::from_secs(30));
 }
 
-#[test]
-fn a_node_that_shuts_down_is_not_missed() {
+pub(crate) fn a_node_that_shuts_down_is_not_missed() {
     if !can_run() {
         return;
     }

@@ -1,7 +1,7 @@
 //! What actors of one node have to do with those of another: they find, watch and stop them. Some of the nodes are runtimes
 //! of this process, and one is a process of its own, which can die.
 
-use crate::process::{Place, beside_another, can_run};
+use super::process::{Place, beside_another, can_run};
 use clap::Parser;
 use corecast::{
     Actor, ActorRef, ClusterArgs, ClusterPhase, Context, CoreId, EntityType, Fault, Handle, Next,
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_millis(500);
 
 /// The flags of the node that a process of its own is to be.
-const FLAGS: &str = "CORECAST_TEST_ERRANDS";
+pub(crate) const FLAGS: &str = "CORECAST_TEST_ERRANDS";
 
 #[derive(Parser)]
 struct Args {
@@ -149,7 +149,6 @@ struct Other(Child);
 impl Other {
     fn start(flags: &str) -> Other {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "errands::process_with_a_clerk", "--nocapture"])
             .env(FLAGS, flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -178,14 +177,9 @@ impl Drop for Other {
     }
 }
 
-/// Not a test of its own: what the other process does. It watches whom it is told to, and what it hears becomes the name of
-/// a clerk.
-#[test]
-fn process_with_a_clerk() {
-    let Ok(flags) = std::env::var(FLAGS) else {
-        return;
-    };
-    let (runtime, entities) = start(&flags);
+/// What the other process does. It watches whom it is told to, and what it hears becomes the name of a clerk.
+pub(crate) fn run(flags: &str) -> ! {
+    let (runtime, entities) = start(flags);
     let handle = runtime.handle();
     let (clerk, hears) = spawn(&handle, "clerk", entities);
     let naming = handle.clone();
@@ -215,8 +209,7 @@ fn wait_for(runtime: &Runtime, members: usize) {
     assert_eq!(runtime.cluster().unwrap().wait_for(members).wait(), Ok(()));
 }
 
-#[test]
-fn actors_of_other_nodes_are_found_stopped_and_watched() {
+pub(crate) fn actors_of_other_nodes_are_found_stopped_and_watched() {
     if !can_run() {
         return;
     }
@@ -288,8 +281,7 @@ fn actors_of_other_nodes_are_found_stopped_and_watched() {
 }
 
 /// It comes back in another life, and those whom it watches are there all the time.
-#[test]
-fn a_node_that_was_declared_down_and_comes_back_takes_nobody_for_gone() {
+pub(crate) fn a_node_that_was_declared_down_and_comes_back_takes_nobody_for_gone() {
     if !can_run() {
         return;
     }

@@ -1,6 +1,6 @@
 //! Nodes that are killed, stopped, and robbed of their directory.
 
-use crate::process::{Place, beside_another, can_run};
+use super::process::{Place, beside_another, can_run};
 use rustix::process::Signal;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 /// A death is declared within this time, or is not at all, however busy the CPUs are. How long it takes is measured elsewhere.
 const BOUND: Duration = Duration::from_secs(30);
 
-#[test]
-fn killed_nodes_are_declared_down_and_come_back_in_a_new_life() {
+pub(crate) fn killed_nodes_are_declared_down_and_come_back_in_a_new_life() {
     if !can_run() {
         return;
     }
@@ -47,8 +46,7 @@ fn killed_nodes_are_declared_down_and_come_back_in_a_new_life() {
     }
 }
 
-#[test]
-fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself() {
+pub(crate) fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself() {
     if !can_run() {
         return;
     }
@@ -83,9 +81,7 @@ fn a_node_that_was_stopped_learns_that_its_life_has_ended_and_rejoins_by_itself(
     }
 }
 
-#[test]
-#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
-fn a_node_that_has_lost_its_directory_is_let_in_as_another_disk() {
+pub(crate) fn a_node_that_has_lost_its_directory_is_let_in_as_another_disk() {
     if !can_run() {
         return;
     }

@@ -1,6 +1,6 @@
 //! Nodes come, leave and end as they are told to.
 
-use crate::process::{Place, beside_another, can_run};
+use super::process::{Place, beside_another, can_run};
 use std::fs;
 use std::path::Path;
 
@@ -16,8 +16,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn three_nodes_form_one_cluster_and_a_fourth_comes_and_leaves_while_it_runs() {
+pub(crate) fn three_nodes_form_one_cluster_and_a_fourth_comes_and_leaves_while_it_runs() {
     if !can_run() {
         return;
     }
@@ -68,8 +67,7 @@ fn three_nodes_form_one_cluster_and_a_fourth_comes_and_leaves_while_it_runs() {
     assert_eq!(fourth.wait_for_line("ended").text, "ended true None");
 }
 
-#[test]
-fn what_keeps_a_node_from_starting_is_told() {
+pub(crate) fn what_keeps_a_node_from_starting_is_told() {
     if !can_run() {
         return;
     }
@@ -129,9 +127,7 @@ fn what_keeps_a_node_from_starting_is_told() {
     drop(first);
 }
 
-#[test]
-#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
-fn a_second_holder_of_a_live_id_is_refused() {
+pub(crate) fn a_second_holder_of_a_live_id_is_refused() {
     if !can_run() {
         return;
     }
@@ -168,9 +164,7 @@ fn a_second_holder_of_a_live_id_is_refused() {
     }
 }
 
-#[test]
-#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
-fn a_runtime_that_ends_without_leaving_is_missed_or_comes_back_in_time() {
+pub(crate) fn a_runtime_that_ends_without_leaving_is_missed_or_comes_back_in_time() {
     if !can_run() {
         return;
     }

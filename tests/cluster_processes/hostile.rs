@@ -1,6 +1,6 @@
 //! Whoever knocks at the port of a node and is none costs bounded memory, few lines in the log, and no member.
 
-use crate::process::{Node, Place, beside_another, can_run};
+use super::process::{Node, Place, beside_another, can_run};
 use corecast::base::ids::{CoreId, Incarnation, NodeId};
 use corecast::wire::address::Life;
 use corecast::wire::preamble::{PROTOCOL, Preamble, Purpose, cluster_hash};
@@ -48,8 +48,7 @@ fn is_untroubled(nodes: &mut [Node], warned_at_most: usize) {
     }
 }
 
-#[test]
-fn strangers_at_the_port_cost_little_and_change_nothing() {
+pub(crate) fn strangers_at_the_port_cost_little_and_change_nothing() {
     if !can_run() {
         return;
     }
@@ -128,9 +127,7 @@ fn strangers_at_the_port_cost_little_and_change_nothing() {
     });
 }
 
-#[test]
-#[ignore = "takes some ten seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
-fn a_node_without_descriptors_goes_on_and_says_so_once() {
+pub(crate) fn a_node_without_descriptors_goes_on_and_says_so_once() {
     if !can_run() {
         return;
     }

@@ -1,6 +1,6 @@
 //! What a program has of its cluster, in its own process.
 
-use crate::process::{Place, alone, beside_another, can_run};
+use super::process::{Place, alone, beside_another, can_run};
 use clap::Parser;
 use corecast::{
     Actor, ClusterArgs, ClusterChanged, ClusterEnd, ClusterError, ClusterPhase, ClusterSettings,
@@ -47,8 +47,7 @@ fn descriptors() -> Vec<String> {
     links.map(|link| link.display().to_string()).collect()
 }
 
-#[test]
-fn a_program_sees_its_cluster_and_leaves_it() {
+pub(crate) fn a_program_sees_its_cluster_and_leaves_it() {
     if !can_run() {
         return;
     }
@@ -92,8 +91,7 @@ fn a_program_sees_its_cluster_and_leaves_it() {
     assert_eq!((report.drained, report.left), (true, None));
 }
 
-#[test]
-fn a_runtime_without_a_cluster_has_none() {
+pub(crate) fn a_runtime_without_a_cluster_has_none() {
     if !can_run() {
         return;
     }
@@ -103,8 +101,7 @@ fn a_runtime_without_a_cluster_has_none() {
     assert!(runtime.cluster().is_none() && runtime.handle().cluster().is_none());
 }
 
-#[test]
-fn the_end_of_a_node_leaves_nothing_behind() {
+pub(crate) fn the_end_of_a_node_leaves_nothing_behind() {
     if !can_run() {
         return;
     }

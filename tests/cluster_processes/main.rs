@@ -1,24 +1,17 @@
-//! Nodes of a cluster as processes of their own, on loopback: this binary runs itself again for each of them.
+//! Nodes of a cluster as processes of their own, on loopback: this program runs itself again for each of them.
 //!
 //! `cargo test --test cluster_processes -- --ignored --nocapture` measures how long forming and fail-over take.
-#![cfg(target_os = "linux")]
+//!
+//! Its tests wait far more than they compute, so it brings a harness that runs more of them at once than there are CPUs.
 
-mod cells;
-#[path = "../common/directory.rs"]
-mod directory;
-mod entities;
-mod errands;
-mod failures;
-mod formation;
-mod hostile;
-mod in_process;
-mod measured;
-mod networks;
-mod node;
-mod outage;
-mod partitions;
-mod pouring;
-mod process;
-#[path = "../common/requirements.rs"]
-mod requirements;
-mod rolling;
+#[cfg(target_os = "linux")]
+#[path = "harness.rs"]
+mod harness;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    harness::run()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

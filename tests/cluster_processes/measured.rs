@@ -1,6 +1,6 @@
 //! How long forming and fail-over take, on this machine as it is.
 
-use crate::process::{Node, Place, alone, can_run};
+use super::process::{Node, Place, alone, can_run};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,7 @@ fn shown(mut times: Vec<Duration>) -> String {
     )
 }
 
-#[test]
-#[ignore = "it measures, for some minutes"]
-fn how_long_forming_and_failover_take() {
+pub(crate) fn how_long_forming_and_failover_take() {
     if !can_run() {
         return;
     }
@@ -38,13 +36,13 @@ fn how_long_forming_and_failover_take() {
             let life = victim.view.life_of(leader).unwrap();
             let killed = Instant::now();
             victim.kill();
-            let other = |view: &crate::process::View| view.leader != leader && view.leader != 0;
+            let other = |view: &super::process::View| view.leader != leader && view.leader != 0;
             let at = nodes
                 .iter_mut()
                 .map(|node| node.wait_for_view("another leads", other))
                 .max();
             led.push(at.unwrap().duration_since(killed));
-            let is_down = |view: &crate::process::View| view.down.contains(&(leader, life));
+            let is_down = |view: &super::process::View| view.down.contains(&(leader, life));
             let at = nodes
                 .iter_mut()
                 .map(|node| node.wait_for_view("it is down", is_down))

@@ -1,6 +1,6 @@
 //! What a process does that is a node: it says what happens, a line each, and takes commands, a line each.
 
-use crate::cells::{self, Cells};
+use super::cells::{self, Cells};
 use clap::Parser;
 use corecast::{
     ClusterArgs, ClusterChanged, ClusterPhase, ClusterView, Event, Handle, MemberDown, MemberLeft,
@@ -34,18 +34,13 @@ struct Args {
 }
 
 fn say(line: &str) {
-    // The test harness has begun a line of its own.
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "\n@{line}");
+    let _ = writeln!(out, "@{line}");
     let _ = out.flush();
 }
 
-/// Not a test of its own: what the processes do.
-#[test]
-fn process_that_is_a_node() {
-    let Ok(flags) = std::env::var(FLAGS) else {
-        return;
-    };
+/// What the processes do.
+pub(crate) fn run(flags: &str) {
     die_with_parent();
     let _ = tracing::subscriber::set_global_default(Log);
     let args = Args::parse_from(["node"].into_iter().chain(flags.split_whitespace()));

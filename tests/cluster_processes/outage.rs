@@ -1,9 +1,9 @@
 //! A node that is out of its cluster for a while and comes back by itself, while everybody asks for everything all the time.
 
-use crate::cells::{SHARDS, now_ns};
-use crate::entities::{until_all_answer, who};
-use crate::pouring::{Lost, Poured, pour};
-use crate::process::Node;
+use super::cells::{SHARDS, now_ns};
+use super::entities::{until_all_answer, who};
+use super::pouring::{Lost, Poured, pour};
+use super::process::Node;
 use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 

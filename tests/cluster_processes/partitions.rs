@@ -1,9 +1,9 @@
 //! Nodes that do not reach each other, or one way only. That takes root and iproute2.
 
-use crate::cells::MAILBOX;
-use crate::networks::{Cut, Networks};
-use crate::outage::Outage;
-use crate::process::{Place, beside_another, can_run};
+use super::cells::MAILBOX;
+use super::networks::{Cut, Networks};
+use super::outage::Outage;
+use super::process::{Place, beside_another, can_run};
 
 /// How many asks more there are than a mailbox takes.
 const MORE: u64 = 64;
@@ -43,23 +43,20 @@ fn one_is_cut_off(place: &Place, cut: Cut, leads: bool) {
     outage.has_ended();
 }
 
-#[test]
-fn the_smaller_side_of_a_partition_seals_and_the_larger_one_goes_on_without_its_leader() {
+pub(crate) fn the_smaller_side_of_a_partition_seals_and_the_larger_one_goes_on_without_its_leader()
+{
     let _turn = beside_another();
     let Some(place) = place() else { return };
     one_is_cut_off(&place, Cut::Both, true);
 }
 
-#[test]
-fn a_node_that_nobody_hears_answers_nothing_and_the_others_go_on() {
+pub(crate) fn a_node_that_nobody_hears_answers_nothing_and_the_others_go_on() {
     let _turn = beside_another();
     let Some(place) = place() else { return };
     one_is_cut_off(&place, Cut::Outgoing, false);
 }
 
-#[test]
-#[ignore = "takes more than a minute; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
-fn partitions_of_every_kind_around_every_kind_of_node() {
+pub(crate) fn partitions_of_every_kind_around_every_kind_of_node() {
     for cut in [Cut::Both, Cut::Outgoing, Cut::Incoming] {
         for leads in [false, true] {
             let _turn = beside_another();

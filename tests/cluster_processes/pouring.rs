@@ -1,8 +1,8 @@
 //! Asks that go on until they are told to end, one after the other for each entity: what has become of all of them, and
 //! whether all of it can be true.
 
-use crate::cells::{Added, ToCell};
-use crate::process::Node;
+use super::cells::{Added, ToCell};
+use super::process::Node;
 use corecast::{AskError, Handle, Region};
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,9 +1,9 @@
 //! Processes that are nodes, from outside: started, listened to, told, stopped, and killed in any case.
 
-use crate::directory::Directory;
-use crate::networks::Networks;
-use crate::node::{FLAGS, PARENT};
-use crate::requirements;
+use super::directory::Directory;
+use super::networks::Networks;
+use super::node::{FLAGS, PARENT};
+use super::requirements;
 use corecast::io::machine;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How many clusters may be up at once: each has three nodes that mostly wait, and there are few CPUs.
-const CLUSTERS: usize = 2;
+pub(crate) const CLUSTERS: usize = 4;
 
 static UP: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
@@ -134,7 +134,6 @@ impl Node {
             (None, None) => Command::new(me),
         };
         let mut child = command
-            .args(["--exact", "node::process_that_is_a_node", "--nocapture"])
             .env(FLAGS, flags)
             .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::piped())

@@ -1,8 +1,8 @@
 //! A rolling restart: every node leaves and comes back, one after the other, and nothing that was answered is lost.
 
-use crate::cells::SHARDS;
-use crate::pouring::{Poured, pour};
-use crate::process::{Node, Place, alone, can_run};
+use super::cells::SHARDS;
+use super::pouring::{Poured, pour};
+use super::process::{Node, Place, alone, can_run};
 use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 
@@ -60,9 +60,7 @@ fn wait_until_it_owns(asked: &mut Node, owner: u32) {
     }
 }
 
-#[test]
-#[ignore = "takes some fifteen seconds; with the others of its kind: cargo test --test cluster_processes -- --ignored"]
-fn every_node_is_restarted_and_nothing_that_was_answered_is_lost() {
+pub(crate) fn every_node_is_restarted_and_nothing_that_was_answered_is_lost() {
     if !can_run() {
         return;
     }
