@@ -22,7 +22,7 @@
 
 use super::core::Engine;
 use super::data_peers::{DataPeer, DataPeers};
-use crate::base::ids::{CoreId, NodeId};
+use crate::base::ids::{CoreId, Incarnation, NodeId};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::links::counters::LinkCounters;
@@ -157,14 +157,20 @@ impl DataLinks {
     }
 
     /// Who the other nodes are from now on. Connections to those that are gone, and to lives that are over, are closed in
-    /// good order; what the core has for them it gives up itself when it hears of it.
+    /// good order; what the core has for them it gives up itself when it hears of it. Of those that are down nothing is
+    /// taken any more: a core that has heard of a death relies upon nothing of that life coming later.
     pub(crate) fn set_peers(&mut self, peers: &DataPeers, now: Time) {
         if self.peers == *peers {
             return;
         }
         let before = std::mem::replace(&mut self.peers, peers.clone());
-        for (node, was) in &before.0 {
-            let is = peers.0.get(node);
+        for (node, life) in &peers.down {
+            if before.down.get(node) != Some(life) {
+                self.links.bury(*node, *life, now);
+            }
+        }
+        for (node, was) in &before.live {
+            let is = peers.live.get(node);
             if is == Some(was) || *node == self.node {
                 continue;
             }
@@ -176,7 +182,7 @@ impl DataLinks {
         }
         let is_over = |standing: &&Standing| {
             let node = standing.remote.node;
-            match (before.0.get(&node), peers.0.get(&node)) {
+            match (before.live.get(&node), peers.live.get(&node)) {
                 (_, Some(is)) => standing.life.incarnation < is.incarnation,
                 (Some(was), None) => standing.life.incarnation <= was.incarnation,
                 // Who was never known may be somebody of whom this node hears later.
@@ -188,9 +194,12 @@ impl DataLinks {
         for remote in over {
             self.links.unwant(remote, now);
         }
-        for (node, is) in &peers.0 {
-            if before.0.get(node) == Some(is) || *node == self.node {
+        for (node, is) in &peers.live {
+            if before.live.get(node) == Some(is) || *node == self.node {
                 continue;
+            }
+            if let Some(last) = is.incarnation.0.checked_sub(1) {
+                self.links.outlive(*node, Incarnation(last));
             }
             if let Some(remote) = self.remote_of(*node, is) {
                 if self.links.connection(remote).is_none() {
@@ -450,7 +459,7 @@ impl DataLinks {
 
     /// The other end that frames for a node go to.
     fn chosen_remote(&self, node: NodeId) -> Option<Remote> {
-        self.remote_of(node, self.peers.0.get(&node)?)
+        self.remote_of(node, self.peers.live.get(&node)?)
     }
 
     fn can_send_more(&self, engine: &Engine) -> bool {

@@ -15,14 +15,19 @@ pub(crate) struct DataPeer {
     pub(crate) data_cores: u16,
 }
 
-/// All nodes that messages may be for; this one may be among them.
+/// The other nodes; this one may be among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DataPeers(pub(crate) BTreeMap<NodeId, DataPeer>);
+pub(crate) struct DataPeers {
+    /// All that messages may be for.
+    pub(crate) live: BTreeMap<NodeId, DataPeer>,
+    /// The last life of each node that was declared down. One entry for each node that ever was.
+    pub(crate) down: BTreeMap<NodeId, Incarnation>,
+}
 
 impl DataPeers {
-    /// The live members of a cluster.
-    pub(crate) fn of(view: &View) -> DataPeers {
-        let peers = view.live().map(|member| {
+    /// The members of a cluster are these now.
+    pub(crate) fn follow(&mut self, view: &View) {
+        let live = view.live().map(|member| {
             let peer = DataPeer {
                 incarnation: member.incarnation,
                 address: member.address.to_string(),
@@ -30,6 +35,9 @@ impl DataPeers {
             };
             (member.node, peer)
         });
-        DataPeers(peers.collect())
+        self.live = live.collect();
+        let down = view.members().filter(|member| !member.is_live());
+        self.down
+            .extend(down.map(|member| (member.node, member.incarnation)));
     }
 }

@@ -22,6 +22,8 @@ pub enum Farewell {
     /// A connection of an older life of the peer is there, or of the same life at another address, which has not been found
     /// dead: one of the two does not know of the other, or the older has died a moment ago.
     OtherLife,
+    /// The life of the peer has been declared over.
+    LifeOver,
     /// What came was no sound frame.
     Garbage,
     /// The answer to the peer's last frame.
@@ -40,6 +42,7 @@ impl Farewell {
             Farewell::Garbage => 5,
             Farewell::Answer => 6,
             Farewell::OtherLife => 7,
+            Farewell::LifeOver => 8,
             Farewell::Other(code) => code,
         })
     }
@@ -53,6 +56,7 @@ impl Farewell {
             Some(Reason::Ended(5)) => Farewell::Garbage,
             Some(Reason::Ended(6)) => Farewell::Answer,
             Some(Reason::Ended(7)) => Farewell::OtherLife,
+            Some(Reason::Ended(8)) => Farewell::LifeOver,
             Some(Reason::Ended(code) | Reason::Rejected(code) | Reason::Unknown(code)) => {
                 Farewell::Other(code)
             }
@@ -73,6 +77,7 @@ impl fmt::Display for Farewell {
             Farewell::OtherLife => f.write_str(
                 "another life of the node, or one at another address, is connected; if that is not over in some seconds, two processes have one node id",
             ),
+            Farewell::LifeOver => f.write_str("the cluster has declared this life of the node over"),
             Farewell::Garbage => f.write_str("what came was no sound frame"),
             Farewell::Answer => f.write_str("the other side closes the connection"),
             Farewell::Other(code) => write!(f, "reason {code}, of a newer version"),
@@ -172,6 +177,10 @@ impl Why {
                 farewell: Farewell::OlderLife | Farewell::OtherLife,
                 ..
             } => OTHER_LIFE,
+            Why::ByPeer {
+                farewell: Farewell::LifeOver,
+                ..
+            } => "life over",
             Why::ByPeer { .. } => "closed by peer",
             Why::ByUs(_) => "closed",
             Why::Ended { .. } => "ended",
@@ -189,6 +198,10 @@ impl Why {
     /// only.
     pub(super) fn is_worth_a_note(&self) -> bool {
         match self {
+            Why::ByPeer {
+                farewell: Farewell::LifeOver,
+                ..
+            } => true,
             Why::ByPeer { farewell, .. } | Why::ByUs(farewell) => {
                 use Farewell::{Garbage, OlderLife, OtherLife};
                 matches!(farewell, OlderLife | OtherLife | Garbage)

@@ -10,9 +10,10 @@ use super::output::{Output, Up};
 use super::ranks::{Rank, Ranks};
 use super::remote::{ConnectionId, Remote};
 use super::settings::{LinkSettings, LinkSettingsError};
-use crate::base::ids::CoreId;
+use crate::base::ids::{CoreId, Incarnation, NodeId};
 use crate::base::rng::Rng;
 use crate::base::time::Time;
+use crate::wire::address::Life;
 use crate::wire::hello::CheckedIdentity;
 use crate::wire::preamble::Purpose;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,6 +80,8 @@ pub struct Links {
     pub(super) notes: Notes,
     pub(super) counters: LinkCounters,
     pub(super) is_leaving: bool,
+    /// The last life of a node that is known to be over. One entry for each node that has had more than one.
+    pub(super) over: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Links {
@@ -119,6 +122,7 @@ impl Links {
             outputs: VecDeque::new(),
             counters: LinkCounters::default(),
             is_leaving: false,
+            over: BTreeMap::new(),
         })
     }
 
@@ -164,6 +168,34 @@ impl Links {
             self.leave(current, Why::ByUs(Farewell::Unwanted), Farewell::Unwanted);
         }
         self.forget_if_idle(remote);
+    }
+
+    /// Lives of a node up to this one are over, whatever they say themselves: connections that they make are turned away. What
+    /// is up stays.
+    pub fn outlive(&mut self, node: NodeId, last: Incarnation) {
+        let over = self.over.entry(node).or_insert(last);
+        *over = last.max(*over);
+    }
+
+    /// Lives of a node up to this one are over, and nothing counts any more that they have sent and nobody has taken yet: as
+    /// [`outlive`](Links::outlive), and what is up is closed at once.
+    pub fn bury(&mut self, node: NodeId, last: Incarnation, now: Time) {
+        self.at(now);
+        self.outlive(node, last);
+        let is_over = |(id, connection): (&ConnectionId, &Connection)| {
+            let open = connection.open()?;
+            (open.life.node == node && open.life.incarnation <= last).then_some(*id)
+        };
+        let over: Vec<ConnectionId> = self.connections.iter().filter_map(is_over).collect();
+        for id in over {
+            self.remove(id, Why::ByUs(Farewell::LifeOver), true);
+        }
+    }
+
+    /// Whether a life is known to be over.
+    pub(super) fn is_over(&self, life: Life) -> bool {
+        let last = self.over.get(&life.node);
+        last.is_some_and(|last| life.incarnation <= *last)
     }
 
     /// Says who this node is from now on: when the cluster was formed or joined, it has an id, and the node its life.

@@ -76,15 +76,20 @@ impl Links {
             return;
         };
         let (remote, dialled) = (connection.remote, connection.dialled);
+        let peer = &established.peer;
         if dialled {
+            if self.is_over(peer.life) {
+                // It may say another one next time.
+                return self.remove(id, Why::ByUs(Farewell::LifeOver), true);
+            }
             self.decide_dial(remote);
             return;
         }
-        let peer = &established.peer;
         _ = self.turns_away(id, remote, peer.life, &peer.advertised);
     }
 
-    /// Closes what the peer has dialled, if another life of it, or another process, is connected; whether that is so.
+    /// Closes what the peer has dialled, if its life is over, or another life of it, or another process, is connected; whether
+    /// that is so.
     fn turns_away(
         &mut self,
         id: ConnectionId,
@@ -92,6 +97,10 @@ impl Links {
         life: Life,
         advertised: &str,
     ) -> bool {
+        if self.is_over(life) {
+            self.leave(id, Why::ByUs(Farewell::LifeOver), Farewell::LifeOver);
+            return true;
+        }
         let current = self.peers.get(&remote).and_then(|peer| peer.current);
         let Some((current, open)) = current.and_then(|id| Some((id, self.open(id)?))) else {
             return false;

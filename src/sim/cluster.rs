@@ -359,7 +359,10 @@ impl ClusterSimulation {
             };
             (*node, peer)
         });
-        let peers = DataPeers(peers.collect());
+        let peers = DataPeers {
+            live: peers.collect(),
+            down: self.owners.down.clone(),
+        };
         self.set_owners(node, news);
         self.set_peers(node, &peers);
     }

@@ -19,6 +19,8 @@ pub(super) struct Owners {
     /// How moves have ended for the nodes that say so.
     pub(super) ended: Vec<(NodeId, MoveReport)>,
     pub(super) members: Members,
+    /// The last life of each node that was declared down.
+    pub(super) down: Members,
 }
 
 impl Owners {
@@ -97,7 +99,9 @@ impl Owners {
     }
 
     pub(super) fn node_down(&mut self, node: NodeId) {
-        self.members.remove(&node);
+        if let Some(incarnation) = self.members.remove(&node) {
+            self.down.insert(node, incarnation);
+        }
         for owner in self.types.iter_mut().flat_map(|(_, owners)| owners) {
             if owner.moving.is_some_and(|moving| moving.to == node) {
                 owner.moving = None;

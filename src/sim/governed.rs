@@ -57,6 +57,8 @@ struct Process {
     reported: BTreeSet<ShardKey>,
     /// The version of the members that its cores know: nodes that join are no event.
     members: u64,
+    /// What their connections know of them.
+    peers: DataPeers,
     /// There is something to do at once.
     is_stirred: bool,
     /// When to look at what has come from the network.
@@ -161,6 +163,7 @@ impl ClusterSimulation {
             builder: Some(builder),
             reported: BTreeSet::new(),
             members: 0,
+            peers: DataPeers::default(),
             is_stirred: true,
             arrivals_at: None,
         });
@@ -399,7 +402,12 @@ impl ClusterSimulation {
 
     /// Tells the cores of a node what its log says.
     fn tell_owners(&mut self, node: NodeId) {
-        let Some(plane) = self.plane(node).filter(|_| self.nodes.contains_key(&node)) else {
+        let runs = self.nodes.contains_key(&node);
+        let process = self.governed.get_mut(&node);
+        let Some(process) = process.and_then(|governed| governed.process.as_mut()) else {
+            return;
+        };
+        let Some(plane) = process.control.plane().filter(|_| runs) else {
             return;
         };
         let state = plane.node().state();
@@ -409,7 +417,8 @@ impl ClusterSimulation {
             .map(|member| (member.node, member.incarnation))
             .collect();
         let news = OwnershipUpdate::of(state.ownership(), members);
-        let peers = DataPeers::of(state.members());
+        process.peers.follow(state.members());
+        let peers = process.peers.clone();
         self.set_owners(node, news);
         self.set_peers(node, &peers);
     }

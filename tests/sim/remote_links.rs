@@ -8,6 +8,7 @@ use corecast::rand::RngExt;
 use corecast::sim::network::NetworkSettings;
 use corecast::sim::{ClusterSimulation, check_cluster_seeds};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 fn ms(ms: u64) -> Duration {
@@ -287,6 +288,46 @@ fn a_node_that_parts_in_good_order_loses_nothing() {
         assert_in_order(&handled, true);
         assert_eq!(sum(&mut cluster, A, |it| it.ended_by("closed")), 2);
         assert_eq!(sum(&mut cluster, B, |it| it.ended_by("closed by peer")), 2);
+        cluster
+    });
+}
+
+/// A node does not know that it was declared down, and goes on: nothing of that life is taken any more where that is known,
+/// over whatever connection it comes. What is believed of the dead, for instance that they pass on nothing more, is true.
+#[test]
+fn of_a_life_that_is_down_nothing_is_taken_any_more() {
+    check_cluster_seeds(20, |mut cluster| {
+        let handled = Handled::default();
+        let ledgers = nodes(&mut cluster, &[A, B], &handled);
+        let ledger = ledgers[1].entity_ref(id_in(ledgers[1], 0));
+        let mut rng = corecast::base::rng::seeded(cluster.seed(), 3);
+        let mut tell = |cluster: &mut ClusterSimulation, numbers: Range<u64>| {
+            for number in numbers {
+                cluster.node(B).tell(ledger, put(0, number));
+                let pause = Duration::from_micros(rng.random_range(0..1_000));
+                cluster.run_for(pause);
+            }
+        };
+        tell(&mut cluster, 0..100);
+        assert!(!handled.lock().unwrap().is_empty());
+        cluster.node_down(B);
+        cluster.publish_to(A);
+        tell(&mut cluster, 100..200);
+        for second in 2..12 {
+            cluster.run_for(ms(1_000));
+            tell(&mut cluster, second * 100..second * 100 + 10);
+        }
+        assert!(cluster.run_until_idle());
+        assert!(handled.lock().unwrap().iter().all(|it| it.3 < 100));
+        assert!(sum(&mut cluster, B, |it| it.ended_by("life over")) > 0);
+        // In its next life it is heard again.
+        cluster.kill(B);
+        let anew = start(&mut cluster, B, &handled, |it| it.cores(2));
+        cluster.publish();
+        let ledger = anew.entity_ref(id_in(anew, 0));
+        cluster.node(B).tell(ledger, put(0, 5_000));
+        assert!(cluster.run_until_idle());
+        assert_eq!(handled.lock().unwrap().last().map(|it| it.3), Some(5_000));
         cluster
     });
 }

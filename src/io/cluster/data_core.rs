@@ -69,6 +69,10 @@ impl DataCore {
 
     /// Before a turn: takes in what has happened. Returns whether the core has enough of it, and there is more.
     fn receive(&mut self, engine: &mut Engine, now: Time) -> bool {
+        // Not later than the core hears of deaths: what the dead have sent is not taken after that.
+        if self.seed.news.version() != self.heard {
+            self.hear_news(now);
+        }
         if now - self.looked_at >= LOOK_EVERY {
             self.looked_at = now;
             self.look(now);
@@ -80,9 +84,6 @@ impl DataCore {
     }
 
     fn look(&mut self, now: Time) {
-        if self.seed.news.version() != self.heard {
-            self.hear_news(now);
-        }
         let Some(sockets) = &mut self.sockets else {
             // Whoever knocks before the node is a member comes again. The bell has to be heard all the same, or the core never
             // sleeps.

@@ -23,6 +23,8 @@ pub(super) struct Governing {
     lives: bool,
     /// The version of the members that they know: nodes that join are no event.
     members: u64,
+    /// What their connections know of them.
+    peers: DataPeers,
     /// Shards without an owner that the control plane has been told of in this life.
     reported: BTreeSet<ShardKey>,
 }
@@ -36,6 +38,7 @@ impl Governing {
             clock,
             lives: false,
             members: 0,
+            peers: DataPeers::default(),
             reported: BTreeSet::new(),
         }
     }
@@ -103,19 +106,20 @@ impl Governing {
         }
     }
 
-    fn tell_owners(&self, engine: &mut Engine, plane: &ControlPlane) {
+    fn tell_owners(&mut self, engine: &mut Engine, plane: &ControlPlane) {
         let state = plane.node().state();
         let members: Members = state
             .members()
             .live()
             .map(|member| (member.node, member.incarnation))
             .collect();
+        // Before the engine tells them: what the dead have sent is not to be taken once a core knows that they are dead.
+        self.peers.follow(state.members());
+        self.news.tell(plane.identity(), self.peers.clone());
         let news = OwnershipUpdate::of(state.ownership(), members);
         if let Err(error) = engine.set_owners(news) {
             tracing::error!(%error, "what the cluster says of its shards does not fit this node, whose messages go where they went: this is a bug of corecast, or the cluster was founded anew while this process ran");
         }
-        self.news
-            .tell(plane.identity(), DataPeers::of(state.members()));
     }
 
     /// Tells the control plane which shards somebody here has something for, and no node owns.
