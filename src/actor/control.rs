@@ -46,6 +46,10 @@ pub(crate) enum Control {
     Wanted(Vec<ShardKey>),
     /// To the coordination core: how a move to or from another node has ended for this one.
     MoveEnded(MoveReport),
+    /// To every core: this life leaves, and owns nothing any more since this version of the topology.
+    Part { life: Life, version: u64 },
+    /// To the coordination core: nothing of this core goes by that life any more.
+    Parted { core: CoreId, life: Life },
     /// To every core: all have halted, so what lies in the lanes is all there is. Stop.
     Stop,
 }
@@ -109,6 +113,8 @@ impl fmt::Debug for Control {
             Control::Lease(lease) => write!(f, "Lease({lease:?})"),
             Control::Wanted(shards) => write!(f, "Wanted({})", shards.len()),
             Control::MoveEnded(report) => write!(f, "MoveEnded({report:?})"),
+            Control::Part { life, .. } => write!(f, "Part({life})"),
+            Control::Parted { core, life } => write!(f, "Parted({core}, {life})"),
             Control::Died => f.write_str("Died"),
             Control::Stop => f.write_str("Stop"),
         }

@@ -82,6 +82,8 @@ pub(crate) struct Link {
     flushed: (usize, usize),
     /// Of these, those that lie in the connection, too.
     lent: (usize, usize),
+    /// How many frames have been in here and are not any more, since there is a link to this life.
+    gone: u64,
     /// Asks that have gone out in frames, in order. Some have ended since.
     entrusted: VecDeque<ReplyAddress>,
     /// How many of the last of them went into frames of this turn.
@@ -101,6 +103,7 @@ impl Link {
             waiting: VecDeque::new(),
             flushed: (0, 0),
             lent: (0, 0),
+            gone: 0,
             entrusted: VecDeque::new(),
             unflushed: 0,
             prune_at: LEAST_PRUNED,
@@ -134,6 +137,16 @@ impl Link {
         self.waiting.is_empty()
     }
 
+    /// Names what has been written so far, for [`has_gone`](Link::has_gone).
+    pub(crate) fn written(&self) -> u64 {
+        self.gone + self.waiting.len() as u64
+    }
+
+    /// Whether what was written so far at some time is not here any more.
+    pub(crate) fn has_gone(&self, written: u64) -> bool {
+        self.waiting.is_empty() || self.gone >= written
+    }
+
     /// The connection has copied the first of the [outgoing](Link::outgoing) frames: so many, of so many bytes.
     pub(crate) fn lend(&mut self, frames: usize, bytes: usize) {
         self.lent = (self.lent.0 + frames, self.lent.1 + bytes);
@@ -151,6 +164,7 @@ impl Link {
         self.writer.sent(bytes);
         self.flushed = (self.flushed.0 - frames, self.flushed.1 - bytes);
         self.lent = (self.lent.0 - frames, self.lent.1 - bytes);
+        self.gone += frames as u64;
         frames
     }
 
@@ -177,7 +191,11 @@ impl Link {
 
     /// The connection is gone: what has not left as a whole, and the asks of which nobody knows any more.
     pub(crate) fn lose(&mut self, bounds: &LinkBounds) -> (Vec<Waiting>, Vec<ReplyAddress>) {
-        let lost = std::mem::replace(self, Link::new(self.life, bounds));
+        let anew = Link {
+            gone: self.gone + self.waiting.len() as u64,
+            ..Link::new(self.life, bounds)
+        };
+        let lost = std::mem::replace(self, anew);
         let waiting = lost.waiting.into_iter().map(|(_, what)| what);
         (waiting.collect(), lost.entrusted.into())
     }

@@ -5,7 +5,7 @@
 //! | `Consensus` | a message of the log | [`consensus::message`](crate::consensus::message) |
 //! | `Heartbeat` | a sign of life | [`accusation`](crate::membership::accusation) |
 //! | `Membership` | 1 founding, 2 request to join, 3 answer to it, 4 the end of a life | version, number, fields |
-//! | `Report` | 1 an accusation for the leader, 2 shards that somebody wants | version, number, fields |
+//! | `Report` | 1 an accusation for the leader, 2 shards that somebody wants, 3 word for a node that leaves | version, number, fields |
 //!
 //! A message that was decoded is bounded and sound in itself. Whether its sender may say it is for
 //! [`ClusterNode`](crate::cluster::node::ClusterNode) to see.
@@ -61,6 +61,13 @@ pub enum ControlMessage {
         /// The shards.
         shards: Vec<ShardKey>,
     },
+    /// Nothing of the sender goes by the receiver any more, which leaves and owns nothing.
+    Parted {
+        /// The life of the sender.
+        by: Incarnation,
+        /// That of the receiver.
+        with: NodeLife,
+    },
 }
 
 /// Bytes that are no control message. Nothing has happened.
@@ -99,6 +106,7 @@ const JOIN_ANSWER: u8 = 3;
 const LIFE_ENDED: u8 = 4;
 const ACCUSE: u8 = 1;
 const WANT: u8 = 2;
+const PARTED: u8 = 3;
 
 impl ControlMessage {
     /// The kind of its frame.
@@ -111,7 +119,9 @@ impl ControlMessage {
             | ControlMessage::JoinRequest(_)
             | ControlMessage::JoinAnswer(_)
             | ControlMessage::LifeEnded(_) => Kind::Membership,
-            ControlMessage::Accuse { .. } | ControlMessage::Want { .. } => Kind::Report,
+            ControlMessage::Accuse { .. }
+            | ControlMessage::Want { .. }
+            | ControlMessage::Parted { .. } => Kind::Report,
         }
     }
 
@@ -127,7 +137,8 @@ impl ControlMessage {
             | ControlMessage::JoinAnswer(_)
             | ControlMessage::LifeEnded(_)
             | ControlMessage::Accuse { .. }
-            | ControlMessage::Want { .. } => false,
+            | ControlMessage::Want { .. }
+            | ControlMessage::Parted { .. } => false,
         }
     }
 
@@ -169,6 +180,11 @@ impl ControlMessage {
                 let shards = &shards[..shards.len().min(MAX_WANTED_PER_MESSAGE)];
                 put_count(&mut out, shards.len());
                 shards.iter().for_each(|shard| put_shard(&mut out, *shard));
+            }
+            ControlMessage::Parted { by, with } => {
+                out.push(PARTED);
+                out.extend_from_slice(&by.0.to_le_bytes());
+                put_life(&mut out, with);
             }
         }
         Ok((kind, out))
@@ -237,6 +253,10 @@ fn read_report(fields: &mut FieldReader<'_>) -> Result<ControlMessage, FieldErro
             let shards = shards.collect::<Result<_, _>>()?;
             ControlMessage::Want { by, shards }
         }
+        PARTED => ControlMessage::Parted {
+            by: Incarnation(fields.u32()?),
+            with: read_life(fields)?,
+        },
         _ => return Err(fields.error("there is no such report")),
     })
 }

@@ -133,6 +133,7 @@ fn messages() -> Vec<ControlMessage> {
             by,
             shards: vec![shard],
         },
+        ControlMessage::Parted { by, with: life() },
     ];
     messages.extend(says().into_iter().map(|says| {
         let start = StartId(258);

@@ -33,10 +33,6 @@ pub struct StewardSettings {
     /// How long a move may take before it is called off. Start with 30 s; more than an entity's longest asynchronous
     /// handler takes.
     pub move_timeout: Duration,
-    /// How long a node that leaves stays after the last of its shards has gone. Start with 1 s: it passes on what is still on
-    /// its way to it from nodes that hear of that late. Too short, and such messages are lost; too long, and restarting
-    /// one node after the other takes longer.
-    pub linger: Duration,
     /// How long a proposal is waited for before it is made again. Start with 2 s.
     pub retry: Duration,
     /// How long a dead node is remembered as a member. Start with 60 s.
@@ -50,7 +46,6 @@ impl Default for StewardSettings {
             settle: Duration::from_secs(2),
             rebalance: true,
             move_timeout: Duration::from_secs(30),
-            linger: Duration::from_secs(1),
             retry: Duration::from_secs(2),
             forget_dead_after: Duration::from_secs(60),
         }
@@ -116,8 +111,6 @@ pub struct Steward {
     owners: BTreeMap<ShardKey, (Option<NodeId>, Epoch)>,
     /// Shards whose move was called off, and until when they are left where they are.
     called_off: BTreeMap<ShardKey, Time>,
-    /// Members that leave, own nothing any more, and until when they stay.
-    lingering: BTreeMap<NodeId, Time>,
     /// Dead members and when this steward saw them first.
     dead: BTreeMap<NodeId, Time>,
     /// The live members when this steward looked last.
@@ -137,7 +130,6 @@ impl Steward {
             moves: BTreeMap::new(),
             owners: BTreeMap::new(),
             called_off: BTreeMap::new(),
-            lingering: BTreeMap::new(),
             dead: BTreeMap::new(),
             live: Vec::new(),
             unsettled_until: Some(now),
@@ -165,15 +157,10 @@ impl Steward {
         let dead = dead
             .filter(|(node, _)| is_open(Matter::Member(**node)))
             .map(|(_, since)| *since + settings.forget_dead_after);
-        let lingering = self.lingering.iter();
-        let lingering = lingering
-            .filter(|(node, _)| is_open(Matter::Member(**node)))
-            .map(|(_, until)| *until);
         proposals
             .chain(moves)
             .chain(dead)
             .chain(self.called_off.values().copied())
-            .chain(lingering)
             .chain(self.unsettled_until)
             .min()
     }
@@ -186,46 +173,28 @@ impl Steward {
         self.proposed
             .retain(|matter, it| it.until > now && version(state, *matter) == it.version);
         let mut commands = Vec::new();
-        self.end_memberships(state, now, &mut commands);
+        self.forget_dead(state, now, &mut commands);
         self.allocate(state, now, &mut commands);
         self.call_off(state, now, &mut commands);
         self.relocate(state, now, &mut commands);
         commands
     }
 
-    /// Nodes that have given everything away have left, and the dead are forgotten some time.
-    fn end_memberships(&mut self, state: &ClusterState, now: Time, commands: &mut Vec<Command>) {
+    /// The dead are forgotten some time.
+    fn forget_dead(&mut self, state: &ClusterState, now: Time, commands: &mut Vec<Command>) {
         let mut seen = BTreeSet::new();
-        let mut lingers = BTreeSet::new();
-        let is_alone = state.members().live().count() == 1;
-        for member in state.members().members() {
+        let members = state.members().members();
+        for member in members.filter(|member| member.state == MemberState::Down) {
             let (node, incarnation) = (member.node, member.incarnation);
-            let change = match member.state {
-                MemberState::Leaving if state.ownership().concerned_with(node).next().is_none() => {
-                    lingers.insert(node);
-                    let linger = self.settings.linger;
-                    let until = *self.lingering.entry(node).or_insert(now + linger);
-                    if now < until && !is_alone {
-                        continue;
-                    }
-                    Change::Left { node, incarnation }
-                }
-                MemberState::Down => {
-                    seen.insert(node);
-                    let since = *self.dead.entry(node).or_insert(now);
-                    if now < since + self.settings.forget_dead_after {
-                        continue;
-                    }
-                    Change::Remove { node, incarnation }
-                }
-                _ => continue,
-            };
-            if self.propose(state, (Matter::Member(node), None), now) {
-                commands.push(Command::Member(change));
+            seen.insert(node);
+            let since = *self.dead.entry(node).or_insert(now);
+            if now >= since + self.settings.forget_dead_after
+                && self.propose(state, (Matter::Member(node), None), now)
+            {
+                commands.push(Command::Member(Change::Remove { node, incarnation }));
             }
         }
         self.dead.retain(|node, _| seen.contains(node));
-        self.lingering.retain(|node, _| lingers.contains(node));
     }
 
     /// Shards without an owner get one: those that somebody wants, and those that have had one.

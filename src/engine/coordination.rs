@@ -1,6 +1,7 @@
 //! The coordination core: hosts the coordinator of shards and leads shutdown.
 
 use super::core::Engine;
+use super::parting::Partings;
 use crate::actor::control::{Control, DrainAnswer, Request};
 use crate::actor::local::Local;
 use crate::actor::mutant::Mutant;
@@ -27,7 +28,8 @@ pub(crate) struct Coordination {
     next_token: u64,
     drain: Option<Drain>,
     /// Cores whose engines have panicked.
-    dead: BTreeSet<CoreId>,
+    pub(super) dead: BTreeSet<CoreId>,
+    pub(super) partings: Partings,
     /// How moves between nodes have ended for this one, for the log to hear.
     ended: Vec<MoveReport>,
     /// Shards for which messages wait somewhere, because they had no owner.
@@ -60,6 +62,7 @@ impl Coordination {
             next_token: 0,
             drain: None,
             dead: BTreeSet::new(),
+            partings: Partings::default(),
             ended: Vec::new(),
             wanted: BTreeSet::new(),
         }
@@ -140,6 +143,7 @@ impl Coordination {
             Control::Load(load) => self.coordinator.handle(Input::LoadReport(load), now),
             Control::Wanted(shards) => self.wanted.extend(shards),
             Control::MoveEnded(report) => self.ended.push(report),
+            Control::Parted { core, life } => self.partings.parted(core, life),
             Control::DrainAnswer(answer) => {
                 if let Some(drain) = self
                     .drain
@@ -152,6 +156,7 @@ impl Coordination {
             Control::Topology(_)
             | Control::Cargo(_)
             | Control::Life(_)
+            | Control::Part { .. }
             | Control::Lease(_)
             | Control::Survive { .. }
             | Control::DrainQuery { .. }

@@ -12,6 +12,7 @@
 //! threads, `sim` on one thread with virtual time.
 
 use super::coordination::Coordination;
+use super::parting::{LOOK_AGAIN, Parting};
 use super::passivation::passivate_surplus;
 use crate::actor::activation::ACTIVATIONS_PER_CLOCK;
 use crate::actor::control::Control;
@@ -27,6 +28,7 @@ use crate::mesh::lane::Unsent;
 use crate::sharding::handoff::Handoff;
 use crate::sharding::node_handoff::NodeHandoff;
 use crate::sharding::topology::MoveId;
+use crate::wire::address::Life;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -71,6 +73,8 @@ pub(crate) struct Engine {
     /// A part of a shard waits for room in a link.
     pub(super) parts_wait: bool,
     /// What has come of shards on their way to this core.
+    /// Lives that leave with which this core has yet to part.
+    pub(super) parting: BTreeMap<Life, Parting>,
     pub(super) freight: BTreeMap<ShardKey, super::node_handover::Freight>,
     /// Sealed shards whose entities are being shipped, a part in each turn.
     pub(super) shipping: Vec<super::handover::Shipping>,
@@ -136,6 +140,7 @@ impl Engine {
                 NODE_RETRY,
             ),
             parts_wait: false,
+            parting: BTreeMap::new(),
             freight: BTreeMap::new(),
             shipping: Vec::new(),
             coordination: setup.coordination,
@@ -231,6 +236,7 @@ impl Engine {
             moved |= self.hand_over(local);
             if local.remote.is_some() {
                 moved |= self.hand_over_nodes(local);
+                moved |= self.see_to_partings(local);
             }
             moved |= self.coordinate(local);
             moved |= passivate_surplus(local);
@@ -353,6 +359,7 @@ impl Engine {
             self.coordination_deadline(local.now),
             retry,
             self.parts_wait.then(|| local.now + FULL_LINK_RETRY),
+            (!self.parting.is_empty()).then(|| local.now + LOOK_AGAIN),
         ]
         .into_iter()
         .flatten()
@@ -377,12 +384,16 @@ impl Engine {
             Control::Survive { id } => self.survive(local, id),
             Control::Life(life) => local.begin_life(life),
             Control::Lease(lease) => local.set_lease(lease),
+            Control::Part { life, version } => {
+                self.parting.insert(life, Parting::Flushing(version));
+            }
             Control::Wanted(_)
             | Control::Lost { .. }
             | Control::Installed { .. }
             | Control::Refused { .. }
             | Control::Load(_)
             | Control::MoveEnded(_)
+            | Control::Parted { .. }
             | Control::DrainAnswer(_) => {
                 if let Some(coordination) = &mut self.coordination {
                     coordination.handle(local.now, message);

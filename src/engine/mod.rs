@@ -9,6 +9,7 @@ pub mod handover;
 pub mod inspect;
 mod intake;
 pub(crate) mod node_handover;
+mod parting;
 mod passivation;
 pub mod remote;
 pub mod shutdown;

@@ -9,6 +9,7 @@
 //! (`Engine::set_lease`), and hears for which shards messages wait that have no owner (`Engine::wanted`).
 
 use super::core::Engine;
+use super::parting::Partings;
 use crate::actor::control::Control;
 use crate::actor::link::Link;
 use crate::actor::local::Local;
@@ -188,6 +189,7 @@ impl Engine {
         self.set_lease(Lease::Lapsed);
         let now = self.local.borrow().clock.now();
         if let Some(coordination) = &mut self.coordination {
+            coordination.partings = Partings::default();
             let nobody = coordination.topology().abandoned();
             coordination.tell(Input::OwnershipChanged(nobody), now);
         }
@@ -205,7 +207,7 @@ impl Engine {
         on_core
     }
 
-    fn tell_all(&mut self, message: impl Fn() -> Control) {
+    pub(super) fn tell_all(&mut self, message: impl Fn() -> Control) {
         let shared = self.local.clone();
         let local = &mut *shared.borrow_mut();
         for core in 0..local.port.cores() as u16 {

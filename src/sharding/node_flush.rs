@@ -87,6 +87,12 @@ impl Flushing {
         }
     }
 
+    /// Whether the marker may have to pass by a life of a node.
+    pub(super) fn goes_through(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let mut by = self.by.iter();
+        by.any(|via| (via.node, via.incarnation) == (node, incarnation))
+    }
+
     /// Leaves out those that are no members any more. Returns whether the one that has the marker is among them.
     pub(super) fn leave_out_dead(&mut self, members: &Members) -> bool {
         let first = self.by.first().copied();

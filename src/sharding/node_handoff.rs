@@ -47,7 +47,7 @@ use super::node_flush::Flushing;
 use super::node_steps::{
     Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews, Taken,
 };
-use crate::base::ids::{CoreId, Epoch, NodeId, ShardKey};
+use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardKey};
 use crate::base::time::Time;
 
 /// Parts of one shipment that are under way at once.
@@ -133,6 +133,14 @@ impl NodeHandoff {
     pub fn is_working(&self) -> bool {
         let rests = |it: &NodeDeparture| matches!(it.phase, NodePhase::Whole | NodePhase::Refused);
         !self.flushes.is_empty() || self.departures.values().any(|it| !rests(it))
+    }
+
+    /// Whether something that was sent by a life of a node has yet to come to where it belongs; by any node, if it is this
+    /// one.
+    #[must_use]
+    pub fn flushes_by(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let mut flushes = self.flushes.values();
+        flushes.any(|flushing| node == self.node || flushing.goes_through(node, incarnation))
     }
 
     /// Whether messages for a shard are held until the old route has been flushed.

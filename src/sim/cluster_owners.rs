@@ -174,11 +174,14 @@ impl ClusterSimulation {
         let Some(sim) = self.nodes.get_mut(&node) else {
             return;
         };
-        let ended = sim
-            .world
-            .cores
-            .last_mut()
-            .map_or_else(Vec::new, |core| core.engine.take_ended_moves());
+        let Some(coordination) = sim.world.cores.last_mut() else {
+            return;
+        };
+        let ended = coordination.engine.take_ended_moves();
+        let parted = coordination.engine.take_parted();
+        if !parted.is_empty() {
+            self.report_parted(node, parted);
+        }
         if ended.is_empty() {
             return;
         }

@@ -19,10 +19,12 @@ use crate::cluster::node::output::{LeaseState, StopCause};
 use crate::cluster::node::settings::{NodeSettings, Seed};
 use crate::cluster::plane::{ControlPlane, Event, PlaneSettings};
 use crate::consensus::bootstrap::Start;
+use crate::consensus::peer::NodeLife;
 use crate::engine::data_peers::DataPeers;
 use crate::membership::view::MemberState;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
 use crate::sharding::node_steps::MoveReport;
+use crate::wire::address::Life;
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -342,7 +344,11 @@ impl ClusterSimulation {
             .map(|it| it.node().members().version());
         let members = members.unwrap_or_default();
         let mut owners_changed = std::mem::replace(&mut process.members, members) != members;
+        let mut partings = Vec::new();
         for event in events {
+            if let Event::Parting(life) = event {
+                partings.push(Life::new(life.node, life.incarnation));
+            }
             owners_changed |= matches!(
                 event,
                 Event::Joined { .. } | Event::Member(_) | Event::Types(_) | Event::Shards(_)
@@ -352,6 +358,9 @@ impl ClusterSimulation {
         self.hand_over(node, guests);
         if owners_changed {
             self.tell_owners(node);
+        }
+        for life in partings {
+            self.part_with(node, life);
         }
         self.report_wanted(node);
     }
@@ -449,9 +458,28 @@ impl ClusterSimulation {
         }
     }
 
+    /// Has the cores of a node part with a life that leaves.
+    fn part_with(&mut self, node: NodeId, life: Life) {
+        if let Some(sim) = self.nodes.get_mut(&node) {
+            let coordination = sim.world.cores.len() - 1;
+            sim.world
+                .between_turns(coordination, |engine| engine.part_with(life));
+        }
+    }
+
+    /// Tells the control plane of a node with whom its cores have parted.
+    pub(super) fn report_parted(&mut self, node: NodeId, parted: Vec<Life>) {
+        let now = self.time_at(node);
+        if let Some(plane) = self.plane_mut(node) {
+            for Life { node, incarnation } in parted {
+                plane.parted(NodeLife { node, incarnation }, now);
+            }
+        }
+    }
+
     /// Tells the control plane of a node how moves have ended for its cores.
     pub(super) fn report_moves(&mut self, node: NodeId, ended: &[MoveReport]) {
-        let now = self.now();
+        let now = self.time_at(node);
         if let Some(plane) = self.plane_mut(node) {
             for report in ended {
                 let (shard, prepared) = (report.shard, report.prepared);

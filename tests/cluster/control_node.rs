@@ -111,6 +111,8 @@ pub(crate) struct SimNode {
     pub(crate) shards_version: u64,
     /// Moves to this node, and when they have arrived.
     pub(crate) arrivals: BTreeMap<Time, Vec<(ShardKey, u64)>>,
+    /// With whom its cores will have parted when.
+    pub(crate) partings: Vec<(Time, NodeLife)>,
 }
 
 impl SimNode {
@@ -140,6 +142,7 @@ impl SimNode {
             shards: BTreeMap::new(),
             shards_version: 0,
             arrivals: BTreeMap::new(),
+            partings: Vec::new(),
         }
     }
 
@@ -153,6 +156,7 @@ impl SimNode {
         self.redial.clear();
         self.wanted_links.clear();
         self.arrivals.clear();
+        self.partings.clear();
         self.shards.clear();
         (self.paused, self.life, self.lease) = (None, None, LeaseState::Lapsed);
         (self.applied, self.shards_version) = (0, 0);
@@ -187,7 +191,9 @@ impl SimNode {
         let writes = self.writes.front().map_or(Time::MAX, |(at, _)| *at);
         let arrival = self.arrivals.keys().next().copied().unwrap_or(Time::MAX);
         let redial = self.redial.values().min().copied().unwrap_or(Time::MAX);
+        let parting = self.partings.iter().map(|(at, _)| *at).min();
         let next = deadline.min(writes).min(arrival).min(redial);
+        let next = next.min(parting.unwrap_or(Time::MAX));
         next.max(self.paused.map_or(Time::ZERO, |(_, until)| until))
     }
 

@@ -406,6 +406,11 @@ impl World {
             });
         }
         self.arrive_moves(id);
+        let due = |(at, _): &mut (Time, NodeLife)| *at <= now;
+        let node = self.nodes.get_mut(&id).unwrap();
+        for (_, life) in node.partings.extract_if(.., due).collect::<Vec<_>>() {
+            self.with(id, |node, now| node.parted(life, now));
+        }
         let node = self.nodes.get_mut(&id).unwrap();
         let local = node.local(now);
         if node
@@ -524,6 +529,11 @@ impl World {
                 self.note(&("joined", id, incarnation));
             }
             Output::Waits { .. } => self.counts.waits += 1,
+            Output::Parting(life) => {
+                let at = now + ms(self.rng.random_range(0..200));
+                let node = self.nodes.get_mut(&id).unwrap();
+                node.partings.push((at, life));
+            }
             Output::Member(event) => {
                 let count = match &event {
                     MemberEvent::Up(_) => &mut self.counts.ups,

@@ -65,6 +65,8 @@ pub(crate) struct Node {
     has_arrivals: bool,
     /// What moves to it, by when its shards will be there.
     moves: Vec<(Time, ShardKey, u64)>,
+    /// With whom its cores will have parted when.
+    partings: Vec<(Time, NodeLife)>,
 }
 
 impl Node {
@@ -95,7 +97,8 @@ impl Node {
             false => self.real(running.next_event()),
         };
         let moves = self.moves.iter().map(|(at, ..)| *at).min();
-        let next = wakes.min(moves.unwrap_or(Time::MAX));
+        let partings = self.partings.iter().map(|(at, _)| *at);
+        let next = partings.chain(moves).fold(wakes, Time::min);
         next.max(self.paused.map_or(Time::ZERO, |(_, until)| until))
     }
 }
@@ -189,6 +192,7 @@ impl World {
             applied: 0,
             has_arrivals: false,
             moves: Vec::new(),
+            partings: Vec::new(),
         };
         self.nodes.insert(id, node);
     }
@@ -216,6 +220,7 @@ impl World {
         (node.stopped, node.restart_at, node.paused) = (None, None, None);
         (node.life, node.lease, node.applied) = (None, LeaseState::Lapsed, 0);
         node.moves.clear();
+        node.partings.clear();
         node.process = self.processes;
         let started = SimControl::start(node.settings.clone(), &node.disk, rng);
         node.running = Some(started.unwrap_or_else(|error| panic!("{id}: {error}")));
@@ -366,6 +371,9 @@ impl World {
             for (_, shard, prepared) in arrived {
                 plane.shard_arrived(shard, prepared, times.local);
             }
+            for (_, life) in node.partings.extract_if(.., |(at, _)| *at <= now) {
+                plane.parted(life, times.local);
+            }
         }
         let events = running
             .turn(&mut self.network, times)
@@ -432,6 +440,10 @@ impl World {
                         node.moves.push((at, change.shard, change.now.since));
                     }
                 }
+            }
+            Event::Parting(life) => {
+                let at = now + ms(self.rng.random_range(0..200));
+                node.partings.push((at, life));
             }
             Event::Lease(lease) => {
                 node.lease = lease;

@@ -122,12 +122,11 @@ impl Library {
         }
     }
 
-    /// A node leaves while the others, and it, go on writing; whether it has left within the time.
+    /// A node leaves while the others go on writing; whether it has left within the time.
     fn leave(&mut self, node: NodeId) {
-        self.cluster.leave(node);
-        self.write(5);
-        // It takes no more work from outside.
+        // It takes no more work from outside. What it has taken is on its way.
         self.writers.remove(&node);
+        self.cluster.leave(node);
         for _ in 0..4_000 {
             if self.cluster.stop_cause(node).is_some() {
                 return;

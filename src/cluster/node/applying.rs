@@ -194,6 +194,7 @@ impl ClusterNode {
     /// Everybody who depends on the state hears of it.
     pub(super) fn follow_state(&mut self, now: Time) {
         self.find_life();
+        self.follow_partings();
         let lives = self.lives_with_leases();
         let peers = self.wanted_peers();
         if let Some(consensus) = &mut self.consensus {

@@ -14,6 +14,7 @@ use super::observing::Observing;
 use super::output::{
     Found, LeaseState, NodeCounters, Output, Refusal, StartError, StopCause, WantError,
 };
+use super::parting::Partings;
 use super::pursuing::{Arrival, Pursuits};
 use super::settings::NodeSettings;
 use crate::base::ids::{Incarnation, NodeId, ShardKey};
@@ -110,6 +111,7 @@ pub struct ClusterNode {
     /// Moves to this node of which its data cores have said how they ended.
     pub(super) arrived: BTreeMap<ShardKey, Arrival>,
     pub(super) leave: Leave,
+    pub(super) partings: Partings,
     pub(super) lease: LeaseState,
     refusals_told: BTreeMap<NodeId, Time>,
     pub(super) outputs: VecDeque<Output>,
@@ -170,6 +172,7 @@ impl ClusterNode {
             wants_told: None,
             arrived: BTreeMap::new(),
             leave: Leave::No,
+            partings: Partings::default(),
             lease: LeaseState::Lapsed,
             refusals_told: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -201,7 +204,8 @@ impl ClusterNode {
         let mut next = lease
             .min(self.asking_deadline())
             .min(self.leading_deadline())
-            .min(self.pursuits_deadline());
+            .min(self.pursuits_deadline())
+            .min(self.parting_deadline());
         if let Some(bootstrap) = &self.bootstrap {
             next = next.min(bootstrap.next_deadline());
         }
@@ -248,6 +252,7 @@ impl ClusterNode {
         self.ask_soon(now);
         // Whoever leads may not know of it.
         self.wants_told = None;
+        self.partings_untold();
         self.settle(now);
     }
 
@@ -308,6 +313,11 @@ impl ClusterNode {
             ControlMessage::Want { by, shards } => {
                 if self.speaks_as_member(from, by) {
                     self.wanted_elsewhere(&shards);
+                }
+            }
+            ControlMessage::Parted { by, with } => {
+                if self.speaks_as_member(from, by) {
+                    self.has_parted(from, by, with);
                 }
             }
         }
@@ -419,6 +429,7 @@ impl ClusterNode {
             }
             self.ask(now);
             self.report_wanted(now);
+            self.say_parted(now);
             self.lead(changed, now);
             self.pursue_all(now);
         }

@@ -11,6 +11,7 @@
 //! | `leading` | what a leader sees to: deaths, and the housekeeping of shards |
 //! | `observing` | datagrams, heartbeats, and who cannot be reached |
 //! | `pursuing` | what this node wants of the log for itself, until the log says it |
+//! | `parting` | who parts with nodes that leave |
 //! | `links` | to whom it wants connections |
 //! | `seeds` | where those are that it looks for |
 //! | `query` | what users may ask |
@@ -28,6 +29,7 @@ mod machine_tests;
 pub mod mutant;
 mod observing;
 pub mod output;
+mod parting;
 mod pursuing;
 mod query;
 mod seeds;

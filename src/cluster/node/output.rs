@@ -16,7 +16,7 @@ use crate::cluster::state::StateError;
 use crate::consensus::bootstrap::{Refused, TooManyFounders};
 use crate::consensus::entry::LogWrite;
 use crate::consensus::output::StepError;
-use crate::consensus::peer::ClusterId;
+use crate::consensus::peer::{ClusterId, NodeLife};
 use crate::membership::datagram::DatagramError;
 use crate::membership::event::MemberEvent;
 use crate::sharding::ownership::OwnershipChange;
@@ -74,6 +74,11 @@ pub enum Output {
     Types(usize),
     /// Shards have other owners, or begin or end to move.
     Shards(ShardsChanged),
+    /// A node leaves, in this life, and owns nothing any more; it may be this one. Say
+    /// [`parted`](super::machine::ClusterNode::parted) when every core of this node knows of the owners as they are now, and
+    /// nothing is on its way any more that it has sent by that node; if it is this one, by whatever node. Comes once for a
+    /// life, behind the shards of which that is true.
+    Parting(NodeLife),
     /// This node's lease has changed.
     Lease(LeaseState),
     /// Another node leads, or none is known to.

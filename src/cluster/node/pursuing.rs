@@ -22,6 +22,7 @@ const MAX_HAND_OVERS: u32 = 4;
 pub(super) enum Matter {
     Up,
     Leave,
+    Left,
     Word { life: NodeLife, reaches: bool },
     Move(ShardKey),
 }
@@ -120,6 +121,10 @@ impl ClusterNode {
             Some(MemberState::Joining | MemberState::Up) if leaves && self.has_handed_over(now) => {
                 let leave = Command::Member(Change::Leave { node, incarnation });
                 wishes.push((Matter::Leave, leave));
+            }
+            Some(MemberState::Leaving) if self.all_have_parted() => {
+                let left = Command::Member(Change::Left { node, incarnation });
+                wishes.push((Matter::Left, left));
             }
             _ => {}
         }

@@ -17,6 +17,7 @@ use crate::cluster::ledger_opening::OpenedLedger;
 use crate::cluster::message::{ControlMessage, MAX_CONTROL_BYTES};
 use crate::cluster::node::output::{Found, Output as NodeOutput, WantError};
 use crate::cluster::node::{ClusterNode, output::StopCause};
+use crate::consensus::peer::NodeLife;
 use crate::links::links::Links;
 use crate::links::output::{Arrived, Output as LinkOutput, Took};
 use crate::links::porch::Guest;
@@ -264,6 +265,11 @@ impl ControlPlane {
         self.node.shard_refused(shard, prepared, now);
     }
 
+    /// All cores of this node have parted with a life that leaves; see [`ClusterNode::parted`].
+    pub fn parted(&mut self, life: NodeLife, now: Time) {
+        self.node.parted(life, now);
+    }
+
     /// The name of a seed stands for these addresses now; see [`ClusterNode::seed_found`].
     pub fn seed_found(
         &mut self,
@@ -385,6 +391,7 @@ impl ControlPlane {
                 NodeOutput::Member(event) => self.tell(Event::Member(event)),
                 NodeOutput::Types(count) => self.tell(Event::Types(count)),
                 NodeOutput::Shards(changed) => self.tell(Event::Shards(changed)),
+                NodeOutput::Parting(life) => self.tell(Event::Parting(life)),
                 NodeOutput::Lease(lease) => self.tell(Event::Lease(lease)),
                 NodeOutput::Leader(leader) => self.tell(Event::Leader(leader)),
                 NodeOutput::Refused { node, why } => self.tell(Event::Refused(node, why)),

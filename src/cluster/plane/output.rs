@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::base::ids::{Incarnation, NodeId};
 use crate::cluster::ledger_error::FactRefused;
 use crate::cluster::node::output::{LeaseState, Refusal, ShardsChanged, StartError, StopCause};
-use crate::consensus::peer::ClusterId;
+use crate::consensus::peer::{ClusterId, NodeLife};
 use crate::links::notes::Note;
 use crate::links::remote::ConnectionId;
 use crate::links::settings::LinkSettingsError;
@@ -68,6 +68,8 @@ pub enum Event {
     Types(usize),
     /// Shards have other owners, or begin or end to move.
     Shards(ShardsChanged),
+    /// A node leaves and owns nothing any more; see [`Output::Parting`](crate::cluster::node::output::Output::Parting).
+    Parting(NodeLife),
     /// This node's lease has changed.
     Lease(LeaseState),
     /// Another node leads, or none is known to.

@@ -442,7 +442,7 @@ impl ClusterDriver {
                     self.telling = ClusterPhase::Rejoining(cause.clone());
                     self.changed = true;
                 }
-                Event::Identity(_) | Event::Types(_) | Event::Shards(_) => {}
+                Event::Identity(_) | Event::Types(_) | Event::Shards(_) | Event::Parting(_) => {}
             }
         }
         if self.stopped.is_some()

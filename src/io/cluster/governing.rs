@@ -6,6 +6,7 @@ use crate::base::ids::{NodeId, ShardKey};
 use crate::base::time::Time;
 use crate::cluster::node::output::LeaseState;
 use crate::cluster::plane::{ControlPlane, Event};
+use crate::consensus::peer::NodeLife;
 use crate::engine::core::Engine;
 use crate::engine::data_peers::DataPeers;
 use crate::io::runtime_clock::RuntimeClock;
@@ -57,6 +58,7 @@ impl Governing {
             return self.end(engine);
         };
         let (mut owners_changed, mut any) = (false, false);
+        let mut partings = Vec::new();
         for event in events {
             match event {
                 Event::Joined { incarnation, .. } => {
@@ -69,6 +71,7 @@ impl Governing {
                 Event::Identity(_) | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
                     owners_changed = true;
                 }
+                Event::Parting(life) => partings.push(*life),
                 Event::Lease(lease) if self.lives => {
                     engine.set_lease(self.lease(*lease));
                     any = true;
@@ -84,7 +87,19 @@ impl Governing {
         if owners_changed {
             self.tell_owners(engine, plane);
         }
+        for life in partings {
+            engine.part_with(Life::new(life.node, life.incarnation));
+            any = true;
+        }
         any |= report_moves(engine, plane, now);
+        for life in engine.take_parted() {
+            let life = NodeLife {
+                node: life.node,
+                incarnation: life.incarnation,
+            };
+            plane.parted(life, now);
+            any = true;
+        }
         any | owners_changed | self.report_wanted(engine, plane, now)
     }
 

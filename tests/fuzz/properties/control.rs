@@ -112,6 +112,7 @@ pub fn samples() -> Vec<(u8, Vec<u8>)> {
             by,
             shards: vec![shard(1), shard(2), shard(3)],
         },
+        ControlMessage::Parted { by, with: life },
     ];
     messages.into_iter().map(sample).collect()
 }
