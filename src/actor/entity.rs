@@ -179,7 +179,14 @@ impl<A: Actor<Msg: WireMessage>, I: WireId> EntityType<A, I> {
     }
 
     /// The same, and its entities go on when their node has lost its lease (without it they are sealed until it is renewed).
-    /// Then another node may run the same entities at the same time.
+    /// Then another node may run the same entities at the same time: from when the others have declared this one down until
+    /// it hears of that, and ends them. It does not come to that in a move, nor while the others have only lost sight of it.
+    ///
+    /// Each of the two handles what it gets in the order of each sender, and once; and what a sender has sent to the later
+    /// owner is followed by nothing of the same sender for the earlier one, which may still be at what it got before. On a node
+    /// that has heard of the death, an ask whose answer comes from the earlier owner ends as
+    /// [`Uncertainty::Fenced`](crate::Uncertainty::Fenced). What the earlier owner does elsewhere can be fenced with
+    /// [`Context::epoch`](crate::Context::epoch). What it has kept in memory is lost.
     pub fn keep_running(mut self) -> Self {
         let clustered = self.clustered.take();
         let clustered = clustered.unwrap_or_else(Clustered::of::<A, I>);

@@ -3,7 +3,8 @@
 //!
 //! A core looks at it before it runs entities and before what they have sent leaves. Sealed entities keep their state and
 //! take messages into their mailboxes as far as those have room; timers and asynchronous handlers wait. When the lease is
-//! renewed, they go on. What a core has written for other nodes in the turn in which the lease lapsed does not leave.
+//! renewed, they go on. What a core has written for other nodes in the turn in which the lease lapsed does not leave,
+//! whoever has written it, unless all types keep running.
 
 use super::local::Local;
 use super::mutant::Mutant;
@@ -47,7 +48,9 @@ impl Local {
                 tracing::warn!(core = %self.core, "the lease of this node has lapsed; its entities wait");
             }
             // What handlers have written since the last flush: they may have run on beyond it.
-            self.discard_turn();
+            if self.has_leased() {
+                self.discard_turn();
+            }
         }
         for region in &mut self.region_states {
             region.is_lapsed = lapsed && region.is_leased;
@@ -67,6 +70,11 @@ impl Local {
         for Parked { at, life, then } in std::mem::take(&mut self.parked) {
             self.resume(at, life, then);
         }
+    }
+
+    /// Whether there are entities of which a handler may have run on beyond the lease.
+    fn has_leased(&self) -> bool {
+        self.region_states.iter().any(|region| region.is_leased)
     }
 
     fn hosted_of_leased(&self) -> Vec<(u16, Vec<ShardId>)> {
@@ -111,7 +119,7 @@ impl Local {
         match &self.remote {
             Some(_) if self.mutant == Some(Mutant::IgnoreLease) => true,
             Some(remote) if !remote.lapsed => match remote.lease {
-                Lease::Until(_) => remote.lease.is_valid(self.clock.now()),
+                Lease::Until(_) => remote.lease.is_valid(self.clock.now()) || !self.has_leased(),
                 Lease::NotNeeded | Lease::Lapsed => true,
             },
             _ => true,

@@ -195,6 +195,14 @@ impl ClusterSimulation {
         }
     }
 
+    /// Whether a node stands still.
+    #[must_use]
+    pub fn is_paused(&self, node: NodeId) -> bool {
+        self.governed
+            .get(&node)
+            .is_some_and(|governed| governed.paused.is_some())
+    }
+
     /// A node that stands still goes on now.
     pub fn resume(&mut self, node: NodeId) {
         let now = self.now;

@@ -1,7 +1,8 @@
 //! What has happened in all runs of a swarm: one that never comes to something shows nothing about it.
 
 use crate::governed_faults::Fault;
-use crate::governed_history::{Kind, Outcome};
+use crate::governed_history::{Kind, Operation, Outcome, is_kept};
+use crate::governed_judge::Kept;
 use corecast::base::ids::NodeId;
 use corecast::cluster::node::output::{LeaseState, StopCause};
 use corecast::cluster::plane::Event;
@@ -81,6 +82,11 @@ pub struct Counts {
     pub transitions: BTreeMap<Transition, u64>,
     pub outcomes: BTreeMap<&'static str, u64>,
     pub operations: u64,
+    /// Of these, for entities that keep running.
+    pub kept_operations: u64,
+    /// Those of them that were sent on a node without a lease to entities there, and had to be handled.
+    pub kept_asked: u64,
+    pub kept: Kept,
     pub runs: u64,
     told: BTreeMap<NodeId, Told>,
     /// Log entries whose changes have been counted: every node tells of each.
@@ -148,10 +154,18 @@ impl Counts {
         }
     }
 
+    /// What entities that keep running have done.
+    pub fn kept(&mut self, kept: &Kept) {
+        self.kept.past_lease += kept.past_lease;
+        self.kept.overlaps += kept.overlaps;
+    }
+
     /// An operation has ended, or not.
-    pub fn operation(&mut self, kind: Kind, outcome: Option<Outcome>) {
+    pub fn operation(&mut self, operation: &Operation) {
         self.operations += 1;
-        let name = match outcome {
+        self.kept_operations += u64::from(is_kept(operation.to));
+        let kind = operation.kind;
+        let name = match operation.ended.map(|it| it.1) {
             None => "open",
             Some(Outcome::Accepted) => "accepted",
             Some(Outcome::Stored) => "stored",
@@ -167,6 +181,9 @@ impl Counts {
     pub fn add(&mut self, other: &Counts) {
         self.runs += 1;
         self.operations += other.operations;
+        self.kept_operations += other.kept_operations;
+        self.kept_asked += other.kept_asked;
+        self.kept(&other.kept);
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
         }
@@ -187,6 +204,11 @@ impl Counts {
             let happened = self.transitions.contains_key(&transition);
             assert!(happened, "no {transition:?} in {self:?}");
         }
+        let kept = [self.kept_operations, self.kept_asked];
+        let kept = kept
+            .into_iter()
+            .chain([self.kept.past_lease, self.kept.overlaps]);
+        assert!(kept.min() > Some(0), "nobody has kept running in {self:?}");
         for outcome in ["accepted", "stored", "replied", "rejected", "unknown"] {
             assert!(
                 self.outcomes.contains_key(outcome),

@@ -5,7 +5,7 @@
 
 use crate::governed_history::{Fencing, Kind, Outcome};
 use crate::governed_judge::judge_messages;
-use crate::governed_senders::{Order, Senders, What, register};
+use crate::governed_senders::{Keeping, Order, Senders, What, register};
 use corecast::actor::mutant::Mutant;
 use corecast::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use corecast::base::rng::seeded;
@@ -42,7 +42,7 @@ fn scenario(mut cluster: ClusterSimulation, mutant: Option<Mutant>) -> (ClusterS
         let cores = rng.random_range(1..=3);
         let history = senders.history.clone();
         let region = cluster.start(*node, |mut builder| {
-            let region = register(&mut builder, *node, SHARDS, &history);
+            let region = register(&mut builder, *node, SHARDS, &history, Keeping::Kept);
             let builder = match mutant {
                 Some(mutant) => builder.mutant(mutant),
                 None => builder,

@@ -8,6 +8,14 @@ use corecast::{AskError, Time};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// Entities from this number on are of the type that keeps running without a lease; those below are of one that does not.
+pub const KEPT: u64 = 1 << 32;
+
+/// Whether an entity is of the type that keeps running.
+pub fn is_kept(entity: u64) -> bool {
+    entity >= KEPT
+}
+
 /// What kind of message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -98,12 +106,26 @@ pub struct Fencing {
     pub fence: Epoch,
 }
 
+/// A node has got a lease, or has lost it.
+#[derive(Clone, Copy, Debug)]
+pub struct Leased {
+    pub at: Time,
+    /// Until when it has one, unless another follows.
+    pub until: Time,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub struct History {
     pub operations: Vec<Operation>,
     pub runs: Vec<Run>,
     pub fencings: Vec<Fencing>,
+    /// In the order of their times.
+    pub leases: BTreeMap<NodeId, Vec<Leased>>,
+    /// From then on nobody is cut off any more, or believes in what is over.
+    pub peace: Option<Time>,
+    /// As what an entity that keeps running has run last on a node.
+    pub hosts: BTreeMap<(NodeId, u64), (ShardKey, Epoch)>,
     senders: u32,
     clocks: BTreeMap<NodeId, NodeClock>,
 }
@@ -139,7 +161,19 @@ impl History {
     }
 
     pub fn run(&mut self, run: Run) {
+        if is_kept(run.entity) {
+            let host = (run.node, run.entity);
+            self.hosts.insert(host, (run.shard, run.epoch));
+        }
         self.runs.push(run);
+    }
+
+    /// A node hears of its lease: of its end, or that it has none, if there is no time. Whoever wakes up hears late of it.
+    pub fn lease(&mut self, node: NodeId, at: Time, until: Option<Time>) {
+        let leases = self.leases.entry(node).or_default();
+        let ended = leases.last().map_or(Time::ZERO, |last| last.until.min(at));
+        let until = until.unwrap_or(ended);
+        leases.push(Leased { at, until });
     }
 }
 

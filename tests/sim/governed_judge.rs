@@ -1,6 +1,7 @@
 //! Judges a history, and knows nothing of how nodes do what they do: only what their users may rely on.
 
-use crate::governed_history::{Counted, History, Kind, Operation, Outcome, Run};
+use crate::governed_history::{Counted, History, Kind, Operation, Outcome, Run, is_kept};
+use corecast::Time;
 use corecast::base::ids::{Epoch, NodeId, ShardKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,11 +12,49 @@ const HEARING: Duration = Duration::from_millis(50);
 /// How far the clocks of two cores may be apart: each is ahead by what it does in a turn.
 const SKEW: Duration = Duration::from_millis(30);
 
+/// How long a node may go on with what it has begun when its lease ends: a turn of a core, in which it may stand still.
+const TURN: Duration = Duration::from_millis(50);
+
+/// What entities that keep running have done which others must not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// How often one has run while its node had no lease.
+    pub past_lease: u64,
+    /// How often one has run after another node had run its shard in a later epoch.
+    pub overlaps: u64,
+}
+
 /// Panics at whatever should not have been. `moves` says whether shards move from node to node with what is in them.
-pub fn judge(history: &History, moves: bool) {
-    one_owner_at_a_time(history);
-    order_of_senders(history, &effects(history));
+pub fn judge(history: &History, moves: bool) -> Kept {
+    let fences = Fences::of(history);
+    let overlaps = one_owner_at_a_time(history, &fences);
+    let past_lease = nobody_runs_without_a_lease(history);
+    nobody_goes_on_who_is_fenced(history);
+    order_of_senders(history, &effects(history), &fences);
     judge_messages(history, moves);
+    Kept {
+        past_lease,
+        overlaps,
+    }
+}
+
+/// Up to which epochs shards were lost with their owners, one after the other.
+struct Fences(BTreeMap<ShardKey, BTreeSet<Epoch>>);
+
+impl Fences {
+    fn of(history: &History) -> Fences {
+        let mut fences: BTreeMap<ShardKey, BTreeSet<Epoch>> = BTreeMap::new();
+        for known in &history.fencings {
+            fences.entry(known.shard).or_default().insert(known.fence);
+        }
+        Fences(fences)
+    }
+
+    /// Whether an owner after the first, up to the second, has got the shard because the one before it was dead.
+    fn part(&self, shard: ShardKey, first: Epoch, second: Epoch) -> bool {
+        let fences = self.0.get(&shard);
+        first < second && fences.is_some_and(|it| it.range(first..=second).any(|it| *it > first))
+    }
 }
 
 /// The same where nobody sees to it that a shard has one owner at a time, so that messages of one sender may take two ways.
@@ -35,19 +74,84 @@ fn in_order(history: &History) -> Vec<&Run> {
     runs
 }
 
-/// Nobody runs a shard after somebody else did so in a later epoch, and no two nodes do in one.
-fn one_owner_at_a_time(history: &History) {
+/// Nobody runs a shard after somebody else did so in a later epoch, and no two nodes do in one. Entities that keep running
+/// may do the former when they have been given up, until their node hears of it. How often they did.
+fn one_owner_at_a_time(history: &History, fences: &Fences) -> u64 {
     let mut latest: BTreeMap<ShardKey, (Epoch, NodeId)> = BTreeMap::new();
+    let mut owners: BTreeMap<(ShardKey, Epoch), NodeId> = BTreeMap::new();
+    let mut overlaps = 0;
     for run in in_order(history) {
         let now = (run.epoch, run.node);
         let last = latest.entry(run.shard).or_insert(now);
-        let is_fenced = now.0 < last.0 || now.0 == last.0 && now.1 != last.1;
+        let owner = *(owners.entry((run.shard, run.epoch))).or_insert(run.node);
+        let is_trouble = history.peace.is_none_or(|peace| run.at < peace);
+        if is_kept(run.entity)
+            && is_trouble
+            && owner == run.node
+            && fences.part(run.shard, run.epoch, last.0)
+        {
+            overlaps += 1;
+            continue;
+        }
         assert!(
-            !is_fenced,
+            now.0 >= last.0 && owner == run.node,
             "{} ran on {} in {} at {}, after it had run on {} in {}",
-            run.shard, run.node, run.epoch, run.at, last.1, last.0
+            run.shard,
+            run.node,
+            run.epoch,
+            run.at,
+            last.1,
+            last.0
         );
         *last = now;
+    }
+    overlaps
+}
+
+/// No entity runs on a node without a lease, but for those that keep running. How often these did.
+fn nobody_runs_without_a_lease(history: &History) -> u64 {
+    let mut past_lease = 0;
+    for run in &history.runs {
+        let Some(leases) = history.leases.get(&run.node) else {
+            continue;
+        };
+        let known = leases.partition_point(|it| it.at <= run.at + SKEW);
+        let until = known.checked_sub(1).map(|last| leases[last].until);
+        if until.is_some_and(|until| run.at <= until + SKEW + TURN) {
+            continue;
+        }
+        assert!(
+            is_kept(run.entity),
+            "{} ran on {} in {} at {}, without a lease: the last one was until {until:?}",
+            run.shard,
+            run.node,
+            run.epoch,
+            run.at
+        );
+        past_lease += 1;
+    }
+    past_lease
+}
+
+/// Nobody runs a shard in an epoch that is over, as its node knows.
+fn nobody_goes_on_who_is_fenced(history: &History) {
+    let mut known: BTreeMap<(NodeId, ShardKey), Vec<(Epoch, Time)>> = BTreeMap::new();
+    for it in &history.fencings {
+        let known = known.entry((it.node, it.shard)).or_default();
+        known.push((it.fence, it.at));
+    }
+    for run in &history.runs {
+        let known = known.get(&(run.node, run.shard)).into_iter().flatten();
+        for (fence, at) in known {
+            assert!(
+                *fence <= run.epoch || run.at <= *at + HEARING,
+                "{} ran on {} in {} at {}, and the node knew from {at} on that it was lost up to {fence}",
+                run.shard,
+                run.node,
+                run.epoch,
+                run.at
+            );
+        }
     }
 }
 
@@ -73,20 +177,21 @@ fn effects(history: &History) -> BTreeMap<u64, &Run> {
 }
 
 /// In one epoch an entity knows of everything that it has handled. With each it begins anew, or, if it has moved, goes on with
-/// all that it knew.
+/// all that it knew in the one before.
 fn counts_are_right(history: &History, moves: bool) {
-    let mut counts: BTreeMap<(u64, Epoch), u64> = BTreeMap::new();
-    let mut latest: BTreeMap<u64, u64> = BTreeMap::new();
+    let fences = Fences::of(history);
+    let mut counts: BTreeMap<u64, BTreeMap<Epoch, u64>> = BTreeMap::new();
     for run in in_order(history) {
         let Some(effect) = run.effect else {
             continue;
         };
-        let before = latest.get(&run.entity).copied().unwrap_or_default();
+        let counts = counts.entry(run.entity).or_default();
+        let before = counts.range(..run.epoch).next_back();
+        let before = before.filter(|(epoch, _)| !fences.part(run.shard, **epoch, run.epoch));
+        let before = before.map_or(0, |(_, count)| *count);
         let has_come = moves && effect.count == before + 1;
-        let count = (counts.entry((run.entity, run.epoch)))
-            .or_insert_with(|| if has_come { before } else { 0 });
+        let count = (counts.entry(run.epoch)).or_insert_with(|| if has_come { before } else { 0 });
         *count += 1;
-        latest.insert(run.entity, *count);
         assert_eq!(
             effect.count, *count,
             "entity {} on {} has another count than messages handled in {}",
@@ -95,15 +200,24 @@ fn counts_are_right(history: &History, moves: bool) {
     }
 }
 
-/// What one sender sends to one entity takes effect in the order in which it was sent, if it does.
-fn order_of_senders(history: &History, effects: &BTreeMap<u64, &Run>) {
+/// What one sender sends to one entity takes effect in the order in which it was sent, if it does. Of one that keeps running,
+/// the owner that was given up may still be at what it got before, but gets nothing that was sent after.
+fn order_of_senders(history: &History, effects: &BTreeMap<u64, &Run>, fences: &Fences) {
     let mut latest: BTreeMap<(u32, u64), (u64, &Run)> = BTreeMap::new();
     // Operations have their numbers in the order in which they were sent.
     for (number, run) in effects {
         let sent = &history.operations[*number as usize];
         if let Some((before, first)) = latest.insert((sent.sender, sent.to), (*number, run)) {
             assert!(
-                first.at <= run.at,
+                first.epoch <= run.epoch,
+                "entity {} handled operation {number} in {}, and {before} of the same sender in {}",
+                sent.to,
+                run.epoch,
+                first.epoch
+            );
+            let is_parted = is_kept(sent.to) && fences.part(run.shard, first.epoch, run.epoch);
+            assert!(
+                first.at <= run.at || is_parted,
                 "entity {} handled operation {number} at {}, and {before} of the same sender at {}",
                 sent.to,
                 run.at,

@@ -1,7 +1,7 @@
 //! The judge finds what should not have been, each in a history that is fine but for that.
 
-use crate::governed_history::{Counted, Fencing, History, Kind, Operation, Outcome, Run};
-use crate::governed_judge::{judge, open};
+use crate::governed_history::{Counted, Fencing, History, KEPT, Kind, Operation, Outcome, Run};
+use crate::governed_judge::{Kept, judge, open};
 use corecast::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use corecast::{AskError, Rejection, Time, Uncertainty};
 use std::collections::BTreeSet;
@@ -98,6 +98,94 @@ fn two_owners_are_found() {
     });
 }
 
+/// The same with an entity that keeps running: the first owner is dead for the others, but goes on for a while.
+fn fine_if_kept() -> History {
+    let mut history = fine();
+    history.operations.iter_mut().for_each(|it| it.to = KEPT);
+    history.runs.iter_mut().for_each(|it| it.entity = KEPT);
+    history.fencings[0].node = B;
+    history.lease(A, at(0), Some(at(500)));
+    // It was paused, and hears late of the end.
+    history.lease(A, at(840), None);
+    history.lease(B, at(0), Some(at(5_000)));
+    history.runs[1].at = at(850);
+    history
+}
+
+#[track_caller]
+fn assert_found_if_kept(sign: &str, spoil: impl Fn(&mut History)) {
+    let mut history = fine_if_kept();
+    spoil(&mut history);
+    let found = catch_unwind(|| judge(&history, true));
+    let panic = found.expect_err("it was not found");
+    let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+    assert!(text.contains(sign), "{text}");
+}
+
+#[test]
+fn who_keeps_running_may_do_so_until_its_node_knows_better() {
+    let kept = judge(&fine_if_kept(), true);
+    let expected = Kept {
+        past_lease: 1,
+        overlaps: 1,
+    };
+    assert_eq!(kept, expected);
+    // An entity of the other type.
+    assert_found_if_kept("without a lease", |history| {
+        history.operations.iter_mut().for_each(|it| it.to = 7);
+        history.runs.iter_mut().for_each(|it| it.entity = 7);
+        history.runs[1].at = at(750);
+    });
+    // Its owner is not dead: the shard has moved.
+    assert_found_if_kept("after it had run on", |history| history.fencings.clear());
+    assert_found_if_kept("after it had run on", |history| {
+        history.peace = Some(at(840));
+    });
+    assert_found_if_kept("ran on node-2 in epoch-1", |history| {
+        history.runs[2].epoch = Epoch(1);
+    });
+    assert_found_if_kept("the node knew from", |history| {
+        history.fencings[0].node = A;
+    });
+    // The first owner gets what was sent after something that the second has got.
+    assert_found_if_kept("of the same sender in epoch-2", |history| {
+        history.operations.swap(1, 2);
+        history.operations[1].ended = Some((at(900), replied(1, 1)));
+        history.runs[1].effect = Some(Counted {
+            operation: 2,
+            count: 2,
+        });
+        history.runs[2].effect = Some(Counted {
+            operation: 1,
+            count: 1,
+        });
+    });
+    assert_found_if_kept("of the same sender at", |history| {
+        history.runs[0].effect = Some(Counted {
+            operation: 1,
+            count: 1,
+        });
+        history.runs[1].effect = Some(Counted {
+            operation: 0,
+            count: 2,
+        });
+        history.operations[0].ended = None;
+        history.operations[1].began = at(0);
+    });
+}
+
+#[test]
+fn what_a_dead_owner_knew_is_lost() {
+    assert_found_if_kept("has another count", |history| {
+        history.runs[1].at = at(400);
+        history.runs[2].effect = Some(Counted {
+            operation: 2,
+            count: 3,
+        });
+        history.operations[2].ended = Some((at(900), replied(2, 3)));
+    });
+}
+
 #[test]
 fn what_happens_twice_or_elsewhere_or_too_early_is_found() {
     assert_found("operation 1 took effect twice", |history| {
@@ -130,6 +218,8 @@ fn an_entity_that_moves_brings_all_that_it_has_counted() {
             count,
         });
         history.operations[2].ended = Some((at(900), replied(2, count)));
+        // It was no death.
+        history.fencings.clear();
         catch_unwind(|| judge(&history, true)).is_ok()
     };
     // Two messages were handled in the epoch before.

@@ -1,5 +1,6 @@
 //! Bugs that are planted in whole clusters are found by the swarm.
 
+use crate::governed_senders::Keeping;
 use crate::governed_swarm::{Planted, scenario};
 use corecast::actor::mutant::Mutant;
 use corecast::cluster::node::mutant::NodeMutant;
@@ -34,13 +35,34 @@ fn assert_found(planted: Planted, signs: &[&str]) {
 /// Two nodes run one shard.
 const TWO_OWNERS: &[&str] = &["after it had run on"];
 
+/// An entity runs that must not, whether another node has begun to run it or not.
+const NO_LEASE: &[&str] = &["after it had run on", "without a lease"];
+
 #[test]
 fn a_core_that_runs_without_a_lease() {
     let planted = Planted {
         core: Some(Mutant::IgnoreLease),
         ..Planted::default()
     };
-    assert_found(planted, TWO_OWNERS);
+    assert_found(planted, NO_LEASE);
+}
+
+#[test]
+fn entities_that_keep_running_and_must_not() {
+    let planted = Planted {
+        keeping: Keeping::All,
+        ..Planted::default()
+    };
+    assert_found(planted, NO_LEASE);
+}
+
+#[test]
+fn entities_that_wait_for_a_lease_and_need_none() {
+    let planted = Planted {
+        keeping: Keeping::None,
+        ..Planted::default()
+    };
+    assert_found(planted, &["which needs none"]);
 }
 
 #[test]

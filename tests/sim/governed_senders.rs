@@ -1,7 +1,7 @@
 //! Entities that count what they are sent, and those who send to them: handles, actors, futures, and the entities
 //! themselves. All write down what they do.
 
-use crate::governed_history::{Counted, Kind, Operation, Outcome, Run, Shared};
+use crate::governed_history::{Counted, Kind, Operation, Outcome, Run, Shared, is_kept};
 use corecast::base::ids::NodeId;
 use corecast::sim::{ClusterSimulation, SimulationBuilder};
 use corecast::{
@@ -34,8 +34,37 @@ impl WireMessage for Act {
     const VERSION: u16 = 1;
 }
 
-/// The entity type of a node.
-pub type Tallies = Region<u64, Act>;
+/// How many shards the type has that keeps running.
+const KEPT_SHARDS: u32 = 4;
+
+/// Which entities are registered as such that keep running without a lease.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Keeping {
+    /// Those that are [kept](is_kept).
+    #[default]
+    Kept,
+    /// All: a bug.
+    All,
+    /// None: a bug.
+    None,
+}
+
+/// The entity types of a node.
+#[derive(Clone, Copy)]
+pub struct Tallies {
+    leased: Region<u64, Act>,
+    kept: Region<u64, Act>,
+}
+
+impl Tallies {
+    /// The type of an entity.
+    fn of(self, entity: u64) -> Region<u64, Act> {
+        match is_kept(entity) {
+            true => self.kept,
+            false => self.leased,
+        }
+    }
+}
 
 struct Tally {
     id: u64,
@@ -109,7 +138,7 @@ impl Actor for Tally {
                 };
                 let sent = self.history.lock().begin(sent);
                 if let Some(tallies) = self.tallies.get() {
-                    ctx.tell(tallies.entity(&to), Act::Count(sent, reply_to));
+                    ctx.tell(tallies.of(to).entity(&to), Act::Count(sent, reply_to));
                 }
             }
         }
@@ -130,27 +159,38 @@ impl Capture for Tally {
     }
 }
 
-/// Registers the entity type with a node.
+/// Registers the entity types with a node.
 pub fn register(
     builder: &mut SimulationBuilder,
     node: NodeId,
     shards: u32,
     history: &Shared,
+    keeping: Keeping,
 ) -> Tallies {
     let own: Arc<OnceLock<Tallies>> = Arc::default();
-    let (history, tallies) = (history.clone(), own.clone());
-    let tally = EntityType::captured("tally", move |id: &u64| Tally {
-        id: *id,
-        node,
-        sender: history.lock().new_sender(),
-        count: 0,
-        kept: Vec::new(),
-        history: history.clone(),
-        tallies: tallies.clone(),
-    });
-    let region = builder.entities(tally.num_shards(shards).clustered());
-    own.get_or_init(|| region);
-    region
+    let mut add = |name, shards, keeps| {
+        let (history, tallies) = (history.clone(), own.clone());
+        let tally = EntityType::captured(name, move |id: &u64| Tally {
+            id: *id,
+            node,
+            sender: history.lock().new_sender(),
+            count: 0,
+            kept: Vec::new(),
+            history: history.clone(),
+            tallies: tallies.clone(),
+        });
+        let tally = tally.num_shards(shards).clustered();
+        builder.entities(match keeps {
+            true => tally.keep_running(),
+            false => tally,
+        })
+    };
+    let tallies = Tallies {
+        leased: add("tally", shards, matches!(keeping, Keeping::All)),
+        kept: add("kept tally", KEPT_SHARDS, !matches!(keeping, Keeping::None)),
+    };
+    own.get_or_init(|| tallies);
+    tallies
 }
 
 /// What is to be sent.
@@ -254,7 +294,7 @@ impl Actor for Sender {
         };
         for order in orders {
             let operation = self.0.begin(&order, ctx.clock(), true);
-            let to = self.0.tallies.entity_ref(order.to);
+            let to = self.0.tallies.of(order.to).entity_ref(order.to);
             match order.what {
                 What::Tell | What::Send => {
                     self.0.history.lock().operations[operation as usize].kind = Kind::Tell;
@@ -281,7 +321,7 @@ impl Actor for Sender {
 async fn one_by_one(identity: Identity, scope: Scope, orders: Vec<Order>) {
     for order in orders {
         let operation = identity.begin(&order, scope.clock(), false);
-        let to = identity.tallies.entity_ref(order.to);
+        let to = identity.tallies.of(order.to).entity_ref(order.to);
         let outcome = match order.what {
             What::Tell | What::Send => {
                 identity.history.lock().operations[operation as usize].kind = Kind::Send;
@@ -381,7 +421,7 @@ impl Senders {
         if let Some((identity, handle)) = site.handles.get(which) {
             for order in orders {
                 let operation = identity.begin(&order, handle.clock(), false);
-                let to = identity.tallies.entity_ref(order.to);
+                let to = identity.tallies.of(order.to).entity_ref(order.to);
                 let waiting = match order.what {
                     What::Tell => {
                         let told = handle.try_tell(to, Act::Note(operation));

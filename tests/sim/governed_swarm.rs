@@ -5,16 +5,17 @@
 
 use crate::governed_counts::Counts;
 use crate::governed_faults::{Fault, Plan};
-use crate::governed_history::{Fencing, Outcome};
+use crate::governed_history::{Fencing, KEPT, Outcome};
 use crate::governed_judge;
-use crate::governed_senders::{Order, Senders, What, register};
+use crate::governed_kept::Watch;
+use crate::governed_senders::{Keeping, Order, Senders, What, register};
 use corecast::Mailbox;
 use corecast::actor::link::LinkBounds;
 use corecast::actor::mutant::Mutant;
 use corecast::base::ids::NodeId;
 use corecast::base::rng::{Rng, seeded};
 use corecast::cluster::node::mutant::NodeMutant;
-use corecast::cluster::node::output::StopCause;
+use corecast::cluster::node::output::{LeaseState, StopCause};
 use corecast::cluster::node::settings::NodeSettings;
 use corecast::cluster::plane::Event;
 use corecast::cluster::steward::StewardSettings;
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 const SHARDS: u32 = 8;
 const IDS: u64 = 16;
+/// Those that keep running.
+const KEPT_IDS: u64 = 8;
 /// The length of the troubled time, and what happens in it at least.
 const LENGTH: Duration = Duration::from_secs(60);
 const OPERATIONS: usize = 2_000;
@@ -34,6 +37,19 @@ const FAULTS: u64 = 5;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// Entities of both types.
+fn ids() -> impl Iterator<Item = u64> {
+    (0..IDS).chain(KEPT..KEPT + KEPT_IDS)
+}
+
+/// Somebody to send to: one in four keeps running.
+fn some_entity(rng: &mut Rng) -> u64 {
+    match rng.random_ratio(1, 4) {
+        true => KEPT + rng.random_range(0..KEPT_IDS),
+        false => rng.random_range(0..IDS),
+    }
 }
 
 /// Bounds that a few messages fill.
@@ -57,6 +73,7 @@ pub struct Planted {
     pub core: Option<Mutant>,
     pub node: Option<NodeMutant>,
     pub log: Option<LogMutant>,
+    pub keeping: Keeping,
 }
 
 /// One cluster in trouble.
@@ -68,8 +85,10 @@ pub struct Swarm {
     pub counts: Counts,
     /// Faults that have happened.
     pub struck: u64,
+    pub senders: Senders,
+    /// What is expected of entities that keep running.
+    pub watch: Watch,
     founders: Vec<NodeId>,
-    senders: Senders,
     planted: Planted,
     fast: bool,
     /// How long leases are; with long ones a death is noticed while they last.
@@ -91,6 +110,7 @@ impl Swarm {
             struck: 0,
             founders: (1..=founders).map(NodeId).collect(),
             senders: Senders::default(),
+            watch: Watch::default(),
             planted,
             fast,
             lease: ms(*[2_500, 2_500, 4_000, 6_000].choose(&mut rng).unwrap()),
@@ -143,7 +163,7 @@ impl Swarm {
         let tallies = self.senders.tallies.clone();
         let (planted, fast, lease) = (self.planted, self.fast, self.lease);
         let make = move |mut builder: SimulationBuilder| {
-            let region = register(&mut builder, node, SHARDS, &history);
+            let region = register(&mut builder, node, SHARDS, &history, planted.keeping);
             tallies.borrow_mut().insert(node, region);
             builder = builder.cores(cores).message_cost(cost);
             if is_tight {
@@ -226,7 +246,16 @@ impl Swarm {
             self.counts.heard(node, &event);
             match &event {
                 Event::Joined { .. } if self.cluster.has_cores(node) => {
+                    self.senders.history.lock().lease(node, at, None);
                     self.senders.begin_life(&mut self.cluster, node);
+                }
+                Event::Lease(lease) => {
+                    let mut history = self.senders.history.lock();
+                    let until = match lease {
+                        LeaseState::Valid { until } => Some(history.real(node, *until)),
+                        LeaseState::Lapsed => None,
+                    };
+                    history.lease(node, at, until);
                 }
                 Event::Stopped(cause) => {
                     self.senders.end_life(node);
@@ -252,7 +281,9 @@ impl Swarm {
                 _ => {}
             }
         }
-        self.senders.look(self.cluster.now())
+        let waiting = self.senders.look(self.cluster.now());
+        self.watch_kept();
+        waiting
     }
 
     /// A node that is up, as it believes.
@@ -266,17 +297,17 @@ impl Swarm {
         let Some(node) = self.somebody_up() else {
             return;
         };
-        let favourite = self.rng.random_range(0..IDS);
+        let favourite = some_entity(&mut self.rng);
         let orders = (0..self.rng.random_range(1..=6)).map(|_| {
             let to = match self.rng.random_bool(0.6) {
                 true => favourite,
-                false => self.rng.random_range(0..IDS),
+                false => some_entity(&mut self.rng),
             };
             let what = match self.rng.random_range(0..20) {
                 0..6 => What::Tell,
                 6..9 => What::Send,
                 9 => What::Slow(self.rng.random_range(1..400)),
-                10..12 => What::Relay(self.rng.random_range(0..IDS)),
+                10..12 => What::Relay(some_entity(&mut self.rng)),
                 12 => What::Keep,
                 _ => What::Count,
             };
@@ -293,7 +324,7 @@ impl Swarm {
         self.senders.send(node, which, orders);
     }
 
-    fn operations(&self) -> usize {
+    pub fn operations(&self) -> usize {
         self.senders.history.lock().operations.len()
     }
 
@@ -316,6 +347,7 @@ impl Swarm {
             }
             self.see_to_faults();
             self.burst();
+            self.ask_kept();
             let pause = ms(self.rng.random_range(1..140));
             self.run(pause);
             let took = self.cluster.now() - begun;
@@ -334,15 +366,16 @@ impl Swarm {
             let took = self.cluster.now() - begun;
             assert!(took < ms(60_000), "no peace: {}", self.what_is_wrong());
         }
-        for id in 0..IDS {
+        for id in ids() {
             self.answers(id);
         }
         // Everything that was sent before ends, and connections that could not be made are made.
         self.run(ms(11_000));
+        self.senders.history.lock().peace = Some(self.cluster.now());
         // What is sent now takes effect.
         for node in self.nodes.clone() {
             for which in 0..self.senders.count(node) {
-                let to = self.rng.random_range(0..IDS);
+                let to = some_entity(&mut self.rng);
                 let order = |what| Order {
                     what,
                     to,
@@ -448,10 +481,10 @@ pub fn scenario(cluster: ClusterSimulation, planted: Planted) -> Ran {
         ..
     } = swarm;
     let history = senders.history.lock();
-    governed_judge::judge(&history, true);
+    counts.kept(&governed_judge::judge(&history, true));
     // What entities pass on has no outcome of its own.
     for operation in history.operations.iter().filter(|it| it.parent.is_none()) {
-        counts.operation(operation.kind, operation.ended.map(|it| it.1));
+        counts.operation(operation);
     }
     drop(history);
     Ran { cluster, counts }

@@ -28,6 +28,7 @@ mod governed_faults;
 mod governed_history;
 mod governed_judge;
 mod governed_judge_tests;
+mod governed_kept;
 mod governed_planted;
 mod governed_senders;
 mod governed_swarm;

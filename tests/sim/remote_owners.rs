@@ -236,3 +236,24 @@ fn entities_that_are_to_keep_running_do() {
         cluster
     });
 }
+
+/// What a handler says that was at it when the lease lapsed leaves the node if all of its types keep running.
+#[test]
+fn what_entities_say_that_keep_running_leaves_whatever_the_lease() {
+    check_cluster_seeds(20, |mut cluster| {
+        let handled = Handled::default();
+        let slow = Duration::from_millis(10);
+        let keep = |ledgers: corecast::EntityType<Ledger, u64>| ledgers.keep_running();
+        let ledgers = start_type(&mut cluster, A, &handled, |it| it.cores(2), keep);
+        let costs = |it: corecast::sim::SimulationBuilder| it.cores(2).message_cost(slow);
+        start_type(&mut cluster, B, &handled, costs, keep);
+        spread(&mut cluster, &[A, B]);
+        let until = cluster.now() + Duration::from_millis(10);
+        cluster.set_lease(B, Lease::Until(until));
+        let ledger = ledgers.entity_ref(id_in(ledgers, 1));
+        for _ in 0..4 {
+            assert_eq!(cluster.ask(A, ledger, Entry::Sum), Ok(0));
+        }
+        cluster
+    });
+}

@@ -9,8 +9,9 @@ use corecast::sim::check_cluster_swarm;
 /// Runs in which it comes to everything.
 const SEEDS: u64 = 32;
 
-/// Whatever happens: shards have one owner at a time, senders keep their order, nothing happens twice, what was rejected has
-/// not happened, answers are true, and in the end everything answers.
+/// Whatever happens: shards have one owner at a time (those of entities that keep running may have two after a death),
+/// senders keep their order, nothing happens twice, what was rejected has not happened, answers are true, and in the end
+/// everything answers.
 #[test]
 fn whatever_happens_to_a_cluster_its_promises_hold() {
     let runs = check_cluster_swarm(SEEDS, |cluster| {

@@ -220,6 +220,7 @@ impl ClusterNode {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Time) {
+        self.check_links();
         if let Some(bootstrap) = &mut self.bootstrap
             && bootstrap.next_deadline() <= now
         {
