@@ -205,6 +205,10 @@ fn the_bytes_never_change() {
         next(),
         expected("report", "0102 09000000 01000000 0100 02000000")
     );
+    assert_eq!(
+        next(),
+        expected("report", "0103 09000000 03000000 06000000")
+    );
     for answer in answers {
         let hex = format!("0103 0201000000000000 {answer}");
         assert_eq!(next(), expected("membership", &hex));

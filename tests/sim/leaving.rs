@@ -182,6 +182,33 @@ fn a_node_that_leaves_gives_its_shards_away_first() {
     });
 }
 
+/// A member that stands still while another one leaves hears of the new owners late, and what it had sent to the old one is
+/// late as well: the one that leaves waits for it.
+#[test]
+fn a_node_that_leaves_waits_for_a_member_that_stands_still() {
+    check_cluster_seeds(8, |cluster| {
+        let mut library = Library::formed(cluster, 3);
+        library.write(20);
+        let leaver = NodeId(1 + (library.cluster.seed() % 3) as u32);
+        let still = NodeId(1 + leaver.0 % 3);
+        library.writers.remove(&leaver);
+        library.cluster.leave(leaver);
+        let before = library.rng.random_range(0..20);
+        library.write(before);
+        // Before it would be missed.
+        let pause = ms(1_800);
+        let until = library.cluster.now() + pause;
+        library.cluster.pause(still, pause);
+        while library.cluster.now() < until {
+            library.write(1);
+            assert_eq!(library.cluster.stop_cause(leaver), None);
+        }
+        library.write(2_000);
+        assert!(library.cluster.stop_cause(leaver).is_some());
+        library.end()
+    });
+}
+
 /// With a ring, too, and only those who have the role.
 #[test]
 fn shards_live_where_their_type_says() {

@@ -158,6 +158,18 @@ fn a_node_that_is_alone_owns_what_it_wants_and_leaves_when_it_owns_nothing() {
     idle.node.leave(idle.now);
     idle.take();
     idle.run(1_000);
+    // Not before its cores have nothing under way.
+    assert_eq!(idle.state(), Some(MemberState::Leaving));
+    let incarnation = idle.node.incarnation().unwrap();
+    let me = NodeLife {
+        node: ME,
+        incarnation,
+    };
+    let parting = |output: &&Output| **output == Output::Parting(me);
+    assert_eq!(idle.outputs.iter().filter(parting).count(), 1);
+    idle.node.parted(me, idle.now);
+    idle.take();
+    idle.run(1_000);
     let left = Output::Stopped(StopCause::Left);
     assert_eq!(idle.outputs.last(), Some(&left));
     // Nobody else could have its shard: it stays until its driver ends it.
