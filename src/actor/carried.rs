@@ -151,13 +151,24 @@ impl Local {
             return false;
         }
         if full == Rejection::Misrouted && waiting == 0 {
-            let due = self.now + self.limits.ask_timeout;
-            let region = number;
-            self.timers
-                .insert(due, TimerEvent::Behind { region, shard });
+            self.wait_for_news(number, shard);
         }
         self.keep_waiting(number, shard, carried);
         true
+    }
+
+    /// What waits from now on has its time, whatever has waited before.
+    fn wait_for_news(&mut self, number: u16, shard: ShardId) {
+        let due = self.now + self.limits.ask_timeout;
+        let region = number;
+        let timer = self
+            .timers
+            .insert(due, TimerEvent::Behind { region, shard });
+        if let Some(remote) = &mut self.remote
+            && let Some(before) = remote.behind.insert((number, shard), timer)
+        {
+            self.timers.cancel(before);
+        }
     }
 
     /// Has a frame wait that has its room.
@@ -173,6 +184,9 @@ impl Local {
             entity_type: EntityTypeId(number),
             shard,
         };
+        if let Some(remote) = &mut self.remote {
+            remote.behind.remove(&(number, shard));
+        }
         let is_away = matches!(
             self.regions[usize::from(number)].route_of(shard),
             Some(Route::Away(_))
