@@ -19,6 +19,8 @@ pub(crate) struct Carried {
     _room: Reserved,
     /// Another core of this node has handed it on, because by what it knows the shard is on this one.
     pub(super) by_core: bool,
+    /// It is on its way to the core by which its sender's own frames come, to be taken there as from a connection.
+    pub(super) goes_home: bool,
     /// It has waited for its shard, here or on the core that has handed it on.
     pub(super) has_waited: bool,
 }
@@ -41,11 +43,34 @@ impl Carried {
 impl Local {
     /// Hands a frame to another core of this node.
     pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
+        self.carry_as(to, number, frame, false);
+    }
+
+    /// Has a frame that was passed on be taken by the core to which its sender's own frames come. It has come by another one
+    /// where nodes have different numbers of cores; so what a core sends keeps its order, whoever has passed it on, and also
+    /// if that one dies. Returns whether it has gone.
+    #[cold]
+    pub(super) fn bring_home(&mut self, frame: FrameRef<'_>) -> bool {
+        let cores = self.handle.gate().data_cores().max(1);
+        let home = CoreId((frame.header().sender.core.index() % cores) as u16);
+        match self.shard_of_frame(&frame) {
+            Some((shard, _)) if home != self.core => {
+                self.carry_as(home, shard.entity_type.0, frame, true);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn carry_as(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>, goes_home: bool) {
         // The end of a watch is not said again, and there are no more of them than watches.
         let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages
             && frame.kind() != Kind::Unwatch;
         match self.detach(&frame).filter(|_| !is_full) {
-            Some(carried) => self.carry_on(to, number, carried),
+            Some(mut carried) => {
+                carried.goes_home = goes_home;
+                self.carry_on(to, number, carried);
+            }
             None => self.refuse_frame(Some(number), &frame, Rejection::OutboxFull),
         }
     }
@@ -83,6 +108,7 @@ impl Local {
             frame,
             _room: room,
             by_core: false,
+            goes_home: false,
             has_waited: false,
         }))
     }
@@ -96,25 +122,53 @@ impl Local {
         frame: FrameRef<'_>,
         full: Rejection,
     ) -> bool {
-        let limit = self.limits.held_messages;
-        let waiting = self.regions[usize::from(number)].held_of(shard);
-        let is_full = waiting >= limit && frame.kind() != Kind::Unwatch;
-        if full == Rejection::Misrouted && waiting == 0 {
-            let due = self.now + self.limits.ask_timeout;
-            let region = number;
-            self.timers
-                .insert(due, TimerEvent::Behind { region, shard });
-        }
-        let carried = self.detach(&frame).filter(|_| !is_full);
-        let is_held = carried.is_some();
-        match carried {
-            Some(carried) => self.keep_waiting(number, shard, carried),
-            None => self.refuse_frame(Some(number), &frame, full),
-        }
+        let is_held = match self.detach(&frame) {
+            Some(carried) => self.hold_carried(number, shard, carried, full),
+            None => {
+                self.refuse_frame(Some(number), &frame, full);
+                false
+            }
+        };
         if frame.kind() != Kind::Last {
             self.want(number, shard);
         }
         is_held
+    }
+
+    /// The same for one that has its room. One that has been accepted before is not refused.
+    pub(super) fn hold_carried(
+        &mut self,
+        number: u16,
+        shard: ShardId,
+        carried: Box<Carried>,
+        full: Rejection,
+    ) -> bool {
+        let waiting = self.regions[usize::from(number)].held_of(shard);
+        let was_accepted =
+            carried.by_core || carried.has_waited || carried.frame().kind() == Kind::Unwatch;
+        if waiting >= self.limits.held_messages && !was_accepted {
+            self.refuse_frame(Some(number), &carried.frame(), full);
+            return false;
+        }
+        if full == Rejection::Misrouted && waiting == 0 {
+            self.wait_for_news(number, shard);
+        }
+        self.keep_waiting(number, shard, carried);
+        true
+    }
+
+    /// What waits from now on has its time, whatever has waited before.
+    fn wait_for_news(&mut self, number: u16, shard: ShardId) {
+        let due = self.now + self.limits.ask_timeout;
+        let region = number;
+        let timer = self
+            .timers
+            .insert(due, TimerEvent::Behind { region, shard });
+        if let Some(remote) = &mut self.remote
+            && let Some(before) = remote.behind.insert((number, shard), timer)
+        {
+            self.timers.cancel(before);
+        }
     }
 
     /// Has a frame wait that has its room.
@@ -130,6 +184,9 @@ impl Local {
             entity_type: EntityTypeId(number),
             shard,
         };
+        if let Some(remote) = &mut self.remote {
+            remote.behind.remove(&(number, shard));
+        }
         let is_away = matches!(
             self.regions[usize::from(number)].route_of(shard),
             Some(Route::Away(_))

@@ -64,10 +64,18 @@ impl Local {
         for to in self.other_cores() {
             self.forget_at(to, life, core);
         }
-        self.watches.forget_core(life, core);
+        self.forget_here(life, core);
     }
 
-    /// The same on one of them, before everything of it that goes there later.
+    /// The same on this core, with what of it waits for entities whose shards are not here yet.
+    pub(super) fn forget_here(&mut self, life: Life, core: CoreId) {
+        self.watches.forget_core(life, core);
+        for region in &mut self.regions {
+            region.forget_held_watches(life, core);
+        }
+    }
+
+    /// The same on another core, before everything of it that goes there later.
     pub(super) fn forget_at(&mut self, to: CoreId, life: Life, core: CoreId) {
         if self.room_towards(to).is_ok() {
             self.watches.far.detained.forgets.remove(&(to, life, core));
@@ -80,6 +88,10 @@ impl Local {
 
     /// Has a core announce again whom it watches on a core of another node, or on all of them.
     pub(super) fn rewatch_at(&mut self, to: CoreId, life: Life, core: Option<CoreId>) {
+        if !self.knows_member(life) {
+            // Nobody is watched there; and there would be no end of such lives.
+            return;
+        }
         if self.room_towards(to).is_ok() {
             let rewatches = &mut self.watches.far.detained.rewatches;
             rewatches.remove(&(to, life, core));

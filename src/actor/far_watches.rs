@@ -406,8 +406,10 @@ impl FarWatches {
 
     /// A core of a life of a node wants to hear of the watches of those on it again; `None`: all of its cores do.
     pub(super) fn asked_again(&mut self, life: Life, core: Option<CoreId>) {
-        if self.by_node.contains_key(&life.node) {
-            let session = self.sessions.entry(life).or_default();
+        // Where nothing was announced there is nothing to say, whatever it calls itself.
+        if let Some(session) = self.sessions.get_mut(&life)
+            && self.by_node.contains_key(&life.node)
+        {
             session.announce_again(Again {
                 from: 0,
                 only: core,

@@ -56,6 +56,19 @@ fn nobody_is_bothered_where_there_was_nothing() {
     assert!(far.is_quiet());
 }
 
+/// A member may give itself any number of lives.
+#[test]
+fn lives_to_which_nothing_was_announced_leave_nothing_behind() {
+    let mut far = FarWatches::default();
+    assert_eq!(far.place(1, actor(0), true), Some(0));
+    for incarnation in (3..100).map(Incarnation) {
+        far.asked_again(Life::new(THEM.node, incarnation), None);
+    }
+    assert!(far.is_quiet());
+    far.asked_again(THEM, None);
+    assert_eq!(all_due(&mut far), [Due::Watch(1)]);
+}
+
 #[test]
 fn ends_that_wait_keep_their_order_and_survive_a_broken_connection() {
     let mut far = FarWatches::default();

@@ -286,7 +286,8 @@ impl Local {
 
     /// Takes a message for an entity straight from a connection.
     pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>) {
-        if self.is_stale_watch(frame) {
+        let was_passed_on = frame.header().flags.contains(Flags::FORWARDED);
+        if was_passed_on && self.bring_home(*frame) || self.is_stale_watch(frame) {
             return;
         }
         let Some((number, key, placing)) = self.place(frame, false) else {
@@ -326,7 +327,13 @@ impl Local {
                 self.deliver_frame(number, key.shard, &frame, room);
             }
             Placing::OnCore(core) => self.carry_on(core, number, carried),
-            Placing::Waits(_) => self.keep_waiting(number, key.shard, carried),
+            Placing::Waits(full) => {
+                let is_marker = frame.kind() == Kind::Last;
+                self.hold_carried(number, key.shard, carried, full);
+                if !is_marker {
+                    self.want(number, key.shard);
+                }
+            }
             Placing::Away(node, epoch) => {
                 if !self.pass_on(node, number, key, epoch, &frame) {
                     self.keep_waiting(number, key.shard, carried);

@@ -11,8 +11,10 @@ use super::mutant::Mutant;
 use super::reference::Receiver;
 use super::refusal::{Refused, Rejection};
 use super::region::Sender;
-use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use crate::sharding::topology::Route;
+use crate::wire::address::{Address, Life};
+use crate::wire::kind::Kind;
 use crate::wire::message::Message;
 use std::collections::VecDeque;
 
@@ -33,6 +35,19 @@ impl<I, M> Held<I, M> {
             Held::Early(..) => true,
             Held::Frame(carried) => carried.is_present(epoch),
             Held::Message(..) | Held::Signal(..) => false,
+        }
+    }
+
+    /// Whether it is the watch of a core of another node.
+    pub(super) fn is_watch_of(&self, life: Life, core: CoreId) -> bool {
+        match self {
+            Held::Signal(_, EntitySignal::Watch(by)) => (by.life, by.core) == (life, core),
+            Held::Frame(carried) => {
+                let header = *carried.frame().header();
+                let is_of = |by: Address| (by.life, by.core) == (life, core);
+                header.kind == Kind::Watch && header.address.is_some_and(is_of)
+            }
+            Held::Message(..) | Held::Early(..) | Held::Signal(..) => false,
         }
     }
 }

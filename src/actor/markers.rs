@@ -58,7 +58,7 @@ impl Local {
 
     /// Takes a frame that this core was handed by another, to which it had come.
     pub(super) fn take_carried(&mut self, mut carried: Box<Carried>) {
-        carried.by_core = true;
+        carried.by_core = !std::mem::take(&mut carried.goes_home);
         let frame = carried.frame();
         match frame.kind() {
             Kind::Shipment => self.take_shipment(frame),

@@ -22,6 +22,7 @@ use super::typed::{AsAny, TypedBox};
 use super::wire_region::WireOps;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::Route;
+use crate::wire::address::Life;
 use crate::wire::message::Message;
 use ahash::RandomState;
 use hashbrown::HashTable;
@@ -81,6 +82,8 @@ pub(crate) trait AnyRegion: AsAny {
     fn hold_frame(&mut self, shard: ShardId, carried: Box<Carried>);
     /// Puts what waits for a shard and has come by its present route before the rest of what waits.
     fn put_present_first(&mut self, shard: ShardId, epoch: Epoch);
+    /// Drops watches that wait for their shards, of a core of another node.
+    fn forget_held_watches(&mut self, life: Life, core: CoreId);
     /// Messages that were taken out of the mailboxes of shards on their way to another node.
     fn packed(&self) -> usize;
     /// Whether its entities can leave the node.
@@ -170,6 +173,12 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
     fn put_present_first(&mut self, shard: ShardId, epoch: Epoch) {
         if let Some(held) = self.held.get_mut(&shard) {
             put_present_first(held, epoch);
+        }
+    }
+
+    fn forget_held_watches(&mut self, life: Life, core: CoreId) {
+        for held in self.held.values_mut() {
+            held.retain(|held| !held.is_watch_of(life, core));
         }
     }
 

@@ -12,7 +12,7 @@ use super::reply::{ReplyAddress, RuntimeId};
 use super::typed::TypedBox;
 use crate::base::ids::{CoreId, EntityTypeId, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
-use crate::base::timer_wheel::TimerWheel;
+use crate::base::timer_wheel::{TimerKey, TimerWheel};
 use crate::wire::address::{Address, Life, Sender, Target};
 use crate::wire::header::Header;
 use std::cell::RefCell;
@@ -136,6 +136,8 @@ pub(crate) struct Remote {
     /// Shards without an owner for which something waits here, to be reported, and those that have been.
     pub(crate) wanted: Vec<ShardKey>,
     pub(crate) reported: BTreeSet<ShardKey>,
+    /// When frames for a shard are refused whose senders know more than this core, as it seems.
+    pub(crate) behind: BTreeMap<(u16, ShardId), TimerKey>,
     /// To whom it was said last that a shard has moved.
     pub(crate) last_moved: Option<(NodeId, ShardKey)>,
     pub(crate) lease: Lease,
@@ -164,6 +166,7 @@ impl Remote {
             crowded: BTreeSet::new(),
             wanted: Vec::new(),
             reported: BTreeSet::new(),
+            behind: BTreeMap::new(),
             last_moved: None,
             lease: Lease::NotNeeded,
             lapsed: false,

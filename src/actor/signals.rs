@@ -68,7 +68,7 @@ impl Batch for SignalBatch {
                     from,
                 } => local.terminated_by(number, cause, from),
                 Signal::Bounced { number } => local.watch_bounced(number),
-                Signal::Forget { life, core } => _ = local.watches.forget_core(life, core),
+                Signal::Forget { life, core } => local.forget_here(life, core),
                 Signal::Rewatch { life, core } => local.watch_again(life, core),
                 Signal::Stop { target } => local.stop_cell(target),
                 Signal::Found(found) => local.found(*found),

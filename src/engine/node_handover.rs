@@ -353,7 +353,7 @@ impl Engine {
         let (number, anew) = (shard.entity_type.0, due.number == 0);
         let part = (ops.next_part)(local, number, shard.shard, anew, room);
         let Some((bytes, is_last)) = part else {
-            let refused = self.node_handoff.refuse(shard, RefusedWhy::NotMovable);
+            let refused = self.node_handoff.part_failed(shard, local.now);
             self.carry_out(local, refused.into_iter().collect());
             return false;
         };

@@ -56,6 +56,8 @@ pub struct NodeDeparture {
     pub(super) taken: u32,
     /// The last part of this attempt has been sent.
     pub(super) is_all_sent: bool,
+    /// A part could not be written: nothing is sent before the next attempt.
+    pub(super) rests: bool,
     /// The last part of some attempt has been sent, so that the target may have everything.
     pub(super) may_be_whole: bool,
     pub(super) again_at: Time,
@@ -71,9 +73,19 @@ impl NodeDeparture {
     /// Begins a new attempt, which waits longer for an answer than the one before it.
     pub(super) fn begin_again(&mut self, now: Time, retry: Duration) {
         self.attempt += 1;
-        let retry = retry * (1 << self.attempt.min(MOST_DOUBLINGS));
         (self.sent, self.taken, self.is_all_sent) = (0, 0, false);
-        self.again_at = now + retry;
+        self.rests = false;
+        self.again_at = now + self.patience(retry);
+    }
+
+    /// Sends nothing before the next attempt.
+    pub(super) fn rest(&mut self, now: Time, retry: Duration) {
+        self.rests = true;
+        self.again_at = now + self.patience(retry);
+    }
+
+    fn patience(&self, retry: Duration) -> Duration {
+        retry * (1 << self.attempt.min(MOST_DOUBLINGS))
     }
 
     pub(super) fn refuse(&mut self, shard: ShardKey, why: RefusedWhy) -> Option<NodeStep> {

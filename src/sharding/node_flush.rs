@@ -5,6 +5,9 @@
 //! the shard after it. They live, so it is not lost, and must not be overtaken. So when a past owner dies the marker goes to
 //! the first one after it that lives, up to the present one: from there it goes the same way as what came there before.
 //!
+//! Each node takes what a core has sent on one of its own cores, whoever has passed it on and whichever core that came to:
+//! the one that the marker comes to, too.
+//!
 //! An owner that had the shard when it died has passed on nothing of its time: that is lost, and nothing is waited for.
 //!
 //! Who owned the shard between two news is not known here. So one thing is not covered: a core that hears of several owners

@@ -233,6 +233,14 @@ impl NodeHandoff {
         if drains.is_some_and(|it| !stays || is.moving.map(|to| to.prepared) != Some(it.prepared)) {
             self.draining.remove(&shard);
         }
+        // Markers of moves that are over; a newer move may have yet to become known here.
+        let newest = [before, is].map(|it| it.moving.map(|to| to.prepared));
+        if let Some((early, _)) = self.early.get(&shard)
+            && newest.into_iter().any(|it| it >= Some(*early))
+            && newest[1] != Some(*early)
+        {
+            self.early.remove(&shard);
+        }
         if let Some(arrival) = self.arrivals.get(&shard).copied() {
             let comes = |to: NodeMove| to.to == self.node && to.prepared == arrival.prepared;
             if !is.moving.is_some_and(comes) {
@@ -294,10 +302,11 @@ impl NodeHandoff {
         if !is_flushing {
             awaited.remove(&self.me);
         }
-        if let Some((early, from)) = self.early.remove(&shard)
-            && early == prepared
+        if let Some((early, from)) = self.early.get(&shard)
+            && *early == prepared
         {
             awaited.retain(|core| !from.contains(core));
+            self.early.remove(&shard);
         }
         let departure = NodeDeparture {
             moving,
@@ -310,6 +319,7 @@ impl NodeHandoff {
             sent: 0,
             taken: 0,
             is_all_sent: false,
+            rests: false,
             may_be_whole: false,
             again_at: now,
         };
@@ -442,6 +452,18 @@ impl NodeHandoff {
         self.departures.get_mut(&shard)?.refuse(shard, why)
     }
 
+    /// A part of a shard that was due could not be written. The shard is refused if it can be; if its target may have it, all
+    /// is sent again later, and each time later.
+    #[must_use = "the step has to be executed"]
+    pub fn part_failed(&mut self, shard: ShardKey, now: Time) -> Option<NodeStep> {
+        let departure = self.departures.get_mut(&shard)?;
+        let refused = departure.refuse(shard, RefusedWhy::NotMovable);
+        if refused.is_none() {
+            departure.rest(now, self.retry);
+        }
+        refused
+    }
+
     /// What has come of a shard cannot be kept: it stays where it is. `None` if nothing of it has come.
     #[must_use = "the step has to be executed"]
     pub fn refuse_arrival(&mut self, shard: ShardKey, why: RefusedWhy) -> Option<NodeStep> {
@@ -459,6 +481,7 @@ impl NodeHandoff {
         let due = self.departures.iter().filter(|(_, it)| {
             it.phase == NodePhase::Shipping
                 && !it.is_all_sent
+                && !it.rests
                 && it.sent - it.taken < PARTS_UNDER_WAY
         });
         due.map(|(shard, it)| DuePart {

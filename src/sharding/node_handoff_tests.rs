@@ -246,6 +246,58 @@ fn silence_and_a_broken_connection_begin_a_new_attempt() {
 }
 
 #[test]
+fn a_part_that_cannot_be_written_is_tried_later_and_later() {
+    let mut source = shipping();
+    assert_eq!(
+        source.clone().part_failed(S, at(1)),
+        Some(report(7, Err(RefusedWhy::NotMovable)))
+    );
+    source.part_sent(S, true, at(1));
+    source.link_lost(B, at(1));
+    let (mut now, mut pauses) = (at(1), Vec::new());
+    for _ in 0..3 {
+        assert_eq!(source.due_parts().len(), 1);
+        assert_eq!(source.part_failed(S, now), None, "its target may have it");
+        assert_eq!(source.due_parts(), [], "every turn");
+        let due = source.next_deadline().unwrap();
+        pauses.push(due - now);
+        now = due;
+        assert_eq!(source.poll(now, |_| READY), []);
+    }
+    assert_eq!(pauses, [1, 2, 4].map(Duration::from_secs));
+}
+
+/// Whether a core keeps markers of moves that it has not adopted.
+fn keeps_early(core: &NodeHandoff) -> bool {
+    !format!("{core:?}").contains("early: {}")
+}
+
+#[test]
+fn markers_that_come_early_are_kept_as_long_as_their_move_may_come() {
+    let mut source = core(A, HERE);
+    // Of a move that this core has yet to hear of, when it hears of the one before.
+    source.handle_drained(drained(9, OTHER));
+    assert_eq!(adopt(&mut source, owned(A, 4), moving(A, 4, 7, B)), []);
+    let stays = [NodeStep::Stay { shard: S }];
+    assert_eq!(
+        adopt(&mut source, moving(A, 4, 7, B), moving(A, 4, 9, C)),
+        stays
+    );
+    assert_eq!(
+        source.poll(at(1), |_| READY),
+        [NodeStep::Pause { shard: S }]
+    );
+    assert!(!keeps_early(&source));
+    // Of one that has come and gone while the shard was on another core of this node.
+    let mut other = core(A, OTHER);
+    other.handle_drained(drained(7, HERE));
+    let _ = adopt(&mut other, owned(A, 4), moving(A, 4, 7, B));
+    assert!(keeps_early(&other));
+    assert_eq!(adopt(&mut other, moving(A, 4, 7, B), owned(A, 4)), []);
+    assert!(!keeps_early(&other));
+}
+
+#[test]
 fn what_cannot_leave_is_refused_once() {
     let stuck: [(Readiness, bool, RefusedWhy); 3] = [
         (READY, false, RefusedWhy::AwaitingLast(OTHER)),

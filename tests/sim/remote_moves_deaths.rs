@@ -23,15 +23,40 @@ struct Writer {
     handle: Handle,
 }
 
+/// How many data cores the nodes have, and which one of A's the writer is on. What comes by a past owner reaches another
+/// core of the next node than what comes directly, where they have different numbers.
+const SHAPES: [([usize; 3], u16); 4] = [
+    ([2, 2, 2], 0),
+    ([3, 2, 3], 2),
+    ([4, 3, 2], 3),
+    ([4, 1, 3], 3),
+];
+
+fn check(seeds: u64, test: impl Fn(&mut ClusterSimulation, &Writer)) {
+    for (cores, core) in SHAPES {
+        check_cluster_seeds(seeds, |mut cluster| {
+            let writer = Writer::new(&mut cluster, cores, core);
+            test(&mut cluster, &writer);
+            cluster
+        });
+    }
+}
+
 impl Writer {
-    fn new(cluster: &mut ClusterSimulation) -> Writer {
+    fn new(cluster: &mut ClusterSimulation, cores: [usize; 3], core: u16) -> Writer {
         let history = History::default();
-        let books = shelves(cluster, &[A, B, C], &history)[&A];
+        let nodes = [A, B, C];
+        let mut regions = Vec::new();
+        for (node, cores) in nodes.into_iter().zip(cores) {
+            regions.push(start(cluster, node, &history, |it| it.cores(cores)));
+        }
+        let books = regions[0];
+        spread(cluster, &nodes);
         Writer {
             history,
             books,
             id: id_in(books, MOVES.0),
-            handle: cluster.node(A).handle().through(CoreId(0)).unwrap(),
+            handle: cluster.node(A).handle().through(CoreId(core)).unwrap(),
         }
     }
 
@@ -76,65 +101,59 @@ fn hear_news(cluster: &mut ClusterSimulation, hear: &[NodeId]) {
 /// The past owner holds a message when the next owner dies; whoever has sent it is the one after that.
 #[test]
 fn the_heir_of_a_dead_owner_does_not_overtake_the_owner_before() {
-    check_cluster_seeds(20, |mut cluster| {
-        let writer = Writer::new(&mut cluster);
-        writer.writes(&mut cluster, 0..5);
-        prepare(&mut cluster, C, &[B, C]);
-        writer.writes(&mut cluster, 5..10);
-        own(&mut cluster, MOVES.0);
-        dies(&mut cluster, C);
+    check(20, |cluster, writer| {
+        writer.writes(cluster, 0..5);
+        prepare(cluster, C, &[B, C]);
+        writer.writes(cluster, 5..10);
+        own(cluster, MOVES.0);
+        dies(cluster, C);
         cluster.assign("book", MOVES, A);
-        hear_news(&mut cluster, &[A]);
-        writer.writes(&mut cluster, 10..15);
+        hear_news(cluster, &[A]);
+        writer.writes(cluster, 10..15);
         assert_eq!(writer.handled(), 5, "the past owner has yet to hear");
-        hear_news(&mut cluster, &[B]);
-        writer.ends_with(&mut cluster, 15);
-        cluster
+        hear_news(cluster, &[B]);
+        writer.ends_with(cluster, 15);
     });
 }
 
 /// A past owner has passed messages on before it dies, and the owner after it holds them.
 #[test]
 fn what_a_dead_owner_has_passed_on_is_not_overtaken() {
-    check_cluster_seeds(20, |mut cluster| {
-        let writer = Writer::new(&mut cluster);
-        writer.writes(&mut cluster, 0..5);
-        prepare(&mut cluster, C, &[B, C]);
-        own(&mut cluster, MOVES.0);
-        hear_news(&mut cluster, &[B, C]);
-        prepare(&mut cluster, A, &[C]);
-        writer.writes(&mut cluster, 5..10);
-        hear_news(&mut cluster, &[A]);
-        dies(&mut cluster, B);
-        hear_news(&mut cluster, &[A, C]);
-        own(&mut cluster, MOVES.0);
-        hear_news(&mut cluster, &[A]);
-        writer.writes(&mut cluster, 10..15);
+    check(20, |cluster, writer| {
+        writer.writes(cluster, 0..5);
+        prepare(cluster, C, &[B, C]);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[B, C]);
+        prepare(cluster, A, &[C]);
+        writer.writes(cluster, 5..10);
+        hear_news(cluster, &[A]);
+        dies(cluster, B);
+        hear_news(cluster, &[A, C]);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[A]);
+        writer.writes(cluster, 10..15);
         assert_eq!(writer.handled(), 5, "the owner before has yet to hear");
-        hear_news(&mut cluster, &[C]);
-        writer.ends_with(&mut cluster, 15);
-        cluster
+        hear_news(cluster, &[C]);
+        writer.ends_with(cluster, 15);
     });
 }
 
 /// A past owner has sent messages back before it dies; they wait where they came from, for the shard is to leave again.
 #[test]
 fn what_a_dead_owner_has_sent_back_is_not_overtaken() {
-    check_cluster_seeds(20, |mut cluster| {
-        let writer = Writer::new(&mut cluster);
-        writer.writes(&mut cluster, 0..5);
-        prepare(&mut cluster, A, &[B]);
-        writer.writes(&mut cluster, 5..10);
-        hear_news(&mut cluster, &[A]);
-        own(&mut cluster, MOVES.0);
-        prepare(&mut cluster, C, &[A, C]);
-        writer.writes(&mut cluster, 10..15);
-        hear_news(&mut cluster, &[B]);
-        dies(&mut cluster, B);
-        hear_news(&mut cluster, &[A, C]);
-        own(&mut cluster, MOVES.0);
-        hear_news(&mut cluster, &[A, C]);
-        writer.ends_with(&mut cluster, 15);
-        cluster
+    check(20, |cluster, writer| {
+        writer.writes(cluster, 0..5);
+        prepare(cluster, A, &[B]);
+        writer.writes(cluster, 5..10);
+        hear_news(cluster, &[A]);
+        own(cluster, MOVES.0);
+        prepare(cluster, C, &[A, C]);
+        writer.writes(cluster, 10..15);
+        hear_news(cluster, &[B]);
+        dies(cluster, B);
+        hear_news(cluster, &[A, C]);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[A, C]);
+        writer.ends_with(cluster, 15);
     });
 }

@@ -294,6 +294,35 @@ fn timers_that_move_do_not_tick_too_early() {
     });
 }
 
+/// Who hears late of its shards twice, within the time after which what it cannot place is refused, has that time each time.
+#[test]
+fn what_waits_for_news_has_its_time_whatever_has_waited_before() {
+    check_cluster_seeds(10, |mut cluster| {
+        let handled = Handled::default();
+        let regions = remote_kit::nodes(&mut cluster, &[A, B, C], &handled);
+        let id = remote_kit::id_in(regions[0], 1);
+        let writer = cluster.node(A).handle().through(CoreId(0)).unwrap();
+        let shard = ShardId(1);
+        for number in 0..2 {
+            cluster.take_away("ledger", shard);
+            cluster.assign("ledger", shard, C);
+            cluster.publish_to(A);
+            cluster.run_for(ms(5));
+            writer.tell(regions[0].entity_ref(id), entry(number));
+            cluster.run_for(ms(500));
+            cluster.publish_to(C);
+            cluster.run_for(ms(5));
+            assert_eq!(handled.lock().unwrap().len() as u64, number + 1);
+            cluster.take_away("ledger", shard);
+            cluster.assign("ledger", shard, B);
+            cluster.publish();
+            cluster.run_for(ms(4_200));
+        }
+        assert_eq!(remote_kit::dead_letters(&mut cluster, C), 0);
+        cluster
+    });
+}
+
 /// Nobody stops entities of a shard that is on its way, as not needed: it may stay.
 #[test]
 fn what_is_on_its_way_is_not_passivated() {

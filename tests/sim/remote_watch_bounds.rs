@@ -2,6 +2,7 @@
 //! nothing stays behind.
 
 use crate::remote_watch_kit::*;
+use corecast::actor::link::LinkBounds;
 use corecast::base::ids::{CoreId, Incarnation, NodeId};
 use corecast::sim::{Bounds, ClusterSimulation, check_cluster_seeds};
 use corecast::wire::address::{Address, Life, Sender, Target};
@@ -285,6 +286,49 @@ fn where_cores_have_no_room_for_each_other_the_books_are_right_all_the_same() {
         cluster
     });
     assert!(refused.get() > 0);
+}
+
+/// A watch waits where its shard has yet to come, and there is no room for its end. All that its core has announced is wanted
+/// anew, and what waits is not: it would be for ever.
+#[test]
+fn a_watch_that_waits_does_not_outlive_its_end() {
+    // So that in one of them there is room for hardly anything at last.
+    for held_bytes in (0..12).map(|step| (4 << 10) + 8 * step) {
+        check_cluster_seeds(1, |mut cluster| {
+            let log = Log::default();
+            let entities = start(&mut cluster, A, &log);
+            cluster.set_bounds(LinkBounds {
+                held_bytes,
+                ..LinkBounds::default()
+            });
+            start(&mut cluster, B, &log);
+            cluster.publish();
+            cluster.run_for(ms(50));
+            cluster.assign(ENTITIES, ShardId(0), B);
+            cluster.publish_to(A);
+            cluster.run_for(ms(50));
+            let entity = (1_000..).find(|id| entities.shard_of(id).shard == ShardId(0));
+            let entity = entity.unwrap();
+            for (core, watch) in [(0, 1), (1, 2)] {
+                let watcher = person(&mut cluster, A, core, watch, &log);
+                tell(&mut cluster, A, watcher, Msg::Wake { entity });
+                tell(&mut cluster, A, watcher, Msg::WatchEntity { entity, watch });
+                cluster.run_for(ms(5));
+                for _ in 0..100 {
+                    tell(&mut cluster, A, watcher, Msg::Wake { entity });
+                }
+                cluster.run_for(ms(50));
+                tell(&mut cluster, A, watcher, Msg::End);
+            }
+            cluster.run_for(ms(50));
+            assert!(cluster.remote_stats(B).refused > 0, "it is full");
+            assert_eq!(cluster.remote_stats(A).watches, 0);
+            cluster.publish_to(B);
+            cluster.run_for(ms(1_000));
+            assert_empty(&mut cluster, &[A, B]);
+            cluster
+        });
+    }
 }
 
 /// Whoever was not told of the cluster yet does not know who has the path.
