@@ -192,18 +192,19 @@ fn a_node_that_leaves_waits_for_a_member_that_stands_still() {
         let leaver = NodeId(1 + (library.cluster.seed() % 3) as u32);
         let still = NodeId(1 + leaver.0 % 3);
         library.writers.remove(&leaver);
-        library.cluster.leave(leaver);
-        let before = library.rng.random_range(0..20);
-        library.write(before);
         // Before it would be missed.
-        let pause = ms(1_800);
+        let pause = ms(200);
         let until = library.cluster.now() + pause;
         library.cluster.pause(still, pause);
-        while library.cluster.now() < until {
+        let before = library.rng.random_range(0..10);
+        library.write(before);
+        library.cluster.leave(leaver);
+        // Each round takes less.
+        while library.cluster.now() + ms(10) < until {
             library.write(1);
             assert_eq!(library.cluster.stop_cause(leaver), None);
         }
-        library.write(2_000);
+        library.write(600);
         assert!(library.cluster.stop_cause(leaver).is_some());
         library.end()
     });
