@@ -358,12 +358,19 @@ impl Engine {
             self.node_handoff.next_deadline(),
             self.coordination_deadline(local.now),
             retry,
-            self.parts_wait.then(|| local.now + FULL_LINK_RETRY),
-            (!self.parting.is_empty()).then(|| local.now + LOOK_AGAIN),
+            self.look_again(local.now),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// When to see whether a link has room for what it had none for, or what was written for others has left.
+    fn look_again(&self, now: Time) -> Option<Time> {
+        match self.parts_wait {
+            true => Some(now + FULL_LINK_RETRY),
+            false => (!self.parting.is_empty()).then(|| now + LOOK_AGAIN),
+        }
     }
 
     pub(super) fn handle_control(&mut self, local: &mut Local, from: CoreId, message: Control) {

@@ -102,11 +102,10 @@ pub(crate) fn the_shards_of_a_killed_node_are_owned_again() {
         until_all_answer(node);
     }
     let took = killed.elapsed().as_millis();
-    writeln!(
+    let _ = writeln!(
         stdout(),
         "all entities answer {took} ms after SIGKILL of the owner of a third"
-    )
-    .unwrap();
+    );
     for node in &mut nodes {
         let (owners, line) = who(node, &mut []);
         assert!(owners.iter().all(|(owner, _)| *owner != id), "{line}");
@@ -171,12 +170,11 @@ pub(crate) fn a_node_that_shuts_down_is_not_missed() {
     let told = Instant::now();
     last.tell("shutdown");
     let ended = last.wait_for_line("ended").text;
-    writeln!(
+    let _ = writeln!(
         stdout(),
         "a node that owned a third has ended {} ms after it was told to",
         told.elapsed().as_millis()
-    )
-    .unwrap();
+    );
     assert_eq!(ended, "ended true Some(true)");
     for node in &mut nodes {
         until_all_answer(node);
