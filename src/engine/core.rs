@@ -72,9 +72,9 @@ pub(crate) struct Engine {
     pub(super) node_handoff: NodeHandoff,
     /// A part of a shard waits for room in a link.
     pub(super) parts_wait: bool,
-    /// What has come of shards on their way to this core.
     /// Lives that leave with which this core has yet to part.
     pub(super) parting: BTreeMap<Life, Parting>,
+    /// What has come of shards on their way to this core.
     pub(super) freight: BTreeMap<ShardKey, super::node_handover::Freight>,
     /// Sealed shards whose entities are being shipped, a part in each turn.
     pub(super) shipping: Vec<super::handover::Shipping>,

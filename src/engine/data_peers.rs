@@ -25,6 +25,11 @@ pub(crate) struct DataPeers {
 }
 
 impl DataPeers {
+    /// A life was declared down. To be said for each, since the node may be back when the members are looked at next.
+    pub(crate) fn is_down(&mut self, node: NodeId, incarnation: Incarnation) {
+        self.down.insert(node, incarnation);
+    }
+
     /// The members of a cluster are these now.
     pub(crate) fn follow(&mut self, view: &View) {
         let live = view.live().map(|member| {

@@ -100,9 +100,11 @@ impl Parting {
             && *version <= local.topology.version()
             && !flushes.flushes_by(with.node, with.incarnation)
         {
-            let links = local.remote.iter();
-            let links = links.filter(|remote| remote.life == with);
-            let links = links.flat_map(|remote| remote.links.values());
+            let ours = local.remote.as_ref().filter(|remote| remote.life == with);
+            if ours.is_some_and(|remote| !remote.backlog.is_empty()) {
+                return;
+            }
+            let links = ours.into_iter().flat_map(|remote| remote.links.values());
             *self = Parting::Leaving(links.map(|link| (link.life, link.written())).collect());
         }
     }

@@ -80,7 +80,7 @@ pub struct Links {
     pub(super) notes: Notes,
     pub(super) counters: LinkCounters,
     pub(super) is_leaving: bool,
-    /// The last life of a node that is known to be over. One entry for each node that has had more than one.
+    /// The last life of a node that is known to be over. One entry for each node.
     pub(super) over: BTreeMap<NodeId, Incarnation>,
 }
 

@@ -2,16 +2,17 @@
 //!
 //! A marker goes down that route, behind what was sent: to the past owner, which passes it on like everything else. Whoever
 //! has died passes nothing on any more, but what it has passed on before waits, or is on its way, at those that have owned
-//! the shard after it. They live, so it is not lost, and must not be overtaken. So when a past owner dies the marker goes to
-//! the first one after it that lives, up to the present one: from there it goes the same way as what came there before.
+//! the shard after it. It must not be overtaken. So when a past owner dies the marker goes to the first one after it that
+//! lives, up to the present one: from there it goes the same way as what came there before.
 //!
 //! Each node takes what a core has sent on one of its own cores, whoever has passed it on and whichever core that came to:
 //! the one that the marker comes to, too.
 //!
 //! An owner that had the shard when it died has passed on nothing of its time: that is lost, and nothing is waited for.
 //!
-//! Who owned the shard between two news is not known here. So one thing is not covered: a core that hears of several owners
-//! at once, the first of which has died since, flushes the present one and none between.
+//! Who owned the shard between two news is not known here. So two things are not covered. A core that hears of several owners
+//! at once, the first of which has died since, flushes the present one and none between. Nor is this: the present owner
+//! answers a marker before it has heard of the death itself, and takes what the dead one has sent it after that.
 //!
 //! Markers do not wait for each other in a circle. Where one waits behind what a past owner holds because that flushes an
 //! owner itself, that one is of a later epoch: a node has known of a shard that it has given away in this life, and says

@@ -21,6 +21,7 @@ use crate::cluster::plane::{ControlPlane, Event, PlaneSettings};
 use crate::consensus::bootstrap::Start;
 use crate::consensus::peer::NodeLife;
 use crate::engine::data_peers::DataPeers;
+use crate::membership::event::{MemberDown, MemberEvent};
 use crate::membership::view::MemberState;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
 use crate::sharding::node_steps::MoveReport;
@@ -353,14 +354,20 @@ impl ClusterSimulation {
         let members = members.unwrap_or_default();
         let mut owners_changed = std::mem::replace(&mut process.members, members) != members;
         let mut partings = Vec::new();
-        for event in events {
-            if let Event::Parting(life) = event {
-                partings.push(Life::new(life.node, life.incarnation));
+        for event in &events {
+            match event {
+                Event::Parting(life) => partings.push(Life::new(life.node, life.incarnation)),
+                Event::Member(MemberEvent::Down(MemberDown { member })) => {
+                    process.peers.is_down(member.node, member.incarnation);
+                    owners_changed = true;
+                }
+                Event::Joined { .. } | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
+                    owners_changed = true;
+                }
+                _ => {}
             }
-            owners_changed |= matches!(
-                event,
-                Event::Joined { .. } | Event::Member(_) | Event::Types(_) | Event::Shards(_)
-            );
+        }
+        for event in events {
             self.hear_control(node, event);
         }
         self.hand_over(node, guests);

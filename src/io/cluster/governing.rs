@@ -10,6 +10,7 @@ use crate::consensus::peer::NodeLife;
 use crate::engine::core::Engine;
 use crate::engine::data_peers::DataPeers;
 use crate::io::runtime_clock::RuntimeClock;
+use crate::membership::event::MemberEvent;
 use crate::sharding::cluster_view::{Members, OwnershipUpdate};
 use crate::wire::address::Life;
 use std::collections::BTreeSet;
@@ -66,6 +67,11 @@ impl Governing {
                     self.lives = true;
                     engine.begin_life(Life::new(self.node, *incarnation));
                     engine.set_lease(self.lease(plane.node().lease()));
+                    owners_changed = true;
+                }
+                Event::Member(MemberEvent::Down(down)) => {
+                    let member = &down.member;
+                    self.peers.is_down(member.node, member.incarnation);
                     owners_changed = true;
                 }
                 Event::Identity(_) | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
