@@ -22,6 +22,7 @@ impl Local {
         let marker = LastMarker {
             token,
             core: self.core,
+            members: self.topology.members_version(),
             has_passed: false,
         };
         if let Some(entity_type) = self.topology.number_in_cluster(shard.entity_type) {
@@ -51,9 +52,15 @@ impl Local {
     pub(super) fn take_last(&mut self, frame: FrameRef<'_>) {
         match LastMarker::decode(frame.payload().bytes()) {
             Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
+            Ok(marker) if self.knows_less(marker) => {}
             Ok(_) => self.take_request(&frame),
             Err(_) => self.senseless(&frame, "a marker that makes no sense"),
         }
+    }
+
+    /// Whether the sender of a marker may know of a death of which this core does not.
+    fn knows_less(&self, marker: LastMarker) -> bool {
+        marker.members > self.topology.members_version()
     }
 
     /// Takes a frame that this core was handed by another, to which it had come.
@@ -64,6 +71,7 @@ impl Local {
             Kind::Shipment => self.take_shipment(frame),
             Kind::Last => match LastMarker::decode(frame.payload().bytes()) {
                 Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
+                Ok(marker) if self.knows_less(marker) => {}
                 _ => self.take_carried_request(carried),
             },
             _ => self.take_carried_request(carried),

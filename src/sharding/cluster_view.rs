@@ -67,6 +67,8 @@ pub struct TypeOwnership {
 pub struct OwnershipUpdate {
     /// All members, whether they are new or not.
     pub members: Arc<Members>,
+    /// How often members have changed in the log: of two nodes, the one with the higher number knows more.
+    pub members_version: u64,
     /// The types of which something has changed, each with all of its shards; the others stay as they are. A type that this
     /// node does not know is none of its business.
     pub types: Vec<TypeOwnership>,
@@ -75,10 +77,11 @@ pub struct OwnershipUpdate {
 impl OwnershipUpdate {
     /// Everything that stands in the table of the log.
     #[must_use]
-    pub fn of(table: &OwnershipTable, members: Members) -> OwnershipUpdate {
+    pub fn of(table: &OwnershipTable, members: Members, members_version: u64) -> OwnershipUpdate {
         let owners = |number| table.shards_of(number).iter().map(ShardOwner::from);
         OwnershipUpdate {
             members: Arc::new(members),
+            members_version,
             types: table
                 .types()
                 .map(|(number, spec)| TypeOwnership {
@@ -124,6 +127,7 @@ pub enum OwnershipError {
 pub(super) struct ClusterView {
     pub(super) me: NodeId,
     pub(super) members: Arc<Members>,
+    pub(super) members_version: u64,
     /// The types of this node by their numbers in the cluster.
     pub(super) numbers: Arc<BTreeMap<EntityTypeId, EntityTypeId>>,
 }
@@ -159,6 +163,7 @@ impl Topology {
         self.cluster = Some(ClusterView {
             me,
             members: Arc::default(),
+            members_version: 0,
             numbers: Arc::default(),
         });
         self
@@ -176,6 +181,7 @@ impl Topology {
         };
         next.version += 1;
         view.members = Arc::clone(&news.members);
+        view.members_version = news.members_version;
         let mut numbers = BTreeMap::clone(&view.numbers);
         for of_type in &news.types {
             let known = (0..).zip(&mut next.types).find_map(|(number, shards)| {
@@ -226,6 +232,7 @@ impl Topology {
         });
         OwnershipUpdate {
             members: Arc::default(),
+            members_version: 0,
             types: types.collect(),
         }
     }
@@ -272,6 +279,13 @@ impl Topology {
     #[must_use]
     pub fn members(&self) -> Option<&Arc<Members>> {
         self.cluster.as_ref().map(|view| &view.members)
+    }
+
+    /// How often members have changed, as far as this node has been told.
+    #[must_use]
+    pub fn members_version(&self) -> u64 {
+        let view = self.cluster.as_ref();
+        view.map_or(0, |view| view.members_version)
     }
 
     /// The number that a type of this node has in the cluster, once it is registered there.

@@ -40,6 +40,7 @@ fn news(name: &str, number: u16, owners: &[Option<NodeId>]) -> OwnershipUpdate {
     };
     OwnershipUpdate {
         members: Arc::new(Members::from([(ME, Incarnation(1))])),
+        members_version: 1,
         types: vec![TypeOwnership {
             name: name.to_owned(),
             number: EntityTypeId(number),
@@ -230,7 +231,7 @@ fn news_are_made_of_the_table_of_the_log() {
     let allocate = OwnershipCommand::Allocate(vec![(key(1, 2), OTHER), (key(1, 0), ME)]);
     table.apply(1, &allocate);
     table.node_down(2, OTHER);
-    let news = OwnershipUpdate::of(&table, Members::new());
+    let news = OwnershipUpdate::of(&table, Members::new(), 0);
     let after = topology().owned(&news).unwrap();
     assert_eq!(
         after.number_in_cluster(EntityTypeId(1)),

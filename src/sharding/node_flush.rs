@@ -10,9 +10,13 @@
 //!
 //! An owner that had the shard when it died has passed on nothing of its time: that is lost, and nothing is waited for.
 //!
-//! Who owned the shard between two news is not known here. So two things are not covered. A core that hears of several owners
-//! at once, the first of which has died since, flushes the present one and none between. Nor is this: the present owner
-//! answers a marker before it has heard of the death itself, and takes what the dead one has sent it after that.
+//! Whoever has not heard of a death yet drops the marker that relies upon it, which comes again: until then it takes what
+//! the dead one has sent.
+//!
+//! Who owned the shard between two news is not known here. So one thing is not covered: a core that hears of several owners
+//! at once, the first of which has died since, flushes the present one and none between. Nor is the moment covered in which
+//! one core of a node has heard of a death and another has not, which still takes what the dead one has sent, and hands it to
+//! the first.
 //!
 //! Markers do not wait for each other in a circle. Where one waits behind what a past owner holds because that flushes an
 //! owner itself, that one is of a later epoch: a node has known of a shard that it has given away in this life, and says

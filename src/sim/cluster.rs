@@ -248,6 +248,7 @@ impl ClusterSimulation {
         self.given.insert(node, Given { port, identity });
         self.network.start(node);
         self.owners.members.insert(node, incarnation);
+        self.owners.members_version += 1;
         made
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Owners {
     /// How moves have ended for the nodes that say so.
     pub(super) ended: Vec<(NodeId, MoveReport)>,
     pub(super) members: Members,
+    /// How often they have changed.
+    pub(super) members_version: u64,
     /// The last life of each node that was declared down.
     pub(super) down: Members,
 }
@@ -101,6 +103,7 @@ impl Owners {
     pub(super) fn node_down(&mut self, node: NodeId) {
         if let Some(incarnation) = self.members.remove(&node) {
             self.down.insert(node, incarnation);
+            self.members_version += 1;
         }
         for owner in self.types.iter_mut().flat_map(|(_, owners)| owners) {
             if owner.moving.is_some_and(|moving| moving.to == node) {
@@ -123,6 +126,7 @@ impl Owners {
         let types = (0..).map(EntityTypeId).zip(&self.types);
         OwnershipUpdate {
             members: Arc::new(self.members.clone()),
+            members_version: self.members_version,
             types: types
                 .map(|(number, (name, owners))| TypeOwnership {
                     name: name.clone(),

@@ -440,7 +440,7 @@ impl ClusterSimulation {
             .live()
             .map(|member| (member.node, member.incarnation))
             .collect();
-        let news = OwnershipUpdate::of(state.ownership(), members);
+        let news = OwnershipUpdate::of(state.ownership(), members, state.members().version());
         process.peers.follow(state.members());
         let peers = process.peers.clone();
         self.set_owners(node, news);

@@ -15,12 +15,15 @@ pub struct LastMarker {
     pub token: u64,
     /// The sender's core, to which it comes back.
     pub core: CoreId,
+    /// How often members had changed, as its sender knew. It may rely upon a death, so whoever has not heard of as much
+    /// drops it: until then it would take what the dead have sent behind it. It comes again.
+    pub members: u64,
     /// It is on its way back: what was before it has reached its shard.
     pub has_passed: bool,
 }
 
 /// The length of a [`LastMarker`].
-pub const LAST_BYTES: usize = 16;
+pub const LAST_BYTES: usize = 24;
 
 impl LastMarker {
     /// As content of a frame.
@@ -30,6 +33,7 @@ impl LastMarker {
         bytes[..8].copy_from_slice(&self.token.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.core.0.to_le_bytes());
         bytes[10] = u8::from(self.has_passed);
+        bytes[16..].copy_from_slice(&self.members.to_le_bytes());
         bytes
     }
 
@@ -45,15 +49,18 @@ impl LastMarker {
         let Ok(bytes) = <[u8; LAST_BYTES]>::try_from(bytes) else {
             return Err(malformed);
         };
-        let has_passed = match bytes[10..] {
+        let has_passed = match bytes[10..16] {
             [0, 0, 0, 0, 0, 0] => false,
             [1, 0, 0, 0, 0, 0] => true,
             _ => return Err(malformed),
         };
         let [a, b, c, d, e, f, g, h, core_low, core_high, ..] = bytes;
+        let mut members = [0; 8];
+        members.copy_from_slice(&bytes[16..]);
         Ok(LastMarker {
             token: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
             core: CoreId(u16::from_le_bytes([core_low, core_high])),
+            members: u64::from_le_bytes(members),
             has_passed,
         })
     }
@@ -165,10 +172,13 @@ mod tests {
             let marker = LastMarker {
                 token: 0x0102_0304_0506_0708,
                 core: CoreId(0x0203),
+                members: 0x1112_1314_1516_1718,
                 has_passed,
             };
             let bytes = marker.encode();
             assert_eq!(bytes[..10], [8, 7, 6, 5, 4, 3, 2, 1, 3, 2]);
+            assert_eq!(bytes[10..16], [u8::from(has_passed), 0, 0, 0, 0, 0]);
+            assert_eq!(bytes[16..], [24, 23, 22, 21, 20, 19, 18, 17]);
             assert_eq!(LastMarker::decode(&bytes), Ok(marker));
             for (at, byte) in [(10, 2), (11, 1), (15, 1)] {
                 let mut wrong = bytes;
@@ -176,7 +186,7 @@ mod tests {
                 assert!(LastMarker::decode(&wrong).is_err());
             }
         }
-        for length in [0, 15, 17] {
+        for length in [0, 16, 23, 25] {
             assert!(LastMarker::decode(&vec![0; length]).is_err());
         }
     }

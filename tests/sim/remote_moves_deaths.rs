@@ -157,3 +157,24 @@ fn what_a_dead_owner_has_sent_back_is_not_overtaken() {
         writer.ends_with(cluster, 15);
     });
 }
+
+/// A past owner is declared down and does not know. The present owner has not heard of that either, and takes what it passes
+/// on: until it has heard, it does not say that nothing more comes.
+#[test]
+fn who_has_not_heard_of_a_death_does_not_answer_for_the_dead() {
+    check(20, |cluster, writer| {
+        writer.writes(cluster, 0..5);
+        prepare(cluster, C, &[B, C]);
+        writer.writes(cluster, 5..10);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[C]);
+        cluster.node_down(B);
+        hear_news(cluster, &[A]);
+        writer.writes(cluster, 10..15);
+        assert_eq!(writer.handled(), 5, "the owner has yet to hear");
+        hear_news(cluster, &[B]);
+        assert_eq!(writer.handled(), 10);
+        hear_news(cluster, &[C]);
+        writer.ends_with(cluster, 15);
+    });
+}

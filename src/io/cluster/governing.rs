@@ -137,7 +137,7 @@ impl Governing {
         // Before the engine tells them: what the dead have sent is not to be taken once a core knows that they are dead.
         self.peers.follow(state.members());
         self.news.tell(plane.identity(), self.peers.clone());
-        let news = OwnershipUpdate::of(state.ownership(), members);
+        let news = OwnershipUpdate::of(state.ownership(), members, state.members().version());
         if let Err(error) = engine.set_owners(news) {
             tracing::error!(%error, "what the cluster says of its shards does not fit this node, whose messages go where they went: this is a bug of corecast, or the cluster was founded anew while this process ran");
         }
