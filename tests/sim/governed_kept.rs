@@ -102,6 +102,20 @@ impl Swarm {
                 self.watch.0.push(asked);
                 continue;
             }
+            // A sender that has not got through to the shard since it came here may have to wait for a past owner, from which the
+            // node is cut off.
+            let sender = history.operations[asked.operation].sender;
+            let place = (asked.shard, asked.node, asked.epoch);
+            let gets_through = history.runs.iter().any(|run| {
+                run.at < asked.at
+                    && (run.shard, run.node, run.epoch) == place
+                    && (run.effect).is_some_and(|it| {
+                        history.operations[it.operation as usize].sender == sender
+                    })
+            });
+            if !gets_through && !waits {
+                continue;
+            }
             let mut since = history
                 .runs
                 .iter()
