@@ -190,10 +190,17 @@ impl<P: Clone> Network<P> {
         }
     }
 
-    /// Mends every cut and every slow link. What waited in connections goes on.
+    /// Mends every cut and every slow link. What waited in connections goes on, at the speed of now.
     pub fn heal(&mut self, now: Time) {
         self.cut.clear();
         self.slow.clear();
+        let late = now + self.settings.max_latency + self.settings.resend_after;
+        let connections = self.connections.values_mut();
+        for direction in connections.flat_map(|connection| &mut connection.directions) {
+            if direction.last_arrival > late {
+                direction.void_schedule(now);
+            }
+        }
         self.forward_all(now);
     }
 
