@@ -299,7 +299,15 @@ fn io_uring_missing() {
 #[ignore = "checks the dependencies once more with panic = \"abort\""]
 fn panics_that_abort() {
     let output = Command::new(env!("CARGO"))
-        .args(["check", "--quiet", "--lib", "--all-features", "--config"])
+        .args([
+            "check",
+            "--quiet",
+            "-p",
+            "corecast",
+            "--lib",
+            "--all-features",
+            "--config",
+        ])
         .arg("profile.dev.panic=\"abort\"")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()

@@ -1,5 +1,5 @@
 //! What the leader of a cluster sees to: that every shard that is wanted has an owner, that shards are spread as their
-//! types say, that moves come to an end, and that nodes which leave, or are dead, are gone in the end.
+//! types say, that nodes which leave give away what they have, that moves come to an end, and that the dead are forgotten.
 //!
 //! It only proposes. Whatever it overlooks, proposes twice or proposes too late, the state refuses; and whoever leads next
 //! finds in the state all that there is to know.

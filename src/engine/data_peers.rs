@@ -26,7 +26,7 @@ pub(crate) struct DataPeers {
 
 impl DataPeers {
     /// A life was declared down. To be said for each, since the node may be back when the members are looked at next.
-    pub(crate) fn is_down(&mut self, node: NodeId, incarnation: Incarnation) {
+    pub(crate) fn declared_down(&mut self, node: NodeId, incarnation: Incarnation) {
         self.down.insert(node, incarnation);
     }
 

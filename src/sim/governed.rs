@@ -358,7 +358,7 @@ impl ClusterSimulation {
             match event {
                 Event::Parting(life) => partings.push(Life::new(life.node, life.incarnation)),
                 Event::Member(MemberEvent::Down(MemberDown { member })) => {
-                    process.peers.is_down(member.node, member.incarnation);
+                    process.peers.declared_down(member.node, member.incarnation);
                     owners_changed = true;
                 }
                 Event::Joined { .. } | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {

@@ -395,8 +395,8 @@ impl ClusterNode {
     }
 
     /// This node is to leave: it hands leadership over, gets no new work, gives away what it has, helps the others to take
-    /// its vote away, and has left when [`StopCause::Left`] says so. That takes as long as its shards take to move, and a
-    /// quorum; a deadline is its driver's business, who may drop it at any time: then it is declared down, and if it was one
+    /// its vote away, and has left when [`StopCause::Left`] says so. That takes as long as its shards take to move
+    /// and every live member takes to part with it, and a quorum; a deadline is its driver's business, who may drop it at any time: then it is declared down, and if it was one
     /// of two, the other cannot go on without it. One that has not joined yet is gone at once.
     pub fn leave(&mut self, now: Time) {
         if self.leave == Leave::No {

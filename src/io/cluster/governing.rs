@@ -71,7 +71,7 @@ impl Governing {
                 }
                 Event::Member(MemberEvent::Down(down)) => {
                     let member = &down.member;
-                    self.peers.is_down(member.node, member.incarnation);
+                    self.peers.declared_down(member.node, member.incarnation);
                     owners_changed = true;
                 }
                 Event::Identity(_) | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
