@@ -8,15 +8,19 @@ use thiserror::Error;
 use crate::base::fields::{FieldError, FieldReader, put_count};
 use crate::base::ids::{Epoch, Incarnation, NodeId, ShardKey};
 use crate::cluster::admission::{Admission, StartId, read_disk, read_peer};
-use crate::cluster::command::{Command, VERSION, put_spec, read_spec};
+use crate::cluster::command::{Command, put_shard, put_spec, read_shard, read_spec};
 use crate::cluster::member_codec::{put_member, read_member};
 use crate::consensus::peer::{ClusterId, DiskId, NodeLife, PeerId};
-use crate::membership::change::{Change, ChangeError};
+use crate::membership::change::{Change, ChangeError, Join};
 use crate::membership::event::MemberEvent;
 use crate::membership::view::{Member, MemberState, View};
 use crate::sharding::ownership::{
     OwnershipChange, OwnershipCommand, OwnershipTable, ShardRecord, TypeError, TypeSpec,
 };
+use crate::sharding::past_owners::PastOwner;
+
+/// The form of snapshots. The first had no past owners of shards in it.
+const VERSION: u8 = 2;
 
 /// Why an entry of the log had no effect. Two nodes may propose at once, so a log has such entries in it; every node
 /// refuses them alike.
@@ -237,10 +241,12 @@ impl ClusterState {
         self.members.apply(change, events)?;
         let changed = self.members.version() != before;
         match change {
-            // Without an admission it has no part.
-            Change::Join(join) => _ = self.parts.remove(&join.node),
-            Change::Left { node, .. } | Change::Remove { node, .. } => {
+            // Without an admission it has no part. If the node was there before, that life is over.
+            Change::Join(Join { node, .. })
+            | Change::Left { node, .. }
+            | Change::Remove { node, .. } => {
                 self.parts.remove(node);
+                self.ownership.life_over(*node);
             }
             _ => {}
         }
@@ -300,6 +306,16 @@ impl ClusterState {
             out.extend_from_slice(&part.disk.number().to_le_bytes());
             out.extend_from_slice(&part.start.0.to_le_bytes());
         }
+        let past = self.ownership.past().iter();
+        put_count(&mut out, past.len());
+        for (shard, past) in past {
+            put_shard(&mut out, shard);
+            put_count(&mut out, past.len());
+            for owner in past {
+                out.extend_from_slice(&owner.node.0.to_le_bytes());
+                out.extend_from_slice(&owner.epoch.0.to_le_bytes());
+            }
+        }
         out
     }
 
@@ -311,9 +327,10 @@ impl ClusterState {
     pub fn from_bytes(me: NodeId, bytes: &[u8]) -> Result<ClusterState, StateError> {
         let mut fields = FieldReader::new(bytes);
         let version = fields.u8()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(StateError::Version(version));
         }
+        let form = version;
         let applied = fields.u64()?;
         let version = fields.u64()?;
         let last_incarnation = Incarnation(fields.u32()?);
@@ -336,6 +353,9 @@ impl ClusterState {
         let parts = (0..fields.count(16)?)
             .map(|_| read_part(&mut fields))
             .collect::<Result<_, _>>()?;
+        if form >= 2 {
+            read_past(&mut fields, &mut ownership)?;
+        }
         fields.end()?;
         Ok(ClusterState {
             members: View::from_snapshot(me, version, last_incarnation, members),
@@ -377,6 +397,26 @@ fn read_part(fields: &mut FieldReader<'_>) -> Result<(NodeId, Part), FieldError>
     let node = NodeId(fields.u32()?);
     let (disk, start) = (read_disk(fields)?, StartId(fields.u64()?));
     Ok((node, Part { disk, start }))
+}
+
+fn read_past(
+    fields: &mut FieldReader<'_>,
+    ownership: &mut OwnershipTable,
+) -> Result<(), FieldError> {
+    for _ in 0..fields.count(22)? {
+        let shard = read_shard(fields)?;
+        let past = (0..fields.count(12)?).map(|_| {
+            Ok(PastOwner {
+                node: NodeId(fields.u32()?),
+                epoch: Epoch(fields.u64()?),
+            })
+        });
+        let past = past.collect::<Result<_, FieldError>>()?;
+        if !ownership.restore_past(shard, past) {
+            return Err(fields.error("past owners of a shard that make no sense"));
+        }
+    }
+    Ok(())
 }
 
 fn put_shard_record(out: &mut Vec<u8>, record: &ShardRecord) {

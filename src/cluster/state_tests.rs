@@ -11,6 +11,7 @@ use crate::membership::change::{Change, Join};
 use crate::membership::event::MemberEvent;
 use crate::membership::view::MemberState;
 use crate::sharding::ownership::{OwnershipCommand, TypeSpec};
+use crate::sharding::past_owners::PastOwner;
 use crate::sharding::strategy::PlacementStrategy;
 
 const CART: EntityTypeId = EntityTypeId(0);
@@ -384,6 +385,47 @@ fn command() -> impl Strategy<Value = Command> {
             Command::Ownership(OwnershipCommand::Own { shard, prepared })
         }),
     ]
+}
+
+/// Snapshots of builds that knew nothing of past owners are read, and past lives are forgotten.
+#[test]
+fn past_owners_are_part_of_snapshots() {
+    let mut log = Log::with(2, 2);
+    log.apply(&allocate(&[(0, 1), (1, 2)])).unwrap();
+    let moves = OwnershipCommand::Prepare(vec![(key(0), NodeId(2))]);
+    log.apply(&Command::Ownership(moves)).unwrap();
+    let own = OwnershipCommand::Own {
+        shard: key(0),
+        prepared: log.state.applied(),
+    };
+    let before = log.state.to_bytes();
+    log.apply(&Command::Ownership(own)).unwrap();
+    let past = |log: &Log| log.state.ownership().past().of(key(0)).to_vec();
+    let gave = PastOwner {
+        node: NodeId(1),
+        epoch: Epoch(1),
+    };
+    assert_eq!(past(&log), [gave]);
+    let bytes = log.state.to_bytes();
+    assert_eq!(
+        ClusterState::from_bytes(NodeId(1), &bytes).as_ref(),
+        Ok(&log.state)
+    );
+    let mut twice = bytes.clone();
+    let record = bytes[bytes.len() - 22..].to_vec();
+    twice.extend(record);
+    let count = bytes.len() - 26;
+    twice[count] = 2;
+    let error = ClusterState::from_bytes(NodeId(1), &twice).unwrap_err();
+    assert!(error.to_string().contains("past owners"), "{error}");
+    // The first form ends before the number of shards that have any.
+    let mut first = before[..before.len() - 4].to_vec();
+    first[0] = 1;
+    let read = ClusterState::from_bytes(NodeId(1), &first).unwrap();
+    assert_eq!(read.to_bytes(), before);
+    log.life(1, leave).unwrap();
+    log.life(1, left).unwrap();
+    assert_eq!(past(&log), []);
 }
 
 proptest! {

@@ -104,6 +104,7 @@ impl Engine {
             shard: key,
             before,
             now,
+            past: topology.past_owners(key),
             host: (!is_between_cores).then_some(placement.owner),
             used,
             is_same_life: before.owner.is_some_and(|via| lives(via, known, members)),

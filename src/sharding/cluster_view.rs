@@ -9,6 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::ownership::{OwnershipTable, ShardRecord};
+use super::past_owners::{PastOwner, PastOwners};
 use super::topology::Topology;
 use crate::base::ids::{EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
 
@@ -69,6 +70,8 @@ pub struct OwnershipUpdate {
     pub members: Arc<Members>,
     /// How often members have changed in the log: of two nodes, the one with the higher number knows more.
     pub members_version: u64,
+    /// Who has given which shard away and lives on, as the cluster numbers types: all of them.
+    pub past: Arc<PastOwners>,
     /// The types of which something has changed, each with all of its shards; the others stay as they are. A type that this
     /// node does not know is none of its business.
     pub types: Vec<TypeOwnership>,
@@ -82,6 +85,7 @@ impl OwnershipUpdate {
         OwnershipUpdate {
             members: Arc::new(members),
             members_version,
+            past: Arc::clone(table.past()),
             types: table
                 .types()
                 .map(|(number, spec)| TypeOwnership {
@@ -128,6 +132,7 @@ pub(super) struct ClusterView {
     pub(super) me: NodeId,
     pub(super) members: Arc<Members>,
     pub(super) members_version: u64,
+    pub(super) past: Arc<PastOwners>,
     /// The types of this node by their numbers in the cluster.
     pub(super) numbers: Arc<BTreeMap<EntityTypeId, EntityTypeId>>,
 }
@@ -164,6 +169,7 @@ impl Topology {
             me,
             members: Arc::default(),
             members_version: 0,
+            past: Arc::default(),
             numbers: Arc::default(),
         });
         self
@@ -182,6 +188,7 @@ impl Topology {
         next.version += 1;
         view.members = Arc::clone(&news.members);
         view.members_version = news.members_version;
+        view.past = Arc::clone(&news.past);
         let mut numbers = BTreeMap::clone(&view.numbers);
         for of_type in &news.types {
             let known = (0..).zip(&mut next.types).find_map(|(number, shards)| {
@@ -233,6 +240,7 @@ impl Topology {
         OwnershipUpdate {
             members: Arc::default(),
             members_version: 0,
+            past: Arc::default(),
             types: types.collect(),
         }
     }
@@ -242,6 +250,16 @@ impl Topology {
     pub fn owner(&self, key: ShardKey) -> Option<ShardOwner> {
         let cluster = self.types.get(key.entity_type.index())?.cluster.as_ref()?;
         cluster.owners.get(key.shard.index()).copied()
+    }
+
+    /// Who has given a shard away and lives on, in the order of the epochs.
+    #[must_use]
+    pub fn past_owners(&self, key: ShardKey) -> &[PastOwner] {
+        let number = self.number_in_cluster(key.entity_type);
+        let (Some(view), Some(entity_type)) = (&self.cluster, number) else {
+            return &[];
+        };
+        view.past.of(ShardKey { entity_type, ..key })
     }
 
     /// Whether the shard belongs to this node, as all do that are none of a cluster.

@@ -8,6 +8,7 @@ use super::cluster_view::{
 use super::coordinator::{Coordinator, Input, MoveRequest, Output};
 use super::move_error::{MoveError, RefusedWhy};
 use super::ownership::{OwnershipCommand, OwnershipTable, TypeSpec};
+use super::past_owners::PastOwner;
 use super::settings::CoordinatorSettings;
 use super::strategy::PlacementStrategy;
 use super::topology::{Allocation, MoveId, Route, Topology};
@@ -41,6 +42,7 @@ fn news(name: &str, number: u16, owners: &[Option<NodeId>]) -> OwnershipUpdate {
     OwnershipUpdate {
         members: Arc::new(Members::from([(ME, Incarnation(1))])),
         members_version: 1,
+        past: Arc::default(),
         types: vec![TypeOwnership {
             name: name.to_owned(),
             number: EntityTypeId(number),
@@ -230,7 +232,16 @@ fn news_are_made_of_the_table_of_the_log() {
     table.register(spec("cart", 3)).unwrap();
     let allocate = OwnershipCommand::Allocate(vec![(key(1, 2), OTHER), (key(1, 0), ME)]);
     table.apply(1, &allocate);
-    table.node_down(2, OTHER);
+    // Given away, and so is this node a past owner.
+    table.apply(2, &OwnershipCommand::Prepare(vec![(key(1, 1), OTHER)]));
+    table.apply(3, &OwnershipCommand::Allocate(vec![(key(1, 1), ME)]));
+    table.apply(4, &OwnershipCommand::Prepare(vec![(key(1, 1), OTHER)]));
+    let own = OwnershipCommand::Own {
+        shard: key(1, 1),
+        prepared: 4,
+    };
+    table.apply(5, &own);
+    table.node_down(6, OTHER);
     let news = OwnershipUpdate::of(&table, Members::new(), 0);
     let after = topology().owned(&news).unwrap();
     assert_eq!(
@@ -242,5 +253,16 @@ fn news_are_made_of_the_table_of_the_log() {
     assert_eq!(
         (fenced.owner, fenced.epoch, fenced.fence),
         (None, Epoch(1), Epoch(2))
+    );
+    let gave = PastOwner {
+        node: ME,
+        epoch: Epoch(1),
+    };
+    assert_eq!(after.past_owners(key(1, 1)), [gave]);
+    assert_eq!(after.past_owners(key(1, 0)), []);
+    assert_eq!(
+        after.past_owners(key(0, 1)),
+        [],
+        "it is numbered otherwise here"
     );
 }

@@ -20,6 +20,7 @@ pub mod node_steps;
 pub mod ownership;
 #[cfg(test)]
 mod ownership_tests;
+pub mod past_owners;
 mod plan;
 #[cfg(test)]
 mod protocol_tests;

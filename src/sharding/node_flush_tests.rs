@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cluster_view::{Members, ShardOwner};
 use super::node_handoff::NodeHandoff;
 use super::node_steps::{NodeStep, ShardNews};
+use super::past_owners::PastOwner;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
 
@@ -48,11 +49,12 @@ fn owned(node: NodeId, epoch: u64) -> ShardOwner {
 }
 
 /// To whom the sender has sent.
-fn used(before: ShardOwner, now: ShardOwner) -> ShardNews {
+fn used(before: ShardOwner, now: ShardOwner) -> ShardNews<'static> {
     ShardNews {
         shard: S,
         before,
         now,
+        past: &[],
         host: Some(CoreId(0)),
         used: true,
         is_same_life: true,
@@ -68,7 +70,7 @@ fn flush(via: NodeId, epoch: u64, token: u64) -> NodeStep {
     }
 }
 
-/// What has gone to a past owner that dies may be at one that lives: the marker goes there.
+/// What has gone to a past owner that dies may be at any that lives: markers go to all of them.
 #[test]
 fn when_a_past_owner_dies_its_heirs_are_flushed() {
     let (all, without_a) = (members(&[A, B, C, D]), members(&[B, C, D]));
@@ -84,16 +86,109 @@ fn when_a_past_owner_dies_its_heirs_are_flushed() {
         assert_eq!(core.members_changed(&all, at(0)), []);
         let mut both = core.clone();
         let steps = core.members_changed(&changed, at(10));
-        assert_eq!(steps, [flush(B, 5, 2)]);
+        assert_eq!(steps, [flush(B, 5, 4), flush(D, 6, 5)]);
         assert!(core.is_flushing(S));
         assert_eq!(core.marker_passed(S, 1), [], "it is another marker");
         assert_eq!(core.next_deadline(), Some(at(510)));
-        assert_eq!(core.marker_passed(S, 2), RELEASE);
+        assert_eq!(core.marker_passed(S, 4), []);
+        assert_eq!(core.marker_passed(S, 4), [], "once more");
+        assert_eq!(core.poll(at(510), |_| unreachable!()), [flush(D, 6, 5)]);
+        assert_eq!(core.marker_passed(S, 5), RELEASE);
         let steps = both.members_changed(&members(&[C, D]), at(0));
-        assert_eq!(steps, [flush(D, 6, 2)]);
+        assert_eq!(steps, [flush(D, 6, 4)]);
         assert_eq!(both.members_changed(&members(&[C]), at(0)), RELEASE);
         assert!(!both.is_flushing(S));
     }
+}
+
+/// What one of them has passed on before it dies may be behind the markers of the others.
+#[test]
+fn when_an_heir_dies_the_others_are_flushed_anew() {
+    let mut core = sender();
+    let all = members(&[A, B, C, D]);
+    let steps = core.adopt(used(owned(A, 4), owned(B, 5)), &all, at(0));
+    assert_eq!(steps, [flush(A, 4, 1)]);
+    let next = used(owned(B, 5), owned(D, 6));
+    assert_eq!(core.adopt(next, &all, at(0)), []);
+    let steps = core.members_changed(&members(&[B, C, D]), at(0));
+    assert_eq!(steps, [flush(B, 5, 4), flush(D, 6, 5)]);
+    assert_eq!(core.marker_passed(S, 5), []);
+    let steps = core.members_changed(&members(&[C, D]), at(0));
+    assert_eq!(steps, [flush(D, 6, 6)]);
+    assert_eq!(core.marker_passed(S, 4), [], "it has died");
+    assert_eq!(core.marker_passed(S, 6), RELEASE);
+}
+
+/// While the first lives it does not matter who else dies.
+#[test]
+fn a_past_owner_that_lives_passes_the_marker_by_other_deaths() {
+    let mut core = sender();
+    let all = members(&[A, B, C, D]);
+    let steps = core.adopt(used(owned(A, 4), owned(B, 5)), &all, at(0));
+    assert_eq!(steps, [flush(A, 4, 1)]);
+    let next = used(owned(B, 5), owned(D, 6));
+    assert_eq!(core.adopt(next, &all, at(0)), []);
+    assert_eq!(core.members_changed(&members(&[A, C, D]), at(0)), []);
+    assert_eq!(core.marker_passed(S, 1), RELEASE);
+}
+
+/// The first is dead when this core hears of three owners at once: each of them may hold what the dead one has passed on.
+#[test]
+fn who_hears_of_several_owners_at_once_flushes_all_that_live() {
+    let past = |node, epoch| PastOwner {
+        node,
+        epoch: Epoch(epoch),
+    };
+    let (was, between) = (past(B, 3), past(D, 6));
+    let gone = ShardNews {
+        is_same_life: false,
+        past: &[was, between],
+        ..used(owned(A, 5), owned(B, 7))
+    };
+    let mut core = sender();
+    let steps = core.adopt(gone, &members(&[B, C, D]), at(0));
+    assert_eq!(steps, [flush(D, 6, 1), flush(B, 7, 2)]);
+    let has_again = past(B, 6);
+    let again = ShardNews {
+        past: &[has_again, past(D, 7)],
+        ..used(owned(B, 7), owned(B, 8))
+    };
+    // It holds what it has had before, until that has gone round: it is not flushed as the present owner is.
+    let mut core = sender();
+    let first = ShardNews {
+        is_same_life: false,
+        before: owned(A, 5),
+        ..again
+    };
+    let steps = core.adopt(first, &members(&[B, C, D]), at(0));
+    assert_eq!(steps, [flush(B, 6, 1), flush(D, 7, 2)]);
+}
+
+/// The flush is under way when this core hears of further owners at once.
+#[test]
+fn further_owners_are_flushed_as_well() {
+    let mut core = sender();
+    let steps = core.adopt(
+        used(owned(A, 4), owned(B, 5)),
+        &members(&[A, B, C, D]),
+        at(0),
+    );
+    assert_eq!(steps, [flush(A, 4, 1)]);
+    let without_a = members(&[B, C, D]);
+    assert_eq!(core.members_changed(&without_a, at(0)), [flush(B, 5, 3)]);
+    let between = PastOwner {
+        node: D,
+        epoch: Epoch(6),
+    };
+    let next = ShardNews {
+        used: false,
+        past: &[between],
+        ..used(owned(B, 5), owned(B, 7))
+    };
+    let steps = core.adopt(next, &without_a, at(0));
+    assert_eq!(steps, [flush(B, 5, 3), flush(D, 6, 4)]);
+    assert_eq!(core.marker_passed(S, 3), []);
+    assert_eq!(core.marker_passed(S, 4), RELEASE);
 }
 
 /// What past owners have passed on to this node is here.

@@ -28,7 +28,7 @@
 //! the shard sends it back: then all that was before it is there, and what is held goes the new way. (That the *target* holds
 //! a sender which has announced itself would cost memory there that no sender knows of; here it is the sender's own bounded
 //! outbox, which refuses at the call.) Marker and messages may get lost with a connection, so the marker is repeated until it
-//! comes back, and goes to the next owner when the past one dies (see `node_flush`). Whoever passes messages on is such a
+//! comes back, and when the past owner dies each owner after it gets one (see `node_flush`). Whoever passes messages on is such a
 //! sender as well, with all that it passes on. So whatever one core sends to one shard is one stream, through one route at
 //! a time.
 //!
@@ -43,7 +43,7 @@ use std::time::Duration;
 use super::cluster_view::{Members, NodeMove, ShardOwner};
 use super::move_error::RefusedWhy;
 use super::node_departure::{NodeDeparture, NodePhase};
-use super::node_flush::Flushing;
+use super::node_flush::{Flushing, Tokens};
 use super::node_steps::{
     Drained, DuePart, Keep, MoveReport, NodeStep, Readiness, ShardNews, Taken,
 };
@@ -90,7 +90,7 @@ pub struct NodeHandoff {
     flushes: BTreeMap<ShardKey, Flushing>,
     /// Markers of moves that this core has not adopted yet, by shard: the newest move and who has sent its marker.
     early: BTreeMap<ShardKey, (u64, BTreeSet<CoreId>)>,
-    tokens: u64,
+    tokens: Tokens,
 }
 
 impl NodeHandoff {
@@ -118,7 +118,7 @@ impl NodeHandoff {
             arrivals: BTreeMap::new(),
             flushes: BTreeMap::new(),
             early: BTreeMap::new(),
-            tokens: 0,
+            tokens: Tokens::default(),
         }
     }
 
@@ -192,7 +192,7 @@ impl NodeHandoff {
 
     /// Takes over what the cluster says of a shard now. The steps come before the shard is routed as it says.
     #[must_use = "the steps have to be executed"]
-    pub fn adopt(&mut self, news: ShardNews, members: &Members, now: Time) -> Vec<NodeStep> {
+    pub fn adopt(&mut self, news: ShardNews<'_>, members: &Members, now: Time) -> Vec<NodeStep> {
         let ShardNews {
             shard,
             before,
@@ -255,15 +255,17 @@ impl NodeHandoff {
                 });
             }
         }
+        let again_at = now + self.retry;
+        let tokens = &mut self.tokens;
         if let Some(flushing) = self.flushes.get_mut(&shard) {
-            flushing.goes_on(self.node, &news, members);
-        } else {
-            let named = (self.tokens + 1, now + self.retry);
-            if let Some(flushing) = Flushing::begin(self.node, &news, members, named) {
-                self.tokens += 1;
-                steps.extend(flushing.step(shard));
-                self.flushes.insert(shard, flushing);
+            if flushing.goes_on(self.node, &news, members, tokens) {
+                flushing.again_at = again_at;
+                steps.extend(flushing.steps(shard));
             }
+        } else if let Some(flushing) = Flushing::begin(self.node, &news, members, tokens, again_at)
+        {
+            steps.extend(flushing.steps(shard));
+            self.flushes.insert(shard, flushing);
         }
         steps.extend(self.rest(shard, is, host, now));
         steps
@@ -331,27 +333,26 @@ impl NodeHandoff {
     /// shard after them.
     #[must_use = "the steps have to be executed"]
     pub fn members_changed(&mut self, members: &Members, now: Time) -> Vec<NodeStep> {
-        let mut broken = Vec::new();
+        let mut steps = Vec::new();
+        let mut over = Vec::new();
         for (shard, flushing) in &mut self.flushes {
-            if flushing.leave_out_dead(members) {
-                self.tokens += 1;
-                (flushing.token, flushing.again_at) = (self.tokens, now + self.retry);
-                broken.push((*shard, flushing.step(*shard)));
+            if flushing.leave_out_dead(members, &mut self.tokens) {
+                flushing.again_at = now + self.retry;
+                steps.extend(flushing.steps(*shard));
+                over.extend(flushing.is_over().then_some(*shard));
             }
         }
-        let steps = broken.into_iter().flat_map(|(shard, step)| match step {
-            Some(step) => vec![step],
-            None => self.flushed(shard),
-        });
-        steps.collect()
+        steps.extend(over.into_iter().flat_map(|shard| self.flushed(shard)));
+        steps
     }
 
     /// A marker of this core has come back.
     #[must_use = "the steps have to be executed"]
     pub fn marker_passed(&mut self, shard: ShardKey, token: u64) -> Vec<NodeStep> {
-        match self.flushes.get(&shard) {
-            Some(flushing) if flushing.token == token => self.flushed(shard),
-            Some(_) | None => Vec::new(),
+        let flushing = self.flushes.get_mut(&shard);
+        match flushing.is_some_and(|flushing| flushing.passed(token)) {
+            true => self.flushed(shard),
+            false => Vec::new(),
         }
     }
 
@@ -430,7 +431,7 @@ impl NodeHandoff {
         for (&shard, flushing) in &mut self.flushes {
             if now >= flushing.again_at {
                 flushing.again_at = now + self.retry;
-                steps.extend(flushing.step(shard));
+                steps.extend(flushing.steps(shard));
             }
         }
         steps

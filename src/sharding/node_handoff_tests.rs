@@ -56,11 +56,12 @@ fn moving(node: NodeId, epoch: u64, prepared: u64, to: NodeId) -> ShardOwner {
     }
 }
 
-fn news(before: ShardOwner, now: ShardOwner) -> ShardNews {
+fn news(before: ShardOwner, now: ShardOwner) -> ShardNews<'static> {
     ShardNews {
         shard: S,
         before,
         now,
+        past: &[],
         host: Some(HERE),
         used: false,
         is_same_life: true,
@@ -442,8 +443,15 @@ fn who_has_sent_to_the_past_owner_holds_until_its_marker_is_back() {
     assert_eq!(sender.marker_passed(S, 1), []);
     // One that has got it back sends on what came there before by those that had it between.
     let steps = sender.adopt(used(owned(A, 9), owned(A, 11)), &all, at(0));
-    assert!(matches!(steps[..], [NodeStep::Flush { via: A, .. }]));
-    assert_eq!(sender.marker_passed(S, 2), release);
+    assert!(matches!(
+        steps[..],
+        [NodeStep::Flush {
+            via: A,
+            token: 3,
+            ..
+        }]
+    ));
+    assert_eq!(sender.marker_passed(S, 3), release);
     // Who has sent nothing waits for nothing.
     assert_eq!(adopt(&mut sender, owned(A, 4), owned(B, 5)), []);
 }

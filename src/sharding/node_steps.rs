@@ -2,6 +2,7 @@
 
 use super::cluster_view::{NodeMove, ShardOwner};
 use super::move_error::RefusedWhy;
+use super::past_owners::PastOwner;
 use crate::base::ids::{CoreId, Epoch, NodeId, ShardKey};
 
 /// "I send nothing more for this shard": the marker from each core of the source to the one that runs the shard.
@@ -17,13 +18,15 @@ pub struct Drained {
 
 /// What has become of a shard of the cluster, or of its place on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardNews {
+pub struct ShardNews<'a> {
     /// The shard, by the number of its type on this node.
     pub shard: ShardKey,
     /// What the cluster said of it before.
     pub before: ShardOwner,
     /// What it says now.
     pub now: ShardOwner,
+    /// Who has given the shard away and lives on, in the order of the epochs.
+    pub past: &'a [PastOwner],
     /// The core of this node on which it is, or would be; `None` while it changes cores.
     pub host: Option<CoreId>,
     /// This core has sent something to the owner of before since it took that route.

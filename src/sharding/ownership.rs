@@ -18,15 +18,18 @@
 //!   said before it gave the shard away holds.
 //! - `Down` of the target of a move is an `Abort`. When the source dies in a move, what it had in memory is lost, whether
 //!   or not some of it has reached the target, and the shard is allocated anew.
+//! - Whoever gives a shard away stays known as a [past owner](PastOwners) of it for as long as it lives.
 //! - A move is named by the index of its `Prepare`, so that a late `Own` of one that was aborted cannot end the next.
 //!
 //! A command that does not fit what is, because another came before it, changes nothing; of one for many shards, what fits
 //! is done.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::past_owners::{PastOwner, PastOwners};
 use super::strategy::PlacementStrategy;
 use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 
@@ -144,6 +147,7 @@ struct TypeRecord {
 pub struct OwnershipTable {
     types: Vec<TypeRecord>,
     names: BTreeMap<String, EntityTypeId>,
+    past: Arc<PastOwners>,
 }
 
 impl OwnershipTable {
@@ -256,6 +260,17 @@ impl OwnershipTable {
         Ok(())
     }
 
+    /// Gives a shard the past owners that it had, for a snapshot. Returns whether they make sense; if not, nothing has changed.
+    pub(crate) fn restore_past(&mut self, shard: ShardKey, past: Vec<PastOwner>) -> bool {
+        self.shard(shard).is_some() && Arc::make_mut(&mut self.past).restore(shard, past)
+    }
+
+    /// Who has given which shard away and lives on.
+    #[must_use]
+    pub fn past(&self) -> &Arc<PastOwners> {
+        &self.past
+    }
+
     /// The shards of a type, by number; empty for an unknown one.
     #[must_use]
     pub fn shards_of(&self, entity_type: EntityTypeId) -> &[ShardRecord] {
@@ -336,6 +351,7 @@ impl OwnershipTable {
             .concerned_with(node)
             .map(|(key, _)| (key, ()))
             .collect();
+        self.life_over(node);
         self.each(index, &concerned, |record, ()| {
             let called_off = ShardRecord {
                 moving_to: None,
@@ -351,6 +367,13 @@ impl OwnershipTable {
                 called_off
             })
         })
+    }
+
+    /// A life of a node is over, by its death or because it has left: it passes nothing on any more.
+    pub(crate) fn life_over(&mut self, node: NodeId) {
+        if self.past.has(node) {
+            Arc::make_mut(&mut self.past).forget(node);
+        }
     }
 
     /// The shards that a node owns, or is about to.
@@ -382,6 +405,10 @@ impl OwnershipTable {
                 before: std::mem::replace(record, now),
                 now,
             });
+        }
+        if changes.iter().any(PastOwners::concerns) {
+            let past = Arc::make_mut(&mut self.past);
+            changes.iter().for_each(|change| past.follow(change));
         }
         changes
     }

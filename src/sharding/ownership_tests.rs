@@ -6,6 +6,7 @@ use super::ownership::{
     MAX_SHARDS, OwnershipChange, OwnershipCommand as Command, OwnershipTable, ShardRecord,
     TypeError, TypeSpec,
 };
+use super::past_owners::{MAX_PAST_OWNERS, PastOwner};
 use super::strategy::PlacementStrategy;
 use crate::base::ids::{EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 
@@ -216,7 +217,70 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
+/// Past owners of one shard as a plain history of it says.
+#[derive(Default)]
+struct Heirs(Vec<(NodeId, Epoch)>);
+
+impl Heirs {
+    fn hear(&mut self, change: &OwnershipChange) {
+        if let (Some(was), Some(is)) = (change.before.owner, change.now.owner)
+            && was != is
+        {
+            self.0.push((was, change.before.epoch));
+        }
+    }
+
+    /// The last time of each, for as long as it lives.
+    fn last(&self) -> Vec<PastOwner> {
+        let later = |at: usize, node| self.0[at + 1..].iter().any(|(it, _)| *it == node);
+        let all = self.0.iter().enumerate();
+        let last = all.filter(|(at, (node, _))| !later(*at, *node));
+        last.map(|(_, (node, epoch))| PastOwner {
+            node: *node,
+            epoch: *epoch,
+        })
+        .collect()
+    }
+}
+
+#[test]
+fn so_many_past_owners_are_known() {
+    let mut table = table(1);
+    let most = MAX_PAST_OWNERS as u64;
+    table.apply(1, &Command::Allocate(vec![(key(0), NodeId(1))]));
+    for number in 2..=most + 3 {
+        let to = NodeId(number as u32);
+        table.apply(number * 2, &Command::Prepare(vec![(key(0), to)]));
+        let own = Command::Own {
+            shard: key(0),
+            prepared: number * 2,
+        };
+        assert_eq!(table.apply(number * 2 + 1, &own).len(), 1);
+    }
+    let past = table.past().of(key(0));
+    let epochs: Vec<u64> = past.iter().map(|it| it.epoch.0).collect();
+    assert_eq!(epochs, (3..most + 3).collect::<Vec<_>>());
+}
+
 proptest! {
+    /// Whoever gives a shard away is known until it dies, each with the last time.
+    #[test]
+    fn past_owners_are_those_that_live(entries in prop::collection::vec(entry(), 1..60)) {
+        let mut table = table(3);
+        let mut heirs: [Heirs; 3] = Default::default();
+        for (index, entry) in (1..).zip(&entries) {
+            for change in apply(&mut table, index, entry) {
+                heirs[change.shard.shard.index()].hear(&change);
+            }
+            for (number, of_shard) in (0..).zip(&mut heirs) {
+                if let Entry::Down(node) = entry {
+                    of_shard.0.retain(|(it, _)| it != node);
+                }
+                prop_assert_eq!(table.past().of(key(number)), of_shard.last());
+            }
+        }
+    }
+
     /// Whatever is proposed: epochs only rise, by one with each new owner; fences rise with the deaths of owners alone, and
     /// no owner is ever below the fence.
     #[test]

@@ -6,12 +6,14 @@ use crate::sharding::cluster_view::{
     Members, NodeMove, OwnershipUpdate, ShardOwner, TypeOwnership,
 };
 use crate::sharding::node_steps::MoveReport;
+use crate::sharding::past_owners::PastOwners;
 use std::sync::Arc;
 
 /// The entity types of the cluster in the order of their numbers, and its members.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Owners {
     types: Vec<(String, Vec<ShardOwner>)>,
+    past: PastOwners,
     /// How many moves have been prepared.
     prepared: u64,
     /// What nodes say of them is committed at once, and everybody hears of it.
@@ -38,10 +40,16 @@ impl Owners {
     }
 
     pub(super) fn assign(&mut self, name: &str, shard: ShardId, to: NodeId) {
+        let number = self.types.iter().position(|(known, _)| known == name);
         if let Some(owner) = self.find(name, shard) {
-            owner.owner = Some(to);
+            let before = (owner.owner.replace(to), owner.epoch);
             owner.epoch = Epoch(owner.epoch.0 + 1);
             owner.moving = None;
+            if let (Some(number), (Some(source), epoch)) = (number, before) {
+                let entity_type = EntityTypeId(number as u16);
+                self.past
+                    .gave_away(ShardKey { entity_type, shard }, source, epoch);
+            }
         }
     }
 
@@ -69,6 +77,9 @@ impl Owners {
         };
         owner.moving = None;
         if arrived {
+            if let Some(source) = owner.owner {
+                self.past.gave_away(shard, source, owner.epoch);
+            }
             owner.owner = Some(moving.to);
             owner.epoch = Epoch(owner.epoch.0 + 1);
         }
@@ -105,6 +116,7 @@ impl Owners {
             self.down.insert(node, incarnation);
             self.members_version += 1;
         }
+        self.past.forget(node);
         for owner in self.types.iter_mut().flat_map(|(_, owners)| owners) {
             if owner.moving.is_some_and(|moving| moving.to == node) {
                 owner.moving = None;
@@ -127,6 +139,7 @@ impl Owners {
         OwnershipUpdate {
             members: Arc::new(self.members.clone()),
             members_version: self.members_version,
+            past: Arc::new(self.past.clone()),
             types: types
                 .map(|(number, (name, owners))| TypeOwnership {
                     name: name.clone(),
