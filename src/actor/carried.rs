@@ -9,7 +9,7 @@ use super::refusal::Rejection;
 use super::remote::Reserved;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::Route;
-use crate::wire::address::Target;
+use crate::wire::address::{Life, Target};
 use crate::wire::frame::{FrameRef, OwnedFrame};
 use crate::wire::kind::Kind;
 
@@ -19,8 +19,9 @@ pub(crate) struct Carried {
     _room: Reserved,
     /// Another core of this node has handed it on, because by what it knows the shard is on this one.
     pub(super) by_core: bool,
-    /// It is on its way to the core by which its sender's own frames come, to be taken there as from a connection.
-    pub(super) goes_home: bool,
+    /// It is on its way to the core by which its sender's own frames come, to be taken there as from the connection to this
+    /// life, which has passed it on.
+    pub(super) goes_home_from: Option<Life>,
     /// It has waited for its shard, here or on the core that has handed it on.
     pub(super) has_waited: bool,
 }
@@ -43,32 +44,38 @@ impl Carried {
 impl Local {
     /// Hands a frame to another core of this node.
     pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
-        self.carry_as(to, number, frame, false);
+        self.carry_as(to, number, frame, None);
     }
 
-    /// Has a frame that was passed on be taken by the core to which its sender's own frames come. It has come by another one
+    /// Has a frame that `by` has passed on be taken by the core to which its sender's own frames come. It has come by another one
     /// where nodes have different numbers of cores; so what a core sends keeps its order, whoever has passed it on, and also
     /// if that one dies. Returns whether it has gone.
     #[cold]
-    pub(super) fn bring_home(&mut self, frame: FrameRef<'_>) -> bool {
+    pub(super) fn bring_home(&mut self, frame: FrameRef<'_>, by: Life) -> bool {
         let cores = self.handle.gate().data_cores().max(1);
         let home = CoreId((frame.header().sender.core.index() % cores) as u16);
         match self.shard_of_frame(&frame) {
             Some((shard, _)) if home != self.core => {
-                self.carry_as(home, shard.entity_type.0, frame, true);
+                self.carry_as(home, shard.entity_type.0, frame, Some(by));
                 true
             }
             _ => false,
         }
     }
 
-    fn carry_as(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>, goes_home: bool) {
+    fn carry_as(
+        &mut self,
+        to: CoreId,
+        number: u16,
+        frame: FrameRef<'_>,
+        goes_home_from: Option<Life>,
+    ) {
         // The end of a watch is not said again, and there are no more of them than watches.
         let is_full = self.outbox[to.index()].messages >= self.limits.outbox_messages
             && frame.kind() != Kind::Unwatch;
         match self.detach(&frame).filter(|_| !is_full) {
             Some(mut carried) => {
-                carried.goes_home = goes_home;
+                carried.goes_home_from = goes_home_from;
                 self.carry_on(to, number, carried);
             }
             None => self.refuse_frame(Some(number), &frame, Rejection::OutboxFull),
@@ -108,7 +115,7 @@ impl Local {
             frame,
             _room: room,
             by_core: false,
-            goes_home: false,
+            goes_home_from: None,
             has_waited: false,
         }))
     }

@@ -249,15 +249,15 @@ impl Local {
         })
     }
 
-    /// Takes a frame that has come over a connection.
-    pub(crate) fn take_frame(&mut self, frame: &FrameRef<'_>) {
+    /// Takes a frame that has come over a connection to this life of a node.
+    pub(crate) fn take_frame(&mut self, frame: &FrameRef<'_>, by: Life) {
         if let Some(remote) = &mut self.remote {
             remote.stats.frames_in += 1;
             remote.stats.bytes_in += frame.bytes().len() as u64;
         }
         match frame.kind() {
             Kind::Tell | Kind::Send | Kind::Ask => match frame.header().target {
-                Target::Shard { .. } => self.take_request(frame),
+                Target::Shard { .. } => self.take_request(frame, by),
                 Target::Actor {
                     incarnation,
                     core,
@@ -271,11 +271,11 @@ impl Local {
                     remote.stats.moved_notices += 1;
                 }
             }
-            Kind::Last => self.take_last(*frame),
+            Kind::Last => self.take_last(*frame, by),
             Kind::Shipment => self.take_shipment(*frame),
             Kind::Credit | Kind::Ping | Kind::Pong | Kind::Bye => {}
             Kind::Watch | Kind::Unwatch | Kind::Terminated | Kind::Rewatch | Kind::Forget => {
-                self.take_watch_frame(*frame);
+                self.take_watch_frame(*frame, by);
             }
             Kind::Stop => self.take_stop(frame),
             Kind::Find => self.take_find(frame),
@@ -285,9 +285,9 @@ impl Local {
     }
 
     /// Takes a message for an entity straight from a connection.
-    pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>) {
+    pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>, by: Life) {
         let was_passed_on = frame.header().flags.contains(Flags::FORWARDED);
-        if was_passed_on && self.bring_home(*frame) || self.is_stale_watch(frame) {
+        if was_passed_on && self.bring_home(*frame, by) || self.is_stale_watch(frame) {
             return;
         }
         let Some((number, key, placing)) = self.place(frame, false) else {

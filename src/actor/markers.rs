@@ -7,7 +7,7 @@ use super::carried::Carried;
 use super::link::Waiting;
 use super::local::Local;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
-use crate::wire::address::Target;
+use crate::wire::address::{Life, Target};
 use crate::wire::frame::{FrameRef, OwnedFrame};
 use crate::wire::handoff::LastMarker;
 use crate::wire::header::Header;
@@ -49,11 +49,11 @@ impl Local {
     }
 
     /// Takes a marker that has come over a connection.
-    pub(super) fn take_last(&mut self, frame: FrameRef<'_>) {
+    pub(super) fn take_last(&mut self, frame: FrameRef<'_>, by: Life) {
         match LastMarker::decode(frame.payload().bytes()) {
             Ok(marker) if marker.has_passed => self.marker_came_back(frame, marker),
             Ok(marker) if self.knows_less(marker) => {}
-            Ok(_) => self.take_request(&frame),
+            Ok(_) => self.take_request(&frame, by),
             Err(_) => self.senseless(&frame, "a marker that makes no sense"),
         }
     }
@@ -65,7 +65,15 @@ impl Local {
 
     /// Takes a frame that this core was handed by another, to which it had come.
     pub(super) fn take_carried(&mut self, mut carried: Box<Carried>) {
-        carried.by_core = !std::mem::take(&mut carried.goes_home);
+        let passed_by = carried.goes_home_from.take();
+        carried.by_core = passed_by.is_none();
+        if let (Some(life), Some(remote)) = (passed_by, &mut self.remote)
+            && remote.is_buried(life)
+        {
+            // As from a connection: what this core has answered relies upon that nothing more comes.
+            remote.stats.of_the_dead += 1;
+            return;
+        }
         let frame = carried.frame();
         match frame.kind() {
             Kind::Shipment => self.take_shipment(frame),

@@ -10,7 +10,7 @@ use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsks};
 use super::reply::{ReplyAddress, RuntimeId};
 use super::typed::TypedBox;
-use crate::base::ids::{CoreId, EntityTypeId, NodeId, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
 use crate::base::timer_wheel::{TimerKey, TimerWheel};
 use crate::wire::address::{Address, Life, Sender, Target};
@@ -53,6 +53,8 @@ pub struct RemoteStats {
     pub forwarded: u64,
     /// Notices from past owners that a shard has moved.
     pub moved_notices: u64,
+    /// Frames that another core of this node had taken from a node before this one heard of its death, dropped.
+    pub of_the_dead: u64,
     /// Frames refused, for whatever reason.
     pub refused: u64,
     /// Of these, how many made no sense: unknown types or shards, bytes that cannot be read, answers to nobody.
@@ -84,6 +86,7 @@ impl AddAssign for RemoteStats {
             (&mut self.read_to_wait, other.read_to_wait),
             (&mut self.forwarded, other.forwarded),
             (&mut self.moved_notices, other.moved_notices),
+            (&mut self.of_the_dead, other.of_the_dead),
             (&mut self.refused, other.refused),
             (&mut self.senseless, other.senseless),
         ] {
@@ -138,6 +141,9 @@ pub(crate) struct Remote {
     pub(crate) reported: BTreeSet<ShardKey>,
     /// When frames for a shard are refused whose senders know more than this core, as it seems.
     pub(crate) behind: BTreeMap<(u16, ShardId), TimerKey>,
+    /// The last life of each node that this core knows to be dead, of which it takes nothing any more. One entry for each node
+    /// that has died.
+    pub(crate) buried: BTreeMap<NodeId, Incarnation>,
     /// To whom it was said last that a shard has moved.
     pub(crate) last_moved: Option<(NodeId, ShardKey)>,
     pub(crate) lease: Lease,
@@ -167,6 +173,7 @@ impl Remote {
             wanted: Vec::new(),
             reported: BTreeSet::new(),
             behind: BTreeMap::new(),
+            buried: BTreeMap::new(),
             last_moved: None,
             lease: Lease::NotNeeded,
             lapsed: false,
@@ -190,6 +197,17 @@ impl Remote {
     pub(crate) fn link(&mut self, node: NodeId, life: Option<Life>) -> Option<&mut Link> {
         let link = self.links.get_mut(&node)?;
         life.is_none_or(|life| link.life == life).then_some(link)
+    }
+
+    /// Nothing of a life of a node is taken any more that is not here yet, nor of one before.
+    pub(crate) fn bury(&mut self, node: NodeId, last: Incarnation) {
+        let buried = self.buried.entry(node).or_insert(last);
+        *buried = last.max(*buried);
+    }
+
+    pub(super) fn is_buried(&self, life: Life) -> bool {
+        let last = self.buried.get(&life.node);
+        last.is_some_and(|last| life.incarnation <= *last)
     }
 
     /// Room for a frame that is held or carried; `None` if there is none.

@@ -61,7 +61,7 @@ impl Local {
     }
 
     /// Takes a frame about watches.
-    pub(super) fn take_watch_frame(&mut self, frame: FrameRef<'_>) {
+    pub(super) fn take_watch_frame(&mut self, frame: FrameRef<'_>, by: Life) {
         let header = *frame.header();
         let Some(address) = header.address else {
             return;
@@ -70,7 +70,7 @@ impl Local {
         let from = header.sender;
         let is_sender = address.life == from.life;
         match (header.kind, header.target) {
-            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame),
+            (Kind::Watch | Kind::Unwatch, Target::Shard { .. }) => self.take_request(&frame, by),
             (Kind::Watch | Kind::Unwatch, Target::Actor { .. }) => self.take_actor_watch(&frame),
             (Kind::Terminated, _) if is_own => {
                 let number = address.place;

@@ -159,7 +159,7 @@ impl DataLinks {
     /// Who the other nodes are from now on. Connections to those that are gone, and to lives that are over, are closed in
     /// good order; what the core has for them it gives up itself when it hears of it. Of those that are down nothing is
     /// taken any more: a core that has heard of a death relies upon nothing of that life coming later.
-    pub(crate) fn set_peers(&mut self, peers: &DataPeers, now: Time) {
+    pub(crate) fn set_peers(&mut self, engine: &Engine, peers: &DataPeers, now: Time) {
         if self.peers == *peers {
             return;
         }
@@ -167,6 +167,7 @@ impl DataLinks {
         for (node, life) in &peers.down {
             if before.down.get(node) != Some(life) {
                 self.links.bury(*node, *life, now);
+                engine.bury(*node, *life);
             }
         }
         for (node, was) in &before.live {
@@ -283,7 +284,7 @@ impl DataLinks {
             let links = &mut self.links;
             let received = engine.take_frames(|intake| {
                 links.receive(connection, left, now, |_, arrived| {
-                    match intake.take(&arrived.frame) {
+                    match intake.take(&arrived.frame, arrived.life) {
                         true => Took::Done,
                         false => {
                             is_full = true;

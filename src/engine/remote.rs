@@ -17,7 +17,7 @@ use crate::actor::own_life::OnCore;
 use crate::actor::refusal::Rejection;
 use crate::actor::remote::Lease;
 use crate::actor::reply;
-use crate::base::ids::{CoreId, NodeId, ShardKey};
+use crate::base::ids::{CoreId, Incarnation, NodeId, ShardKey};
 use crate::sharding::cluster_view::{OwnershipError, OwnershipUpdate};
 use crate::sharding::coordinator::Input;
 use crate::sharding::topology::Topology;
@@ -31,10 +31,11 @@ pub(crate) struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// Takes one frame, where it lies. Returns whether the core takes another one before its turn.
-    pub(crate) fn take(&mut self, frame: &FrameRef<'_>) -> bool {
+    /// Takes one frame, where it lies, that has come over a connection to this life of a node. Returns whether the core takes
+    /// another one before its turn.
+    pub(crate) fn take(&mut self, frame: &FrameRef<'_>, by: Life) -> bool {
         self.frames += 1;
-        self.local.take_frame(frame);
+        self.local.take_frame(frame, by);
         if reply::has_orphans() {
             self.local.settle_orphans(false);
         }
@@ -76,6 +77,13 @@ impl Engine {
             self.is_no_longer_idle();
         }
         Some(done)
+    }
+
+    /// A life of a node is dead: nothing of it is taken any more, nor of one before.
+    pub(crate) fn bury(&self, node: NodeId, last: Incarnation) {
+        if let Some(remote) = &mut self.local.borrow_mut().remote {
+            remote.bury(node, last);
+        }
     }
 
     /// Whether this core may hear of this life yet: it knows the node in no such life, nor in a later one.

@@ -365,7 +365,7 @@ impl ClusterSimulation {
             down: self.owners.down.clone(),
         };
         self.set_owners(node, news);
-        self.set_peers(node, &peers);
+        self.set_peers(node, peers);
     }
 
     pub(super) fn set_owners(&mut self, node: NodeId, news: OwnershipUpdate) {

@@ -40,10 +40,18 @@ impl ClusterSimulation {
         cores.flat_map(|core| core.data.as_deref())
     }
 
-    /// Tells the cores of a node whom to connect to.
-    pub(super) fn set_peers(&mut self, node: NodeId, peers: &DataPeers) {
-        let now = self.time_at(node);
-        self.tend(node, |data| data.links.set_peers(peers, now));
+    /// Tells the cores of a node whom to connect to: each hears of it when it turns next, as a real one does.
+    pub(super) fn set_peers(&mut self, node: NodeId, peers: DataPeers) {
+        let Some(sim) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let peers = Arc::new(peers);
+        for core in 0..sim.world.cores.len() {
+            if let Some(data) = &mut sim.world.cores[core].data {
+                data.news = Some(peers.clone());
+                sim.world.stir(core);
+            }
+        }
     }
 
     /// Does something for the connections of each core of a node, and what follows from it.

@@ -9,9 +9,11 @@ use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::engine::core::Engine;
 use crate::engine::data_links::{DataLinks, DataOutput};
+use crate::engine::data_peers::DataPeers;
 use crate::links::remote::ConnectionId;
 use rand::RngExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What has left over each direction of a connection.
 pub(super) type Overheard = BTreeMap<(LinkId, NodeId), Vec<u8>>;
@@ -23,6 +25,8 @@ pub(super) struct DataSockets {
     sockets: BTreeMap<LinkId, (ConnectionId, Socket)>,
     names: BTreeMap<ConnectionId, LinkId>,
     rng: Rng,
+    /// Who the other nodes are, which the core has yet to hear.
+    pub(super) news: Option<Arc<DataPeers>>,
     /// Something may have to be done for the network.
     pub(super) is_stirred: bool,
 }
@@ -35,6 +39,7 @@ impl DataSockets {
             sockets: BTreeMap::new(),
             names: BTreeMap::new(),
             rng,
+            news: None,
             is_stirred: true,
         }
     }
@@ -75,6 +80,9 @@ impl DataSockets {
     /// Before a turn: reads, and has the core take what has come. Returns whether it has enough, and there is more.
     pub(super) fn pump(&mut self, engine: &mut Engine, now: Time) -> bool {
         self.is_stirred = true;
+        if let Some(peers) = self.news.take() {
+            self.links.set_peers(engine, &peers, now);
+        }
         loop {
             let mut moved = false;
             for (connection, socket) in self.sockets.values_mut() {

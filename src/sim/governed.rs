@@ -444,7 +444,7 @@ impl ClusterSimulation {
         process.peers.follow(state.members());
         let peers = process.peers.clone();
         self.set_owners(node, news);
-        self.set_peers(node, &peers);
+        self.set_peers(node, peers);
     }
 
     /// Tells the control plane of a node which shards somebody there has something for.

@@ -6,11 +6,14 @@ use crate::moves_kit::*;
 use corecast::base::ids::{CoreId, NodeId, ShardId};
 use corecast::sim::{ClusterSimulation, check_cluster_seeds};
 use corecast::{Handle, Region};
+use std::cell::Cell;
 use std::ops::Range;
+use std::time::Duration;
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
 const C: NodeId = NodeId(3);
+const D: NodeId = NodeId(4);
 
 /// The shard that moves: it is on B at first.
 const MOVES: ShardId = ShardId(1);
@@ -25,11 +28,11 @@ struct Writer {
 
 /// How many data cores the nodes have, and which one of A's the writer is on. What comes by a past owner reaches another
 /// core of the next node than what comes directly, where they have different numbers.
-const SHAPES: [([usize; 3], u16); 4] = [
-    ([2, 2, 2], 0),
-    ([3, 2, 3], 2),
-    ([4, 3, 2], 3),
-    ([4, 1, 3], 3),
+const SHAPES: [([usize; 4], u16); 4] = [
+    ([2, 2, 2, 2], 0),
+    ([3, 2, 3, 1], 2),
+    ([4, 3, 2, 3], 3),
+    ([4, 1, 3, 2], 3),
 ];
 
 fn check(seeds: u64, test: impl Fn(&mut ClusterSimulation, &Writer)) {
@@ -43,9 +46,9 @@ fn check(seeds: u64, test: impl Fn(&mut ClusterSimulation, &Writer)) {
 }
 
 impl Writer {
-    fn new(cluster: &mut ClusterSimulation, cores: [usize; 3], core: u16) -> Writer {
+    fn new(cluster: &mut ClusterSimulation, cores: [usize; 4], core: u16) -> Writer {
         let history = History::default();
-        let nodes = [A, B, C];
+        let nodes = [A, B, C, D];
         let mut regions = Vec::new();
         for (node, cores) in nodes.into_iter().zip(cores) {
             regions.push(start(cluster, node, &history, |it| it.cores(cores)));
@@ -177,4 +180,103 @@ fn who_has_not_heard_of_a_death_does_not_answer_for_the_dead() {
         hear_news(cluster, &[C]);
         writer.ends_with(cluster, 15);
     });
+}
+
+/// A core hears of two further owners at once, when the first has died: the one between still holds what that has passed on.
+#[test]
+fn what_an_owner_in_between_holds_is_not_overtaken() {
+    check(20, |cluster, writer| {
+        writer.writes(cluster, 0..5);
+        prepare(cluster, C, &[B, C]);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[B, C]);
+        prepare(cluster, D, &[C, D]);
+        writer.writes(cluster, 5..10);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[D]);
+        dies(cluster, B);
+        hear_news(cluster, &[A, D]);
+        writer.writes(cluster, 10..15);
+        assert_eq!(writer.handled(), 5, "the owner between has yet to hear");
+        hear_news(cluster, &[C]);
+        writer.ends_with(cluster, 15);
+    });
+}
+
+/// The dead one had heard of more than the owner after it, and has passed messages by that one to the next, which holds them.
+#[test]
+fn what_a_dead_owner_has_sent_past_the_next_is_not_overtaken() {
+    check(20, |cluster, writer| {
+        writer.writes(cluster, 0..5);
+        prepare(cluster, C, &[B, C]);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[C]);
+        prepare(cluster, D, &[C, D]);
+        own(cluster, MOVES.0);
+        hear_news(cluster, &[D]);
+        writer.writes(cluster, 5..10);
+        prepare(cluster, A, &[D, A]);
+        writer.writes(cluster, 10..15);
+        hear_news(cluster, &[B]);
+        own(cluster, MOVES.0);
+        dies(cluster, B);
+        hear_news(cluster, &[A, C]);
+        assert_eq!(writer.handled(), 5, "the owner before has yet to hear");
+        hear_news(cluster, &[D]);
+        writer.ends_with(cluster, 15);
+    });
+}
+
+/// One core of the present owner has taken what a past owner has passed on, and hands it to another, which has heard of that
+/// one's death by then, and has answered for it: whatever comes so is dropped, as if it came from the dead one.
+#[test]
+fn what_another_core_has_taken_from_a_dead_owner_overtakes_nobody() {
+    let lost = Cell::new(0);
+    check_cluster_seeds(200, |mut cluster| {
+        let history = History::default();
+        let nodes = [A, B, C];
+        let mut regions = Vec::new();
+        for (node, cores) in nodes.into_iter().zip([4, 1, 2]) {
+            regions.push(start(&mut cluster, node, &history, |it| {
+                let it = it.cores(cores);
+                if node == C {
+                    it.swarm().stalls(4, ms(1))
+                } else {
+                    it
+                }
+            }));
+        }
+        spread(&mut cluster, &nodes);
+        // Its own way to C ends at core 1, and that by B at core 0.
+        let writer = Writer {
+            id: id_in(regions[0], MOVES.0),
+            books: regions[0],
+            handle: cluster.node(A).handle().through(CoreId(1)).unwrap(),
+            history,
+        };
+        writer.writes(&mut cluster, 0..5);
+        prepare(&mut cluster, C, &[B, C]);
+        own(&mut cluster, MOVES.0);
+        hear_news(&mut cluster, &[C]);
+        writer.writes(&mut cluster, 5..100);
+        cluster.publish_to(B);
+        let pause = cluster.seed() % 40 * 25;
+        cluster.run_for(Duration::from_micros(200 + pause));
+        cluster.kill(B);
+        cluster.node_down(B);
+        cluster.publish_to(C);
+        cluster.publish_to(A);
+        for number in 100..120 {
+            writer.writes(&mut cluster, number..number + 1);
+        }
+        assert!(cluster.run_until_idle());
+        judge(
+            &writer.history,
+            |id| writer.books.shard_of(&id).shard,
+            false,
+        );
+        lost.set(lost.get() + cluster.remote_stats(C).of_the_dead);
+        cluster
+    });
+    assert!(lost.get() > 0, "nothing has come late");
 }
