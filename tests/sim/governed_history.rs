@@ -120,6 +120,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     pub runs: Vec<Run>,
     pub fencings: Vec<Fencing>,
+    /// When a node has heard that it has a shard in an epoch.
+    pub owned: BTreeMap<(NodeId, ShardKey, Epoch), Time>,
     /// In the order of their times.
     pub leases: BTreeMap<NodeId, Vec<Leased>>,
     /// From then on nobody is cut off any more, or believes in what is over.

@@ -1,6 +1,6 @@
 //! That entities which keep running do: whoever has them and loses its lease still has them handle what is sent to them there.
 
-use crate::governed_history::{KEPT, Outcome};
+use crate::governed_history::{History, KEPT, Outcome};
 use crate::governed_senders::{Order, What};
 use crate::governed_swarm::Swarm;
 use corecast::base::ids::{Epoch, NodeId, ShardKey};
@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long an entity may need for anything at all; what it is at takes less than half a second.
 const WITHIN: Duration = Duration::from_millis(3_000);
 
+/// After how long all cores of a node send by what its control plane knows; each may stall for 20 ms.
+const HEARD_WITHIN: Duration = Duration::from_millis(100);
+
 /// An entity was asked on its node, which has no lease.
 struct Asked {
     operation: usize,
@@ -21,6 +24,27 @@ struct Asked {
     shard: ShardKey,
     epoch: Epoch,
     at: Time,
+}
+
+impl Asked {
+    /// Whether something that its sender had sent since the shard came here had got through to it. Without that the sender may
+    /// have to wait for a past owner, from which the node is cut off. What it had sent to that one before can come here all the
+    /// same.
+    fn gets_through(&self, history: &History) -> bool {
+        let owned = (self.node, self.shard, self.epoch);
+        let Some(heard) = history.owned.get(&owned) else {
+            return false;
+        };
+        let sender = history.operations[self.operation].sender;
+        history.runs.iter().any(|run| {
+            run.at < self.at
+                && (run.node, run.shard, run.epoch) == owned
+                && (run.effect).is_some_and(|it| {
+                    let sent = &history.operations[it.operation as usize];
+                    sent.sender == sender && sent.began > *heard + HEARD_WITHIN
+                })
+        })
+    }
 }
 
 /// Those that were asked.
@@ -102,18 +126,7 @@ impl Swarm {
                 self.watch.0.push(asked);
                 continue;
             }
-            // A sender that has not got through to the shard since it came here may have to wait for a past owner, from which the
-            // node is cut off.
-            let sender = history.operations[asked.operation].sender;
-            let place = (asked.shard, asked.node, asked.epoch);
-            let gets_through = history.runs.iter().any(|run| {
-                run.at < asked.at
-                    && (run.shard, run.node, run.epoch) == place
-                    && (run.effect).is_some_and(|it| {
-                        history.operations[it.operation as usize].sender == sender
-                    })
-            });
-            if !gets_through && !waits {
+            if !waits && !asked.gets_through(&history) {
                 continue;
             }
             let mut since = history

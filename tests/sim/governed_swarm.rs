@@ -268,6 +268,10 @@ impl Swarm {
                 Event::Shards(changed) => {
                     let mut history = self.senders.history.lock();
                     for change in &changed.changes {
+                        if change.now.owner == Some(node) {
+                            let owned = (node, change.shard, change.now.epoch);
+                            history.owned.entry(owned).or_insert(at);
+                        }
                         if change.now.fence > change.before.fence {
                             history.fencings.push(Fencing {
                                 at,
