@@ -11,6 +11,7 @@ use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
 use crate::sharding::topology::Route;
 use crate::wire::address::{Life, Target};
 use crate::wire::frame::{FrameRef, OwnedFrame};
+use crate::wire::handoff::LastMarker;
 use crate::wire::kind::Kind;
 
 /// A frame that was taken out of its receive buffer.
@@ -41,19 +42,28 @@ impl Carried {
     }
 }
 
+/// The core of whichever node whose messages a frame is one of, or a marker goes behind.
+pub(super) fn stream_of(frame: &FrameRef<'_>) -> CoreId {
+    let sender = frame.header().sender.core;
+    match frame.kind() {
+        Kind::Last => LastMarker::decode(frame.payload().bytes()).map_or(sender, |it| it.stream),
+        _ => sender,
+    }
+}
+
 impl Local {
     /// Hands a frame to another core of this node.
     pub(super) fn carry(&mut self, to: CoreId, number: u16, frame: FrameRef<'_>) {
         self.carry_as(to, number, frame, None);
     }
 
-    /// Has a frame that `by` has passed on be taken by the core to which its sender's own frames come. It has come by another one
+    /// Has a frame that `by` has passed on, or a marker, be taken by the core to which its stream comes. It has come by another one
     /// where nodes have different numbers of cores; so what a core sends keeps its order, whoever has passed it on, and also
     /// if that one dies. Returns whether it has gone.
     #[cold]
     pub(super) fn bring_home(&mut self, frame: FrameRef<'_>, by: Life) -> bool {
         let cores = self.handle.gate().data_cores().max(1);
-        let home = CoreId((frame.header().sender.core.index() % cores) as u16);
+        let home = CoreId((stream_of(&frame).index() % cores) as u16);
         match self.shard_of_frame(&frame) {
             Some((shard, _)) if home != self.core => {
                 self.carry_as(home, shard.entity_type.0, frame, Some(by));

@@ -9,7 +9,7 @@
 //! one. So it comes from one node to the next with ever higher epochs, and never round in a circle; a node that knows less
 //! than the sender holds it until it knows as much.
 
-use super::carried::Carried;
+use super::carried::{Carried, stream_of};
 use super::delivery::refuse;
 use super::entity_id::EntityId;
 use super::entrusting::{archiving, noted, reading};
@@ -128,7 +128,9 @@ impl Local {
             }
             sent => {
                 if sent.is_ok() {
-                    self.region_states[usize::from(number)].note_sent_away(shard);
+                    self.region_states[usize::from(number)]
+                        .sent_away
+                        .note_own(shard);
                 }
                 sent.map_err(Unsent::refuse)
             }
@@ -286,7 +288,8 @@ impl Local {
 
     /// Takes a message for an entity straight from a connection.
     pub(crate) fn take_request(&mut self, frame: &FrameRef<'_>, by: Life) {
-        let was_passed_on = frame.header().flags.contains(Flags::FORWARDED);
+        let was_passed_on =
+            frame.header().flags.contains(Flags::FORWARDED) || frame.kind() == Kind::Last;
         if was_passed_on && self.bring_home(*frame, by) || self.is_stale_watch(frame) {
             return;
         }
@@ -390,6 +393,18 @@ impl Local {
             }
             Some(Route::To(core)) if core == me => Placing::Here,
             Some(Route::To(core)) => Placing::OnCore(core),
+            // The shard is to leave when this node's own markers are back: they do not wait for that.
+            Some(Route::Hold)
+                if self.is_own_marker(&header)
+                    && epoch >= owner.epoch
+                    && let Some(core) = self.host_of(of_node) =>
+            {
+                match core == me {
+                    true if is_hosted => Placing::Here,
+                    true => Placing::Waits(Rejection::Moving),
+                    false => Placing::OnCore(core),
+                }
+            }
             Some(Route::Hold) => Placing::Waits(Rejection::Moving),
             Some(Route::Unallocated) => Placing::Waits(Rejection::Unallocated),
             Some(Route::Away(node)) if ignores_epoch => Placing::Away(node, owner.epoch),
@@ -466,7 +481,11 @@ impl Local {
         if let Some(link) = remote.links.get_mut(&node) {
             link.wrote(length, Waiting::Forwarded);
         }
-        self.region_states[usize::from(number)].note_sent_away(key.shard);
+        let sent_away = &mut self.region_states[usize::from(number)].sent_away;
+        match stream_of(frame) {
+            own if own == core => sent_away.note_own(key.shard),
+            other => sent_away.note_passed_on(key.shard, other),
+        }
         self.count_written(length);
         let told = (header.sender.life.node, key);
         if let Some(remote) = &mut self.remote

@@ -16,12 +16,19 @@ use crate::wire::limits::FrameLimits;
 use crate::wire::writer::FrameWriter;
 
 impl Local {
-    /// Sends the marker `token` to the past owner of a shard, which had it in this epoch, behind everything that was sent
-    /// there. It may get lost.
-    pub(crate) fn send_marker(&mut self, via: NodeId, shard: ShardKey, epoch: Epoch, token: u64) {
+    /// Sends the marker `token` to the past owner of a shard, which had it in this epoch, behind everything of a stream that was
+    /// sent there. It may get lost.
+    pub(crate) fn send_marker(
+        &mut self,
+        via: NodeId,
+        shard: ShardKey,
+        epoch: Epoch,
+        (stream, token): (CoreId, u64),
+    ) {
         let marker = LastMarker {
             token,
             core: self.core,
+            stream,
             members: self.topology.members_version(),
             has_passed: false,
         };
@@ -63,15 +70,27 @@ impl Local {
         marker.members > self.topology.members_version()
     }
 
+    /// Whether it is a marker that a core of this node has sent.
+    pub(super) fn is_own_marker(&self, header: &Header) -> bool {
+        let life = self.remote.as_ref().map(|remote| remote.life);
+        header.kind == Kind::Last && life == Some(header.sender.life)
+    }
+
+    /// The core of this node that has a shard of this node.
+    pub(super) fn host_of(&self, key: ShardKey) -> Option<CoreId> {
+        let placement = self.topology.placement(key).map(|it| it.owner);
+        placement.filter(|_| self.topology.is_mine(key))
+    }
+
     /// Takes a frame that this core was handed by another, to which it had come.
     pub(super) fn take_carried(&mut self, mut carried: Box<Carried>) {
         let passed_by = carried.goes_home_from.take();
         carried.by_core = passed_by.is_none();
-        if let (Some(life), Some(remote)) = (passed_by, &mut self.remote)
-            && remote.is_buried(life)
-        {
+        if passed_by.is_some_and(|life| self.topology.is_dead(life.node, life.incarnation)) {
             // As from a connection: what this core has answered relies upon that nothing more comes.
-            remote.stats.of_the_dead += 1;
+            if let Some(remote) = &mut self.remote {
+                remote.stats.of_the_dead += 1;
+            }
             return;
         }
         let frame = carried.frame();

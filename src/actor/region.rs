@@ -17,7 +17,7 @@ use super::outbox::OpenBatch;
 use super::recency::Recency;
 use super::reference::{CellRef, Receiver, Region, shard_of};
 use super::refusal::{Refused, Rejection};
-use super::region_state::{RegionOps, RegionState};
+use super::region_state::{RegionOps, RegionState, SentAway};
 use super::typed::{AsAny, TypedBox};
 use super::wire_region::WireOps;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, ShardId, ShardKey};
@@ -303,8 +303,8 @@ impl Local {
                 _ => Vec::new(),
             },
             sent_away: match clustered {
-                Some(_) if self.remote.is_some() => vec![false; shards as usize],
-                _ => Vec::new(),
+                Some(_) if self.remote.is_some() => SentAway::new(shards),
+                _ => SentAway::new(0),
             },
             handled: vec![0; shards as usize],
             kind,

@@ -11,7 +11,7 @@ use crate::base::ids::{CoreId, Epoch, ShardId};
 use crate::sharding::handoff::Last;
 use crate::sharding::topology::MoveId;
 use crate::wire::frame::FrameRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The untyped half of a region on one core.
@@ -28,8 +28,8 @@ pub(crate) struct RegionState {
     pub(crate) kind: u16,
     /// Of a type of the cluster: the epoch in which each shard runs here, or has run last.
     pub(crate) epochs: Vec<Epoch>,
-    /// Of a type of the cluster: the shards for which this core has sent something to the node that owns them.
-    pub(crate) sent_away: Vec<bool>,
+    /// Of a type of the cluster: what this core has sent to the nodes that own its shards.
+    pub(crate) sent_away: SentAway,
     /// Shards whose entities run on this core.
     pub(crate) hosted: Vec<bool>,
     /// Shards that are being shipped: none of their entities may run.
@@ -47,20 +47,43 @@ pub(crate) struct RegionState {
     pub(crate) ops: RegionOps,
 }
 
-impl RegionState {
-    /// Something has gone to the node that owns a shard.
-    pub(crate) fn note_sent_away(&mut self, shard: ShardId) {
-        if let Some(sent) = self.sent_away.get_mut(shard.index()) {
+/// For which shards a core has sent something to the nodes that own them, since it has known them to.
+pub(crate) struct SentAway {
+    /// Of its own, by shard.
+    own: Vec<bool>,
+    /// What it has passed on: the cores of other nodes, of another index than its own, that have sent that.
+    passed_on: BTreeMap<ShardId, BTreeSet<CoreId>>,
+}
+
+impl SentAway {
+    pub(crate) fn new(shards: u32) -> SentAway {
+        SentAway {
+            own: vec![false; shards as usize],
+            passed_on: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn note_own(&mut self, shard: ShardId) {
+        if let Some(sent) = self.own.get_mut(shard.index()) {
             *sent = true;
         }
     }
 
-    /// Whether something has gone to the node that owned a shard, of which nothing is known of the next.
-    pub(crate) fn take_sent_away(&mut self, shard: ShardId) -> bool {
-        let sent = self.sent_away.get_mut(shard.index());
-        sent.is_some_and(std::mem::take)
+    /// A message of a core of another node was passed on.
+    pub(crate) fn note_passed_on(&mut self, shard: ShardId, stream: CoreId) {
+        self.passed_on.entry(shard).or_default().insert(stream);
     }
 
+    /// Whose messages for a shard have gone from the core `me`. From now on nothing has.
+    pub(crate) fn take(&mut self, shard: ShardId, me: CoreId) -> Vec<CoreId> {
+        let sent = self.own.get_mut(shard.index());
+        let own = sent.is_some_and(std::mem::take).then_some(me);
+        let passed_on = self.passed_on.remove(&shard).unwrap_or_default();
+        own.into_iter().chain(passed_on).collect()
+    }
+}
+
+impl RegionState {
     pub(crate) fn is_over(&self) -> bool {
         self.max_active.is_some_and(|max| self.active > max)
     }

@@ -10,7 +10,7 @@ use super::refusal::{AskError, Rejection, Uncertainty};
 use super::remote_asks::{REMOTE, RemoteAsks};
 use super::reply::{ReplyAddress, RuntimeId};
 use super::typed::TypedBox;
-use crate::base::ids::{CoreId, EntityTypeId, Incarnation, NodeId, ShardId, ShardKey};
+use crate::base::ids::{CoreId, EntityTypeId, NodeId, ShardId, ShardKey};
 use crate::base::time::Time;
 use crate::base::timer_wheel::{TimerKey, TimerWheel};
 use crate::wire::address::{Address, Life, Sender, Target};
@@ -141,9 +141,6 @@ pub(crate) struct Remote {
     pub(crate) reported: BTreeSet<ShardKey>,
     /// When frames for a shard are refused whose senders know more than this core, as it seems.
     pub(crate) behind: BTreeMap<(u16, ShardId), TimerKey>,
-    /// The last life of each node that this core knows to be dead, of which it takes nothing any more. One entry for each node
-    /// that has died.
-    pub(crate) buried: BTreeMap<NodeId, Incarnation>,
     /// To whom it was said last that a shard has moved.
     pub(crate) last_moved: Option<(NodeId, ShardKey)>,
     pub(crate) lease: Lease,
@@ -173,7 +170,6 @@ impl Remote {
             wanted: Vec::new(),
             reported: BTreeSet::new(),
             behind: BTreeMap::new(),
-            buried: BTreeMap::new(),
             last_moved: None,
             lease: Lease::NotNeeded,
             lapsed: false,
@@ -197,17 +193,6 @@ impl Remote {
     pub(crate) fn link(&mut self, node: NodeId, life: Option<Life>) -> Option<&mut Link> {
         let link = self.links.get_mut(&node)?;
         life.is_none_or(|life| link.life == life).then_some(link)
-    }
-
-    /// Nothing of a life of a node is taken any more that is not here yet, nor of one before.
-    pub(crate) fn bury(&mut self, node: NodeId, last: Incarnation) {
-        let buried = self.buried.entry(node).or_insert(last);
-        *buried = last.max(*buried);
-    }
-
-    pub(super) fn is_buried(&self, life: Life) -> bool {
-        let last = self.buried.get(&life.node);
-        last.is_some_and(|last| life.incarnation <= *last)
     }
 
     /// Room for a frame that is held or carried; `None` if there is none.

@@ -2,6 +2,7 @@
 //! much of the log has the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -14,12 +15,13 @@ use crate::consensus::peer::{ClusterId, DiskId, NodeLife, PeerId};
 use crate::membership::change::{Change, ChangeError, Join};
 use crate::membership::event::MemberEvent;
 use crate::membership::view::{Member, MemberState, View};
+use crate::sharding::cluster_view::OwnershipUpdate;
 use crate::sharding::ownership::{
     OwnershipChange, OwnershipCommand, OwnershipTable, ShardRecord, TypeError, TypeSpec,
 };
 use crate::sharding::past_owners::PastOwner;
 
-/// The form of snapshots. The first had no past owners of shards in it.
+/// The form of snapshots. All nodes have to read the same: what one leaves out it would never learn.
 const VERSION: u8 = 2;
 
 /// Why an entry of the log had no effect. Two nodes may propose at once, so a log has such entries in it; every node
@@ -225,6 +227,19 @@ impl ClusterState {
         Ok(())
     }
 
+    /// What a node that knows this tells its cores.
+    #[must_use]
+    pub fn news(&self) -> OwnershipUpdate {
+        let members = self.members.live();
+        let members = members.map(|member| (member.node, member.incarnation));
+        OwnershipUpdate {
+            members: Arc::new(members.collect()),
+            members_version: self.members.version(),
+            down: Arc::clone(self.members.down()),
+            ..OwnershipUpdate::of(&self.ownership)
+        }
+    }
+
     fn change_members(
         &mut self,
         index: u64,
@@ -306,6 +321,12 @@ impl ClusterState {
             out.extend_from_slice(&part.disk.number().to_le_bytes());
             out.extend_from_slice(&part.start.0.to_le_bytes());
         }
+        let down = self.members.down();
+        put_count(&mut out, down.len());
+        for (node, incarnation) in down.iter() {
+            out.extend_from_slice(&node.0.to_le_bytes());
+            out.extend_from_slice(&incarnation.0.to_le_bytes());
+        }
         let past = self.ownership.past().iter();
         put_count(&mut out, past.len());
         for (shard, past) in past {
@@ -327,10 +348,9 @@ impl ClusterState {
     pub fn from_bytes(me: NodeId, bytes: &[u8]) -> Result<ClusterState, StateError> {
         let mut fields = FieldReader::new(bytes);
         let version = fields.u8()?;
-        if !(1..=VERSION).contains(&version) {
+        if version != VERSION {
             return Err(StateError::Version(version));
         }
-        let form = version;
         let applied = fields.u64()?;
         let version = fields.u64()?;
         let last_incarnation = Incarnation(fields.u32()?);
@@ -353,12 +373,13 @@ impl ClusterState {
         let parts = (0..fields.count(16)?)
             .map(|_| read_part(&mut fields))
             .collect::<Result<_, _>>()?;
-        if form >= 2 {
-            read_past(&mut fields, &mut ownership)?;
-        }
+        let down = (0..fields.count(8)?)
+            .map(|_| Ok((NodeId(fields.u32()?), Incarnation(fields.u32()?))))
+            .collect::<Result<_, FieldError>>()?;
+        read_past(&mut fields, &mut ownership)?;
         fields.end()?;
         Ok(ClusterState {
-            members: View::from_snapshot(me, version, last_incarnation, members),
+            members: View::from_snapshot(me, version, last_incarnation, members, down),
             ownership,
             applied,
             cluster,
@@ -371,10 +392,10 @@ impl ClusterState {
 /// A snapshot that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StateError {
-    /// It was written by a newer build.
+    /// It was written by another build.
     #[error(
-        "a snapshot of version {0} was written by a newer corecast than this one, which reads up to {VERSION}; update this \
-         node"
+        "a snapshot has form {0}, and this corecast reads form {VERSION}; run the version that wrote it, or form the cluster \
+         anew"
     )]
     Version(u8),
     /// It is damaged, or was never a snapshot.

@@ -159,15 +159,14 @@ impl DataLinks {
     /// Who the other nodes are from now on. Connections to those that are gone, and to lives that are over, are closed in
     /// good order; what the core has for them it gives up itself when it hears of it. Of those that are down nothing is
     /// taken any more: a core that has heard of a death relies upon nothing of that life coming later.
-    pub(crate) fn set_peers(&mut self, engine: &Engine, peers: &DataPeers, now: Time) {
+    pub(crate) fn set_peers(&mut self, peers: &DataPeers, now: Time) {
         if self.peers == *peers {
             return;
         }
         let before = std::mem::replace(&mut self.peers, peers.clone());
-        for (node, life) in &peers.down {
+        for (node, life) in peers.down.iter() {
             if before.down.get(node) != Some(life) {
                 self.links.bury(*node, *life, now);
-                engine.bury(*node, *life);
             }
         }
         for (node, was) in &before.live {

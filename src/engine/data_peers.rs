@@ -3,6 +3,7 @@
 use crate::base::ids::{Incarnation, NodeId};
 use crate::membership::view::View;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Another node, as data cores have to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +21,13 @@ pub(crate) struct DataPeer {
 pub(crate) struct DataPeers {
     /// All that messages may be for.
     pub(crate) live: BTreeMap<NodeId, DataPeer>,
-    /// The last life of each node that was declared down. One entry for each node that ever was.
-    pub(crate) down: BTreeMap<NodeId, Incarnation>,
+    /// The last life of each node that was declared down, whether the node is back or not.
+    pub(crate) down: Arc<BTreeMap<NodeId, Incarnation>>,
 }
 
 impl DataPeers {
-    /// A life was declared down. To be said for each, since the node may be back when the members are looked at next.
-    pub(crate) fn declared_down(&mut self, node: NodeId, incarnation: Incarnation) {
-        self.down.insert(node, incarnation);
-    }
-
-    /// The members of a cluster are these now.
-    pub(crate) fn follow(&mut self, view: &View) {
+    /// Those of a cluster.
+    pub(crate) fn of(view: &View) -> DataPeers {
         let live = view.live().map(|member| {
             let peer = DataPeer {
                 incarnation: member.incarnation,
@@ -40,9 +36,9 @@ impl DataPeers {
             };
             (member.node, peer)
         });
-        self.live = live.collect();
-        let down = view.members().filter(|member| !member.is_live());
-        self.down
-            .extend(down.map(|member| (member.node, member.incarnation)));
+        DataPeers {
+            live: live.collect(),
+            down: Arc::clone(view.down()),
+        }
     }
 }

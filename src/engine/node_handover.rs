@@ -96,17 +96,22 @@ impl Engine {
         // By no death: an owner that has lost the shard while it lives does not know that it had it, and passes nothing on.
         let was_taken =
             now.fence > before.epoch && known.keys().all(|node| lives(*node, known, members));
-        let used = before.epoch != now.epoch
-            && local.region_states[number].take_sent_away(key.shard)
-            && !was_taken
-            && local.mutant != Some(Mutant::SkipLastBetweenNodes);
+        let mut streams = Vec::new();
+        if before.epoch != now.epoch {
+            streams = local.region_states[number]
+                .sent_away
+                .take(key.shard, local.core);
+        }
+        if was_taken || local.mutant == Some(Mutant::SkipLastBetweenNodes) {
+            streams.clear();
+        }
         let news = ShardNews {
             shard: key,
             before,
             now,
             past: topology.past_owners(key),
             host: (!is_between_cores).then_some(placement.owner),
-            used,
+            streams: &streams,
             is_same_life: before.owner.is_some_and(|via| lives(via, known, members)),
         };
         if before.epoch != now.epoch {
@@ -268,13 +273,14 @@ impl Engine {
                     shard,
                     via,
                     epoch,
+                    stream,
                     token,
                 } => {
                     if let Some(remote) = &mut local.remote {
                         let waits = (shard.entity_type.0, shard.shard);
                         remote.backlog.remove(&waits);
                     }
-                    local.send_marker(via, shard, epoch, token);
+                    local.send_marker(via, shard, epoch, (stream, token));
                 }
                 NodeStep::Release { shard } => {
                     local.put_present_first(shard);

@@ -17,7 +17,7 @@ use crate::actor::own_life::OnCore;
 use crate::actor::refusal::Rejection;
 use crate::actor::remote::Lease;
 use crate::actor::reply;
-use crate::base::ids::{CoreId, Incarnation, NodeId, ShardKey};
+use crate::base::ids::{CoreId, NodeId, ShardKey};
 use crate::sharding::cluster_view::{OwnershipError, OwnershipUpdate};
 use crate::sharding::coordinator::Input;
 use crate::sharding::topology::Topology;
@@ -77,13 +77,6 @@ impl Engine {
             self.is_no_longer_idle();
         }
         Some(done)
-    }
-
-    /// A life of a node is dead: nothing of it is taken any more, nor of one before.
-    pub(crate) fn bury(&self, node: NodeId, last: Incarnation) {
-        if let Some(remote) = &mut self.local.borrow_mut().remote {
-            remote.bury(node, last);
-        }
     }
 
     /// Whether this core may hear of this life yet: it knows the node in no such life, nor in a later one.

@@ -6,6 +6,7 @@
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::base::ids::{Incarnation, NodeId};
 use crate::membership::change::{Change, ChangeError, Join};
@@ -15,6 +16,8 @@ use crate::membership::event::{
 
 /// The most members, the dead that nobody has removed included.
 pub const MAX_MEMBERS: usize = 4_096;
+/// So many lives that were declared down are remembered, the latest, each for as long as its node has no later one.
+pub const MAX_REMEMBERED_DOWN: usize = 2 * MAX_MEMBERS;
 /// How many others observe a node: half of them before it on the ring of node ids, half behind.
 pub const RING_NEIGHBOURS: usize = 8;
 
@@ -118,6 +121,7 @@ pub struct View {
     version: u64,
     last_incarnation: Incarnation,
     members: BTreeMap<NodeId, Member>,
+    down: Arc<BTreeMap<NodeId, Incarnation>>,
 }
 
 impl View {
@@ -129,16 +133,19 @@ impl View {
             version: 0,
             last_incarnation: Incarnation(0),
             members: BTreeMap::new(),
+            down: Arc::default(),
         }
     }
 
-    /// What node `me` takes over from a snapshot: its version, the last incarnation that was given out, and the members.
+    /// What node `me` takes over from a snapshot: its version, the last incarnation that was given out, the members, and the
+    /// last lives of nodes that were declared down.
     #[must_use]
     pub fn from_snapshot(
         me: NodeId,
         version: u64,
         last_incarnation: Incarnation,
         members: impl IntoIterator<Item = Member>,
+        down: BTreeMap<NodeId, Incarnation>,
     ) -> View {
         let members = members.into_iter().map(|member| (member.node, member));
         View {
@@ -146,6 +153,7 @@ impl View {
             version,
             last_incarnation,
             members: members.collect(),
+            down: Arc::new(down),
         }
     }
 
@@ -182,6 +190,13 @@ impl View {
     /// All members, the dead that nobody has removed included, in the order of their ids.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
+    }
+
+    /// The last life of each node that was declared down, whether the node is back or not: the latest
+    /// [`MAX_REMEMBERED_DOWN`] of them.
+    #[must_use]
+    pub fn down(&self) -> &Arc<BTreeMap<NodeId, Incarnation>> {
+        &self.down
     }
 
     /// The members that are joining, up or leaving.
@@ -370,11 +385,23 @@ impl View {
             MemberState::Up => events.push(MemberEvent::Up(MemberUp { member })),
             MemberState::Down => {
                 events.push(MemberEvent::Down(MemberDown { member }));
+                self.remember_down(node, incarnation);
                 self.forget_words_of(node, events);
             }
             _ => {}
         }
         Ok(true)
+    }
+
+    fn remember_down(&mut self, node: NodeId, incarnation: Incarnation) {
+        let down = Arc::make_mut(&mut self.down);
+        down.insert(node, incarnation);
+        if down.len() > MAX_REMEMBERED_DOWN
+            && let Some((first, _)) = down.iter().min_by_key(|(_, incarnation)| **incarnation)
+        {
+            let first = *first;
+            down.remove(&first);
+        }
     }
 
     /// Takes a member out, if it is in the state that leads there.

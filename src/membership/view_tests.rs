@@ -1,6 +1,7 @@
 //! What the log can say of members, and what follows.
 
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 use super::change::{Change, ChangeError, Join};
 use super::event::MemberEvent;
@@ -223,7 +224,7 @@ fn a_join_that_makes_no_sense_says_why() {
     }
     assert_eq!(log.view, View::new(NodeId(1)));
     let last = Incarnation(u32::MAX);
-    log.view = View::from_snapshot(NodeId(1), 5, last, []);
+    log.view = View::from_snapshot(NodeId(1), 5, last, [], BTreeMap::new());
     assert!(log.apply(&join(1)).is_err());
 }
 
@@ -290,6 +291,7 @@ fn questions_are_answered() {
         view.version(),
         view.last_incarnation(),
         view.members().cloned(),
+        BTreeMap::new(),
     );
     assert!(!stranger.is_ready(1) && stranger.has_up(3));
     assert_eq!(stranger.self_node(), None);

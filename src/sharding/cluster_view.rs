@@ -70,6 +70,8 @@ pub struct OwnershipUpdate {
     pub members: Arc<Members>,
     /// How often members have changed in the log: of two nodes, the one with the higher number knows more.
     pub members_version: u64,
+    /// The last life of each node that was declared down, whether the node is back or not.
+    pub down: Arc<Members>,
     /// Who has given which shard away and lives on, as the cluster numbers types: all of them.
     pub past: Arc<PastOwners>,
     /// The types of which something has changed, each with all of its shards; the others stay as they are. A type that this
@@ -78,13 +80,11 @@ pub struct OwnershipUpdate {
 }
 
 impl OwnershipUpdate {
-    /// Everything that stands in the table of the log.
+    /// What stands in the table of the log: everything but the members.
     #[must_use]
-    pub fn of(table: &OwnershipTable, members: Members, members_version: u64) -> OwnershipUpdate {
+    pub fn of(table: &OwnershipTable) -> OwnershipUpdate {
         let owners = |number| table.shards_of(number).iter().map(ShardOwner::from);
         OwnershipUpdate {
-            members: Arc::new(members),
-            members_version,
             past: Arc::clone(table.past()),
             types: table
                 .types()
@@ -94,6 +94,7 @@ impl OwnershipUpdate {
                     shards: owners(number).collect(),
                 })
                 .collect(),
+            ..OwnershipUpdate::default()
         }
     }
 }
@@ -132,6 +133,7 @@ pub(super) struct ClusterView {
     pub(super) me: NodeId,
     pub(super) members: Arc<Members>,
     pub(super) members_version: u64,
+    pub(super) down: Arc<Members>,
     pub(super) past: Arc<PastOwners>,
     /// The types of this node by their numbers in the cluster.
     pub(super) numbers: Arc<BTreeMap<EntityTypeId, EntityTypeId>>,
@@ -169,6 +171,7 @@ impl Topology {
             me,
             members: Arc::default(),
             members_version: 0,
+            down: Arc::default(),
             past: Arc::default(),
             numbers: Arc::default(),
         });
@@ -188,6 +191,7 @@ impl Topology {
         next.version += 1;
         view.members = Arc::clone(&news.members);
         view.members_version = news.members_version;
+        view.down = Arc::clone(&news.down);
         view.past = Arc::clone(&news.past);
         let mut numbers = BTreeMap::clone(&view.numbers);
         for of_type in &news.types {
@@ -240,6 +244,10 @@ impl Topology {
         OwnershipUpdate {
             members: Arc::default(),
             members_version: 0,
+            down: self
+                .cluster
+                .as_ref()
+                .map_or_else(Arc::default, |view| view.down.clone()),
             past: Arc::default(),
             types: types.collect(),
         }
@@ -297,6 +305,12 @@ impl Topology {
     #[must_use]
     pub fn members(&self) -> Option<&Arc<Members>> {
         self.cluster.as_ref().map(|view| &view.members)
+    }
+
+    /// Whether this node has been told that a life was declared down.
+    pub(crate) fn is_dead(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let last = self.cluster.as_ref().and_then(|view| view.down.get(&node));
+        last.is_some_and(|last| incarnation <= *last)
     }
 
     /// How often members have changed, as far as this node has been told.

@@ -42,6 +42,7 @@ fn news(name: &str, number: u16, owners: &[Option<NodeId>]) -> OwnershipUpdate {
     OwnershipUpdate {
         members: Arc::new(Members::from([(ME, Incarnation(1))])),
         members_version: 1,
+        down: Arc::default(),
         past: Arc::default(),
         types: vec![TypeOwnership {
             name: name.to_owned(),
@@ -242,7 +243,7 @@ fn news_are_made_of_the_table_of_the_log() {
     };
     table.apply(5, &own);
     table.node_down(6, OTHER);
-    let news = OwnershipUpdate::of(&table, Members::new(), 0);
+    let news = OwnershipUpdate::of(&table);
     let after = topology().owned(&news).unwrap();
     assert_eq!(
         after.number_in_cluster(EntityTypeId(1)),

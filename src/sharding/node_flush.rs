@@ -1,7 +1,7 @@
 //! The old route by which a core has sent to a shard, until all that went there has come to where the shard is.
 //!
 //! A marker goes down that route, behind what was sent: to the past owner, which passes it on like everything else. For as long
-//! as that one lives its marker alone is enough: it is a sender itself, whose stream keeps its order whoever else dies.
+//! as that one lives its marker alone is enough: it is a sender itself, whose streams keep their order whoever else dies.
 //!
 //! Whoever has died passes nothing on any more, but what it has passed on before waits, or is on its way, at those that have
 //! owned the shard after it. It must not be overtaken. Which of them it had sent to nobody knows. So when a past owner dies
@@ -10,8 +10,10 @@
 //! the markers of the others. A core that hears of several owners at once learns from the log who was between
 //! ([`past_owners`](super::past_owners)).
 //!
-//! Each node takes what a core has sent on one of its own cores, whoever has passed it on and whichever core that came to:
-//! the one that the marker comes to, too. Once that core has heard of a death it takes nothing of the dead one's, from other
+//! Each node takes what a core has sent, the stream of that core, on one of its own cores, whoever has passed it on and whichever
+//! core that came to: the core whose index is that of the sender modulo the number of cores. So a core that has passed on
+//! streams of several cores, as it does where nodes have unequal numbers of cores, sends a marker for each of them, which goes
+//! to the same core of each node as the stream. Once a core has heard of a death it takes nothing of the dead one's, from other
 //! cores as little as from the connection.
 //!
 //! An owner that had the shard when it died has passed on nothing of its time: that is lost, and nothing is waited for.
@@ -23,31 +25,43 @@
 //! itself, those are of later epochs: a node has known of a shard that it has given away in this life, and says
 //! [`Drained`](super::node_steps::Drained) only when it has nothing to flush. Nobody sends a marker to another life of a node
 //! than the one that has had the shard. A present owner passes the marker of its own epoch by what it flushes itself.
+//!
+//! Only an owner that is to give the shard away has markers of others wait until that is over, for it holds what comes. Its own
+//! pass. If it waits for itself all the same, by way of others, the move is refused when it has taken too long, which ends that.
 
 use super::cluster_view::Members;
 use super::node_steps::{NodeStep, ShardNews};
-use crate::base::ids::{Epoch, Incarnation, NodeId, ShardKey};
+use crate::base::ids::{CoreId, Epoch, Incarnation, NodeId, ShardKey};
 use crate::base::time::Time;
 
 /// An owner by which something that this core has sent may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Via {
     node: NodeId,
     incarnation: Incarnation,
     /// In which it had the shard.
     epoch: Epoch,
-    /// Names the marker that goes by it.
+    /// What goes by it: of each stream one.
+    markers: Vec<Marker>,
+}
+
+/// A marker of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marker {
+    /// The core that has sent what is to be flushed, on whichever node.
+    stream: CoreId,
     token: u64,
-    /// That has come back.
     is_back: bool,
 }
 
 /// Markers that have yet to come back.
 ///
 /// Memory: one entry for each life of a node that has owned the shard since the flush began, or before it without that this
-/// core has heard of it.
+/// core has heard of it; and in that one for each stream, of which there are as many as the largest node has cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flushing {
+    /// What is flushed.
+    streams: Vec<CoreId>,
     /// In the order in which they have owned the shard.
     by: Vec<Via>,
     /// Everything has gone to the first, which lives: it alone has a marker. Otherwise each has one.
@@ -60,9 +74,17 @@ pub(super) struct Flushing {
 pub(super) struct Tokens(u64);
 
 impl Tokens {
-    fn next(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
+    /// New markers, one for each stream.
+    fn markers(&mut self, streams: &[CoreId]) -> Vec<Marker> {
+        let marker = |stream: &CoreId| {
+            self.0 += 1;
+            Marker {
+                stream: *stream,
+                token: self.0,
+                is_back: false,
+            }
+        };
+        streams.iter().map(marker).collect()
     }
 }
 
@@ -78,10 +100,11 @@ impl Flushing {
         let (before, is) = (news.before, news.now);
         let via = before.owner.filter(|via| *via != me)?;
         // Also if it has got the shard again: what this core has sent there may be on its way by those that had it between.
-        if !news.used || is.epoch == before.epoch || is.fence.0 == before.epoch.0 + 1 {
+        if news.streams.is_empty() || is.epoch == before.epoch || is.fence.0 == before.epoch.0 + 1 {
             return None;
         }
         let mut flushing = Flushing {
+            streams: news.streams.to_vec(),
             by: Vec::new(),
             by_first: false,
             again_at,
@@ -130,8 +153,7 @@ impl Flushing {
                 node,
                 incarnation,
                 epoch,
-                token: tokens.next(),
-                is_back: false,
+                markers: tokens.markers(&self.streams),
             });
         }
         is_new
@@ -146,15 +168,16 @@ impl Flushing {
     /// Leaves out those that are no members any more. Returns whether markers have to be sent anew; none are if nobody is left
     /// that could pass one on.
     pub(super) fn leave_out_dead(&mut self, members: &Members, tokens: &mut Tokens) -> bool {
-        let lives = |it: &Via| members.get(&it.node) == Some(&it.incarnation);
-        let (first, count) = (self.by.first().copied(), self.by.len());
-        self.by.retain(lives);
-        if self.by.len() == count || self.by_first && self.by.first() == first.as_ref() {
+        let life = |it: &Via| (it.node, it.incarnation);
+        let (first, count) = (self.by.first().map(life), self.by.len());
+        self.by
+            .retain(|it| members.get(&it.node) == Some(&it.incarnation));
+        if self.by.len() == count || self.by_first && self.by.first().map(life) == first {
             return false;
         }
         self.by_first = false;
         for via in &mut self.by {
-            (via.token, via.is_back) = (tokens.next(), false);
+            via.markers = tokens.markers(&self.streams);
         }
         true
     }
@@ -162,9 +185,11 @@ impl Flushing {
     /// A marker has come back. Returns whether that was the last.
     pub(super) fn passed(&mut self, token: u64) -> bool {
         let marked = self.marked();
-        let via = self.by[..marked].iter_mut().find(|via| via.token == token);
-        match via {
-            Some(via) => via.is_back = true,
+        let mut markers = self.by[..marked]
+            .iter_mut()
+            .flat_map(|via| &mut via.markers);
+        match markers.find(|marker| marker.token == token) {
+            Some(marker) => marker.is_back = true,
             None => return false,
         }
         self.is_over()
@@ -172,10 +197,10 @@ impl Flushing {
 
     /// Whether everything that was sent has come to where the shard is.
     pub(super) fn is_over(&self) -> bool {
-        self.by[..self.marked()].iter().all(|via| via.is_back)
+        self.missing().next().is_none()
     }
 
-    /// How many have a marker: the first so many.
+    /// How many have markers: the first so many.
     fn marked(&self) -> usize {
         match self.by_first {
             true => 1,
@@ -183,16 +208,20 @@ impl Flushing {
         }
     }
 
+    fn missing(&self) -> impl Iterator<Item = (&Via, &Marker)> {
+        let marked = self.by[..self.marked()].iter();
+        let markers = marked.flat_map(|via| via.markers.iter().map(move |marker| (via, marker)));
+        markers.filter(|(_, marker)| !marker.is_back)
+    }
+
     /// Sends the markers that are not back.
     pub(super) fn steps(&self, shard: ShardKey) -> impl Iterator<Item = NodeStep> {
-        let marked = self.by[..self.marked()].iter();
-        marked
-            .filter(|via| !via.is_back)
-            .map(move |via| NodeStep::Flush {
-                shard,
-                via: via.node,
-                epoch: via.epoch,
-                token: via.token,
-            })
+        self.missing().map(move |(via, marker)| NodeStep::Flush {
+            shard,
+            via: via.node,
+            epoch: via.epoch,
+            stream: marker.stream,
+            token: marker.token,
+        })
     }
 }

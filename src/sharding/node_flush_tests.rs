@@ -56,7 +56,7 @@ fn used(before: ShardOwner, now: ShardOwner) -> ShardNews<'static> {
         now,
         past: &[],
         host: Some(CoreId(0)),
-        used: true,
+        streams: &[CoreId(0)],
         is_same_life: true,
     }
 }
@@ -66,6 +66,7 @@ fn flush(via: NodeId, epoch: u64, token: u64) -> NodeStep {
         shard: S,
         via,
         epoch: Epoch(epoch),
+        stream: CoreId(0),
         token,
     }
 }
@@ -79,7 +80,7 @@ fn when_a_past_owner_dies_its_heirs_are_flushed() {
         let steps = core.adopt(used(owned(A, 4), owned(B, 5)), &all, at(0));
         assert_eq!(steps, [flush(A, 4, 1)]);
         let next = ShardNews {
-            used: false,
+            streams: &[],
             ..used(owned(B, 5), owned(D, 6))
         };
         assert_eq!(core.adopt(next, &all, at(0)), []);
@@ -181,7 +182,7 @@ fn further_owners_are_flushed_as_well() {
         epoch: Epoch(6),
     };
     let next = ShardNews {
-        used: false,
+        streams: &[],
         past: &[between],
         ..used(owned(B, 5), owned(B, 7))
     };
@@ -239,4 +240,40 @@ fn a_past_owner_that_lives_is_flushed_past_a_death() {
     let steps = core.adopt(used(owned(A, 4), heir), &members(&[A, C, D]), at(0));
     assert_eq!(steps, [flush(A, 4, 1)]);
     assert_eq!(core.marker_passed(S, 1), RELEASE);
+}
+
+/// Where nodes have unequal numbers of cores a core passes on what several have sent, which is on several cores of the next.
+#[test]
+fn each_stream_has_a_marker() {
+    let streams = [CoreId(0), CoreId(3)];
+    let passed_on = ShardNews {
+        streams: &streams,
+        ..used(owned(A, 4), owned(B, 5))
+    };
+    let of = |stream, step| match step {
+        NodeStep::Flush {
+            shard,
+            via,
+            epoch,
+            token,
+            ..
+        } => NodeStep::Flush {
+            shard,
+            via,
+            epoch,
+            token,
+            stream,
+        },
+        step => step,
+    };
+    let mut core = sender();
+    let steps = core.adopt(passed_on, &members(&[A, B, C]), at(0));
+    assert_eq!(steps, [flush(A, 4, 1), of(CoreId(3), flush(A, 4, 2))]);
+    assert_eq!(core.marker_passed(S, 1), []);
+    let again = core.poll(at(500), |_| unreachable!());
+    assert_eq!(again, [of(CoreId(3), flush(A, 4, 2))]);
+    let steps = core.members_changed(&members(&[B, C]), at(500));
+    assert_eq!(steps, [flush(B, 5, 5), of(CoreId(3), flush(B, 5, 6))]);
+    assert_eq!(core.marker_passed(S, 6), []);
+    assert_eq!(core.marker_passed(S, 5), RELEASE);
 }

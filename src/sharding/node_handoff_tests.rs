@@ -63,7 +63,7 @@ fn news(before: ShardOwner, now: ShardOwner) -> ShardNews<'static> {
         now,
         past: &[],
         host: Some(HERE),
-        used: false,
+        streams: &[],
         is_same_life: true,
     }
 }
@@ -420,7 +420,7 @@ fn the_target_keeps_parts_in_order_and_opens_on_own_alone() {
 fn who_has_sent_to_the_past_owner_holds_until_its_marker_is_back() {
     let mut sender = core(C, HERE);
     let used = |before, now| ShardNews {
-        used: true,
+        streams: &[HERE],
         ..news(before, now)
     };
     let all = members(&[A, B, C]);
@@ -428,6 +428,7 @@ fn who_has_sent_to_the_past_owner_holds_until_its_marker_is_back() {
         shard: S,
         via: A,
         epoch: Epoch(4),
+        stream: HERE,
         token: 1,
     };
     let steps = sender.adopt(used(owned(A, 4), owned(B, 5)), &all, at(0));
@@ -461,7 +462,7 @@ fn a_node_gives_nothing_away_whose_past_owner_it_still_flushes() {
     for me in [HERE, OTHER] {
         let mut core = core(B, me);
         let used = ShardNews {
-            used: true,
+            streams: &[HERE],
             ..news(moving(A, 4, 7, B), owned(B, 5))
         };
         let steps = core.adopt(used, &members(&[A, B, C]), at(0));

@@ -29,8 +29,9 @@ pub struct ShardNews<'a> {
     pub past: &'a [PastOwner],
     /// The core of this node on which it is, or would be; `None` while it changes cores.
     pub host: Option<CoreId>,
-    /// This core has sent something to the owner of before since it took that route.
-    pub used: bool,
+    /// The cores of whichever nodes whose messages this core has sent to the owner of before since it took that route: its own
+    /// index for its own.
+    pub streams: &'a [CoreId],
     /// The owner of before has been a member ever since, in the same life.
     pub is_same_life: bool,
 }
@@ -100,6 +101,8 @@ pub enum NodeStep {
         via: NodeId,
         /// The epoch in which it was the owner.
         epoch: Epoch,
+        /// Whose messages it goes behind.
+        stream: CoreId,
         /// Names the marker.
         token: u64,
     },

@@ -6,9 +6,10 @@
 use super::ownership::OwnershipChange;
 use crate::base::ids::{Epoch, NodeId, ShardKey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// How many past owners of a shard are known, the latest. More matter only to a core that hears of more at once, while a
-/// death is among the news: in a cluster of up to one node more it misses none.
+/// How many past owners of a shard are known, the latest. More matter only to a core that hears of more at once, with a death
+/// among the news: in a cluster of so many nodes none is missed.
 pub const MAX_PAST_OWNERS: usize = 16;
 
 /// A node that has given a shard away, and has been a member ever since.
@@ -24,21 +25,19 @@ pub struct PastOwner {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PastOwners {
     /// Of each shard in the order of their epochs, each node once.
-    of: BTreeMap<ShardKey, Vec<PastOwner>>,
+    of: BTreeMap<ShardKey, Arc<[PastOwner]>>,
 }
 
 impl PastOwners {
     /// Those of one shard, in the order of their epochs.
     #[must_use]
     pub fn of(&self, shard: ShardKey) -> &[PastOwner] {
-        self.of.get(&shard).map_or(&[], Vec::as_slice)
+        self.of.get(&shard).map_or(&[], |past| &**past)
     }
 
     /// All of them, by shard.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (ShardKey, &[PastOwner])> {
-        self.of
-            .iter()
-            .map(|(shard, past)| (*shard, past.as_slice()))
+        self.of.iter().map(|(shard, past)| (*shard, &**past))
     }
 
     /// Whether a change makes a past owner of somebody.
@@ -56,24 +55,25 @@ impl PastOwners {
 
     /// A node has given a shard away that it had in this epoch.
     pub(crate) fn gave_away(&mut self, shard: ShardKey, node: NodeId, epoch: Epoch) {
-        let past = self.of.entry(shard).or_default();
-        past.retain(|it| it.node != node);
-        if past.len() == MAX_PAST_OWNERS {
-            past.remove(0);
-        }
+        let before = self.of(shard).iter().filter(|it| it.node != node);
+        let mut past: Vec<PastOwner> = before.copied().collect();
         past.push(PastOwner { node, epoch });
+        let first = past.len().saturating_sub(MAX_PAST_OWNERS);
+        self.of.insert(shard, past[first..].into());
     }
 
     /// Whether a life of a node is a past owner of anything.
     pub(super) fn has(&self, node: NodeId) -> bool {
-        let mut all = self.of.values().flatten();
+        let mut all = self.of.values().flat_map(|past| past.iter());
         all.any(|it| it.node == node)
     }
 
     /// A life of a node is over: it passes nothing on any more.
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.of.retain(|_, past| {
-            past.retain(|it| it.node != node);
+            if past.iter().any(|it| it.node == node) {
+                *past = past.iter().filter(|it| it.node != node).copied().collect();
+            }
             !past.is_empty()
         });
     }
@@ -82,6 +82,6 @@ impl PastOwners {
     pub(super) fn restore(&mut self, shard: ShardKey, past: Vec<PastOwner>) -> bool {
         let rises = past.is_sorted_by(|one, next| one.epoch < next.epoch);
         let makes_sense = rises && (1..=MAX_PAST_OWNERS).contains(&past.len());
-        makes_sense && self.of.insert(shard, past).is_none()
+        makes_sense && self.of.insert(shard, past.into()).is_none()
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Owners {
     /// How often they have changed.
     pub(super) members_version: u64,
     /// The last life of each node that was declared down.
-    pub(super) down: Members,
+    pub(super) down: Arc<Members>,
 }
 
 impl Owners {
@@ -113,7 +113,7 @@ impl Owners {
 
     pub(super) fn node_down(&mut self, node: NodeId) {
         if let Some(incarnation) = self.members.remove(&node) {
-            self.down.insert(node, incarnation);
+            Arc::make_mut(&mut self.down).insert(node, incarnation);
             self.members_version += 1;
         }
         self.past.forget(node);
@@ -139,6 +139,7 @@ impl Owners {
         OwnershipUpdate {
             members: Arc::new(self.members.clone()),
             members_version: self.members_version,
+            down: self.down.clone(),
             past: Arc::new(self.past.clone()),
             types: types
                 .map(|(number, (name, owners))| TypeOwnership {

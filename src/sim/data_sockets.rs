@@ -27,6 +27,8 @@ pub(super) struct DataSockets {
     rng: Rng,
     /// Who the other nodes are, which the core has yet to hear.
     pub(super) news: Option<Arc<DataPeers>>,
+    /// It has come too late for the turn that it was told in.
+    has_missed_news: bool,
     /// Something may have to be done for the network.
     pub(super) is_stirred: bool,
 }
@@ -40,6 +42,7 @@ impl DataSockets {
             names: BTreeMap::new(),
             rng,
             news: None,
+            has_missed_news: false,
             is_stirred: true,
         }
     }
@@ -80,8 +83,14 @@ impl DataSockets {
     /// Before a turn: reads, and has the core take what has come. Returns whether it has enough, and there is more.
     pub(super) fn pump(&mut self, engine: &mut Engine, now: Time) -> bool {
         self.is_stirred = true;
-        if let Some(peers) = self.news.take() {
-            self.links.set_peers(engine, &peers, now);
+        // Between this and the turn there may be news, which the core hears in another way as well.
+        let misses_news = self.news.is_some()
+            && !std::mem::take(&mut self.has_missed_news)
+            && self.rng.random_ratio(1, 8);
+        if misses_news {
+            self.has_missed_news = true;
+        } else if let Some(peers) = self.news.take() {
+            self.links.set_peers(&peers, now);
         }
         loop {
             let mut moved = false;
@@ -106,7 +115,7 @@ impl DataSockets {
                 return true;
             }
             if !moved {
-                return false;
+                return misses_news;
             }
         }
     }

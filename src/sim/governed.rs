@@ -21,9 +21,7 @@ use crate::cluster::plane::{ControlPlane, Event, PlaneSettings};
 use crate::consensus::bootstrap::Start;
 use crate::consensus::peer::NodeLife;
 use crate::engine::data_peers::DataPeers;
-use crate::membership::event::{MemberDown, MemberEvent};
 use crate::membership::view::MemberState;
-use crate::sharding::cluster_view::{Members, OwnershipUpdate};
 use crate::sharding::node_steps::MoveReport;
 use crate::wire::address::Life;
 use rand::RngExt;
@@ -60,8 +58,6 @@ struct Process {
     reported: BTreeSet<ShardKey>,
     /// The version of the members that its cores know: nodes that join are no event.
     members: u64,
-    /// What their connections know of them.
-    peers: DataPeers,
     /// There is something to do at once.
     is_stirred: bool,
     /// When to look at what has come from the network.
@@ -166,7 +162,6 @@ impl ClusterSimulation {
             builder: Some(builder),
             reported: BTreeSet::new(),
             members: 0,
-            peers: DataPeers::default(),
             is_stirred: true,
             arrivals_at: None,
         });
@@ -357,10 +352,6 @@ impl ClusterSimulation {
         for event in &events {
             match event {
                 Event::Parting(life) => partings.push(Life::new(life.node, life.incarnation)),
-                Event::Member(MemberEvent::Down(MemberDown { member })) => {
-                    process.peers.declared_down(member.node, member.incarnation);
-                    owners_changed = true;
-                }
                 Event::Joined { .. } | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
                     owners_changed = true;
                 }
@@ -435,14 +426,8 @@ impl ClusterSimulation {
             return;
         };
         let state = plane.node().state();
-        let members: Members = state
-            .members()
-            .live()
-            .map(|member| (member.node, member.incarnation))
-            .collect();
-        let news = OwnershipUpdate::of(state.ownership(), members, state.members().version());
-        process.peers.follow(state.members());
-        let peers = process.peers.clone();
+        let news = state.news();
+        let peers = DataPeers::of(state.members());
         self.set_owners(node, news);
         self.set_peers(node, peers);
     }

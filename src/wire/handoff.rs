@@ -15,6 +15,8 @@ pub struct LastMarker {
     pub token: u64,
     /// The sender's core, to which it comes back.
     pub core: CoreId,
+    /// The core of whichever node whose messages it goes behind. It is taken where those are.
+    pub stream: CoreId,
     /// How often members had changed, as its sender knew. It may rely upon a death, so whoever has not heard of as much
     /// drops it: until then it would take what the dead have sent behind it. It comes again.
     pub members: u64,
@@ -33,6 +35,7 @@ impl LastMarker {
         bytes[..8].copy_from_slice(&self.token.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.core.0.to_le_bytes());
         bytes[10] = u8::from(self.has_passed);
+        bytes[12..14].copy_from_slice(&self.stream.0.to_le_bytes());
         bytes[16..].copy_from_slice(&self.members.to_le_bytes());
         bytes
     }
@@ -49,9 +52,9 @@ impl LastMarker {
         let Ok(bytes) = <[u8; LAST_BYTES]>::try_from(bytes) else {
             return Err(malformed);
         };
-        let has_passed = match bytes[10..16] {
-            [0, 0, 0, 0, 0, 0] => false,
-            [1, 0, 0, 0, 0, 0] => true,
+        let has_passed = match (&bytes[10..12], &bytes[14..16]) {
+            ([0, 0], [0, 0]) => false,
+            ([1, 0], [0, 0]) => true,
             _ => return Err(malformed),
         };
         let [a, b, c, d, e, f, g, h, core_low, core_high, ..] = bytes;
@@ -60,6 +63,7 @@ impl LastMarker {
         Ok(LastMarker {
             token: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
             core: CoreId(u16::from_le_bytes([core_low, core_high])),
+            stream: CoreId(u16::from_le_bytes([bytes[12], bytes[13]])),
             members: u64::from_le_bytes(members),
             has_passed,
         })
@@ -172,12 +176,13 @@ mod tests {
             let marker = LastMarker {
                 token: 0x0102_0304_0506_0708,
                 core: CoreId(0x0203),
+                stream: CoreId(0x0405),
                 members: 0x1112_1314_1516_1718,
                 has_passed,
             };
             let bytes = marker.encode();
             assert_eq!(bytes[..10], [8, 7, 6, 5, 4, 3, 2, 1, 3, 2]);
-            assert_eq!(bytes[10..16], [u8::from(has_passed), 0, 0, 0, 0, 0]);
+            assert_eq!(bytes[10..16], [u8::from(has_passed), 0, 5, 4, 0, 0]);
             assert_eq!(bytes[16..], [24, 23, 22, 21, 20, 19, 18, 17]);
             assert_eq!(LastMarker::decode(&bytes), Ok(marker));
             for (at, byte) in [(10, 2), (11, 1), (15, 1)] {

@@ -71,7 +71,7 @@ impl DataCore {
     fn receive(&mut self, engine: &mut Engine, now: Time) -> bool {
         // Not later than the core hears of deaths: what the dead have sent is not taken after that.
         if self.seed.news.version() != self.heard {
-            self.hear_news(engine, now);
+            self.hear_news(now);
         }
         if now - self.looked_at >= LOOK_EVERY {
             self.looked_at = now;
@@ -104,7 +104,7 @@ impl DataCore {
     }
 
     #[cold]
-    fn hear_news(&mut self, engine: &Engine, now: Time) {
+    fn hear_news(&mut self, now: Time) {
         let (version, latest) = self.seed.news.latest();
         self.heard = version;
         let Some(identity) = latest.identity else {
@@ -122,7 +122,7 @@ impl DataCore {
             }
         }
         if let Some(sockets) = &mut self.sockets {
-            sockets.links.set_peers(engine, &latest.peers, now);
+            sockets.links.set_peers(&latest.peers, now);
             sockets.stir();
         }
     }

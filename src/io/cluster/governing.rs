@@ -10,8 +10,6 @@ use crate::consensus::peer::NodeLife;
 use crate::engine::core::Engine;
 use crate::engine::data_peers::DataPeers;
 use crate::io::runtime_clock::RuntimeClock;
-use crate::membership::event::MemberEvent;
-use crate::sharding::cluster_view::{Members, OwnershipUpdate};
 use crate::wire::address::Life;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,8 +23,6 @@ pub(super) struct Governing {
     lives: bool,
     /// The version of the members that they know: nodes that join are no event.
     members: u64,
-    /// What their connections know of them.
-    peers: DataPeers,
     /// Shards without an owner that the control plane has been told of in this life.
     reported: BTreeSet<ShardKey>,
 }
@@ -40,7 +36,6 @@ impl Governing {
             clock,
             lives: false,
             members: 0,
-            peers: DataPeers::default(),
             reported: BTreeSet::new(),
         }
     }
@@ -67,11 +62,6 @@ impl Governing {
                     self.lives = true;
                     engine.begin_life(Life::new(self.node, *incarnation));
                     engine.set_lease(self.lease(plane.node().lease()));
-                    owners_changed = true;
-                }
-                Event::Member(MemberEvent::Down(down)) => {
-                    let member = &down.member;
-                    self.peers.declared_down(member.node, member.incarnation);
                     owners_changed = true;
                 }
                 Event::Identity(_) | Event::Member(_) | Event::Types(_) | Event::Shards(_) => {
@@ -129,15 +119,10 @@ impl Governing {
 
     fn tell_owners(&mut self, engine: &mut Engine, plane: &ControlPlane) {
         let state = plane.node().state();
-        let members: Members = state
-            .members()
-            .live()
-            .map(|member| (member.node, member.incarnation))
-            .collect();
         // Before the engine tells them: what the dead have sent is not to be taken once a core knows that they are dead.
-        self.peers.follow(state.members());
-        self.news.tell(plane.identity(), self.peers.clone());
-        let news = OwnershipUpdate::of(state.ownership(), members, state.members().version());
+        let peers = DataPeers::of(state.members());
+        self.news.tell(plane.identity(), peers);
+        let news = state.news();
         if let Err(error) = engine.set_owners(news) {
             tracing::error!(%error, "what the cluster says of its shards does not fit this node, whose messages go where they went: this is a bug of corecast, or the cluster was founded anew while this process ran");
         }
