@@ -32,6 +32,16 @@ impl Carried {
         self.frame.as_ref()
     }
 
+    /// Whether both are one marker of one core, which has been sent again.
+    pub(super) fn is_same_marker(&self, other: &Carried) -> bool {
+        let (one, other) = (self.frame(), other.frame());
+        let name = |frame: FrameRef<'_>| {
+            let marker = LastMarker::decode(frame.payload().bytes()).ok()?;
+            Some((frame.header().sender.life, marker.core, marker.token))
+        };
+        [one.kind(), other.kind()] == [Kind::Last; 2] && name(one) == name(other)
+    }
+
     /// Whether it has come by the present route of its shard, whose epoch is this.
     pub(super) fn is_present(&self, present: Epoch) -> bool {
         let epoch = match self.frame().header().target {
@@ -167,7 +177,9 @@ impl Local {
             self.refuse_frame(Some(number), &carried.frame(), full);
             return false;
         }
-        if full == Rejection::Misrouted && waiting == 0 {
+        let behind = self.remote.as_ref().map(|remote| &remote.behind);
+        let has_time = behind.is_some_and(|behind| behind.contains_key(&(number, shard)));
+        if full == Rejection::Misrouted && (waiting == 0 || !has_time) {
             self.wait_for_news(number, shard);
         }
         self.keep_waiting(number, shard, carried);

@@ -405,6 +405,9 @@ impl Local {
                     false => Placing::OnCore(core),
                 }
             }
+            Some(Route::Hold | Route::Unallocated) if self.is_over() => {
+                Placing::Refused(Rejection::Fenced)
+            }
             Some(Route::Hold) => Placing::Waits(Rejection::Moving),
             Some(Route::Unallocated) => Placing::Waits(Rejection::Unallocated),
             Some(Route::Away(node)) if ignores_epoch => Placing::Away(node, owner.epoch),

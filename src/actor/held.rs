@@ -65,6 +65,16 @@ pub(super) fn put_present_first<I, M>(held: &mut VecDeque<Held<I, M>>, epoch: Ep
     }
 }
 
+/// Has a frame wait. A marker that waits already, and has been repeated, waits once.
+pub(super) fn hold_frame<I, M>(held: &mut VecDeque<Held<I, M>>, carried: Box<Carried>) {
+    let is_marker = carried.frame().kind() == Kind::Last;
+    let waits =
+        |it: &Held<I, M>| matches!(it, Held::Frame(known) if known.is_same_marker(&carried));
+    if !is_marker || !held.iter().any(waits) {
+        held.push_back(Held::Frame(carried));
+    }
+}
+
 impl Local {
     #[cold]
     pub(super) fn hold<I: EntityId, M: Message>(
@@ -276,6 +286,29 @@ pub(super) fn release_present<I: EntityId, M: Message>(
         }
     }) {
         local.region_fault(number, &panic);
+    }
+}
+
+/// Makes dead letters of what other nodes have sent that is held for shards of a type.
+pub(super) fn reject_frames<I: EntityId, M: Message>(
+    local: &mut Local,
+    number: u16,
+    why: Rejection,
+) {
+    let Some(region) = local.region_mut::<I, M>(number) else {
+        return;
+    };
+    let mut frames = Vec::new();
+    for held in region.held.values_mut() {
+        for it in std::mem::take(held) {
+            match it {
+                Held::Frame(carried) => frames.push(carried),
+                other => held.push_back(other),
+            }
+        }
+    }
+    for carried in frames {
+        local.refuse_frame(Some(number), &carried.frame(), why);
     }
 }
 

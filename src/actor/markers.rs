@@ -6,6 +6,7 @@
 use super::carried::Carried;
 use super::link::Waiting;
 use super::local::Local;
+use super::refusal::Rejection;
 use crate::base::ids::{CoreId, EntityTypeId, Epoch, NodeId, ShardId, ShardKey};
 use crate::wire::address::{Life, Target};
 use crate::wire::frame::{FrameRef, OwnedFrame};
@@ -25,6 +26,14 @@ impl Local {
         epoch: Epoch,
         (stream, token): (CoreId, u64),
     ) {
+        // It comes again. Without room there is much to be passed before it in any case.
+        let link = self
+            .remote
+            .as_ref()
+            .and_then(|it| Some((it.links.get(&via)?, it)));
+        if link.is_some_and(|(link, remote)| !link.has_room(&remote.bounds)) {
+            return;
+        }
         let marker = LastMarker {
             token,
             core: self.core,
@@ -91,7 +100,11 @@ impl Local {
             if let Some(remote) = &mut self.remote {
                 remote.stats.of_the_dead += 1;
             }
-            return;
+            let frame = carried.frame();
+            let number = self
+                .shard_of_frame(&frame)
+                .map(|(shard, _)| shard.entity_type.0);
+            return self.refuse_frame(number, &frame, Rejection::LinkLost);
         }
         let frame = carried.frame();
         match frame.kind() {

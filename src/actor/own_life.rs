@@ -10,6 +10,7 @@
 
 use super::local::Local;
 use super::reference::{AnyActorRef, Home};
+use super::refusal::Rejection;
 use crate::base::ids::NodeId;
 use crate::wire::address::Life;
 use std::cell::Cell;
@@ -76,6 +77,7 @@ impl Local {
             return;
         };
         remote.life = life;
+        remote.is_over = false;
         remote.last_moved = None;
         remote.logged.clear();
         NAMES.set(Some(Names {
@@ -84,10 +86,28 @@ impl Local {
         }));
     }
 
+    /// The life of this node is over, for the others have declared it down or it has left. What it has to pass on is lost with it:
+    /// whoever sent that waits for it no longer, and its next life would bring it behind what was sent later.
+    pub(crate) fn lose_life(&mut self) {
+        let Some(remote) = &mut self.remote else {
+            return;
+        };
+        remote.is_over = true;
+        for number in 0..self.region_states.len() {
+            let reject = self.region_states[number].ops.reject_frames;
+            reject(self, number as u16, Rejection::Fenced);
+        }
+    }
+
     /// By which life other nodes know this one; it stands in frames.
     pub(super) fn wire_life(&self) -> Life {
         let remote = self.remote.as_ref();
         remote.map_or_else(|| self.own_life(), |remote| remote.life)
+    }
+
+    /// Whether the life of this node is over, and the next has not begun.
+    pub(super) fn is_over(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.is_over)
     }
 
     /// Whether this node is a member of the cluster in its present life, as far as it knows.

@@ -8,7 +8,7 @@ use super::delivery::refuse;
 use super::entity::Host;
 use super::entity_id::EntityId;
 use super::guard::{beginning, drop_guarded, shown};
-use super::held::{Held, put_present_first};
+use super::held::{Held, hold_frame, put_present_first};
 use super::local::{Extra, Local, Room, TimerEvent};
 use super::lost::on_the_way_of;
 use super::mailbox::Mailbox;
@@ -166,8 +166,7 @@ impl<I: EntityId, M: Message> AnyRegion for RegionTable<I, M> {
     }
 
     fn hold_frame(&mut self, shard: ShardId, carried: Box<Carried>) {
-        let held = self.held.entry(shard).or_default();
-        held.push_back(Held::Frame(carried));
+        hold_frame(self.held.entry(shard).or_default(), carried);
     }
 
     fn put_present_first(&mut self, shard: ShardId, epoch: Epoch) {
@@ -326,6 +325,7 @@ impl Local {
                 release_present: super::held::release_present::<I, A::Msg>,
                 ship: super::shipping::ship::<I, A::Msg>,
                 reject_held: super::held::reject_held::<I, A::Msg>,
+                reject_frames: super::held::reject_frames::<I, A::Msg>,
                 deliver: wire.map(|wire| wire.deliver),
                 drop_message: wire.map(|wire| wire.drop_message),
                 node: wire.map(|wire| wire.node),

@@ -98,6 +98,8 @@ pub(crate) struct RegionOps {
     pub(crate) release_present: fn(&mut Local, u16, ShardId, Epoch),
     pub(crate) ship: fn(&mut Local, u16, Shipment) -> Box<dyn Cargo>,
     pub(crate) reject_held: fn(&mut Local, u16, Option<ShardId>, Rejection),
+    /// The same of what other nodes have sent, for all shards.
+    pub(crate) reject_frames: fn(&mut Local, u16, Rejection),
     /// For types whose messages travel.
     pub(crate) deliver: Option<Deliver>,
     /// Drops the message in a frame that is refused.

@@ -143,6 +143,8 @@ pub(crate) struct Remote {
     pub(crate) behind: BTreeMap<(u16, ShardId), TimerKey>,
     /// To whom it was said last that a shard has moved.
     pub(crate) last_moved: Option<(NodeId, ShardKey)>,
+    /// The life of this node is over, and the next has not begun.
+    pub(crate) is_over: bool,
     pub(crate) lease: Lease,
     /// The lease was not valid when last looked at.
     pub(crate) lapsed: bool,
@@ -171,6 +173,7 @@ impl Remote {
             reported: BTreeSet::new(),
             behind: BTreeMap::new(),
             last_moved: None,
+            is_over: false,
             lease: Lease::NotNeeded,
             lapsed: false,
             stats: RemoteStats::default(),

@@ -14,7 +14,7 @@ use crate::cluster::member_codec::{put_member, read_member};
 use crate::consensus::peer::{ClusterId, DiskId, NodeLife, PeerId};
 use crate::membership::change::{Change, ChangeError, Join};
 use crate::membership::event::MemberEvent;
-use crate::membership::view::{Member, MemberState, View};
+use crate::membership::view::{MAX_REMEMBERED_DOWN, Member, MemberState, View};
 use crate::sharding::cluster_view::OwnershipUpdate;
 use crate::sharding::ownership::{
     OwnershipChange, OwnershipCommand, OwnershipTable, ShardRecord, TypeError, TypeSpec,
@@ -375,7 +375,10 @@ impl ClusterState {
             .collect::<Result<_, _>>()?;
         let down = (0..fields.count(8)?)
             .map(|_| Ok((NodeId(fields.u32()?), Incarnation(fields.u32()?))))
-            .collect::<Result<_, FieldError>>()?;
+            .collect::<Result<BTreeMap<_, _>, FieldError>>()?;
+        if down.len() > MAX_REMEMBERED_DOWN {
+            return Err(fields.error("more dead than are remembered").into());
+        }
         read_past(&mut fields, &mut ownership)?;
         fields.end()?;
         Ok(ClusterState {

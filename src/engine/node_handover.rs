@@ -93,9 +93,11 @@ impl Engine {
             remote.reported.remove(&key);
         }
         let known = older.members().unwrap_or(members);
-        // By no death: an owner that has lost the shard while it lives does not know that it had it, and passes nothing on.
-        let was_taken =
-            now.fence > before.epoch && known.keys().all(|node| lives(*node, known, members));
+        // By no death, also not of somebody of whom this core had not heard: an owner that has lost the shard while it lives does
+        // not know that it had it, and passes nothing on.
+        let was_taken = now.fence > before.epoch
+            && !topology.has_news_of_deaths(older)
+            && known.keys().all(|node| lives(*node, known, members));
         let mut streams = Vec::new();
         if before.epoch != now.epoch {
             streams = local.region_states[number]

@@ -184,7 +184,10 @@ impl Engine {
     /// sent to entities waits, as far as there is room, for the next life to say who owns them.
     #[cfg_attr(
         not(target_os = "linux"),
-        expect(dead_code, reason = "simulated cores have one life each")
+        allow(
+            dead_code,
+            reason = "but for tests, simulated cores have one life each"
+        )
     )]
     pub(crate) fn end_life(&mut self) {
         self.set_lease(Lease::Lapsed);
@@ -244,6 +247,9 @@ impl Engine {
             && older.members() != Some(members)
         {
             local.meet(members);
+            if members.is_empty() {
+                local.lose_life();
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::membership::event::{
 
 /// The most members, the dead that nobody has removed included.
 pub const MAX_MEMBERS: usize = 4_096;
-/// So many lives that were declared down are remembered, the latest, each for as long as its node has no later one.
+/// So many lives that were declared down are remembered, the latest, of each node the last.
 pub const MAX_REMEMBERED_DOWN: usize = 2 * MAX_MEMBERS;
 /// How many others observe a node: half of them before it on the ring of node ids, half behind.
 pub const RING_NEIGHBOURS: usize = 8;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::change::{Change, ChangeError, Join};
 use super::event::MemberEvent;
-use super::view::{Member, MemberState, View};
+use super::view::{MAX_REMEMBERED_DOWN, Member, MemberState, View};
 use crate::base::ids::{Incarnation, NodeId};
 
 fn join_at(node: u32, host: u32) -> Change {
@@ -295,6 +295,47 @@ fn questions_are_answered() {
     );
     assert!(!stranger.is_ready(1) && stranger.has_up(3));
     assert_eq!(stranger.self_node(), None);
+}
+
+#[test]
+fn so_many_dead_are_remembered() {
+    let mut view = View::new(NodeId(1));
+    let mut events = Vec::new();
+    let most = MAX_REMEMBERED_DOWN as u32;
+    for id in 1..=most + 2 {
+        let (node, incarnation) = (NodeId(id), Incarnation(id));
+        let join = Join {
+            node,
+            address: format!("10.0.0.1:{}", 1 + id % 60_000).parse().unwrap(),
+            roles: vec![],
+            data_cores: 1,
+        };
+        for change in [
+            Change::Join(join),
+            Change::Down { node, incarnation },
+            Change::Remove { node, incarnation },
+        ] {
+            view.apply(&change, &mut events).unwrap();
+        }
+    }
+    let down = view.down();
+    assert_eq!(down.len(), MAX_REMEMBERED_DOWN);
+    assert_eq!(down.first_key_value(), Some((&NodeId(3), &Incarnation(3))));
+    // Of those that are back it is the last life that counts.
+    let change = Change::Join(Join {
+        node: NodeId(3),
+        address: "10.0.0.1:1".parse().unwrap(),
+        roles: vec![],
+        data_cores: 1,
+    });
+    view.apply(&change, &mut events).unwrap();
+    let incarnation = Incarnation(most + 3);
+    assert_eq!(view.down().get(&NodeId(3)), Some(&Incarnation(3)));
+    let node = NodeId(3);
+    view.apply(&Change::Down { node, incarnation }, &mut events)
+        .unwrap();
+    assert_eq!(view.down().get(&NodeId(3)), Some(&incarnation));
+    assert_eq!(view.down().len(), MAX_REMEMBERED_DOWN);
 }
 
 #[test]

@@ -313,6 +313,12 @@ impl Topology {
         last.is_some_and(|last| incarnation <= *last)
     }
 
+    /// Whether lives were declared down of which nothing was known in `older`.
+    pub(crate) fn has_news_of_deaths(&self, older: &Topology) -> bool {
+        let down = |topology: &Topology| topology.cluster.as_ref().map(|view| view.down.clone());
+        down(self) != down(older)
+    }
+
     /// How often members have changed, as far as this node has been told.
     #[must_use]
     pub fn members_version(&self) -> u64 {

@@ -26,7 +26,7 @@
 //! [`Drained`](super::node_steps::Drained) only when it has nothing to flush. Nobody sends a marker to another life of a node
 //! than the one that has had the shard. A present owner passes the marker of its own epoch by what it flushes itself.
 //!
-//! Only an owner that is to give the shard away has markers of others wait until that is over, for it holds what comes. Its own
+//! An owner that is to give the shard away has the markers of others wait until that is over, for it holds what comes; its own
 //! pass. If it waits for itself all the same, by way of others, the move is refused when it has taken too long, which ends that.
 
 use super::cluster_view::Members;

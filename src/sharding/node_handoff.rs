@@ -74,9 +74,9 @@ struct Draining {
 
 /// The hand-offs between nodes in which one core takes part.
 ///
-/// Memory: one entry for each shard that moves from or to this node, or whose past owners have yet to be flushed; and for a
-/// core that lags behind, one marker for each core and move. The log bounds the moves; the flushes are bounded by the number
-/// of shards.
+/// Memory: one entry for each shard that moves from or to this node, or whose past owners have yet to be flushed (with as many
+/// markers as there are such owners and streams); and for a core that lags behind, one marker for each core and move. The log
+/// bounds the moves; the flushes are bounded by the number of shards.
 #[derive(Clone, Debug)]
 pub struct NodeHandoff {
     me: CoreId,

@@ -368,6 +368,16 @@ impl ClusterSimulation {
         self.set_peers(node, peers);
     }
 
+    /// Tells the cores of a node that its life is over, as it hears when the others have declared it down: they know nobody any
+    /// more, and have no lease. The process goes on.
+    pub fn end_life(&mut self, node: NodeId) {
+        let sim = self.node(node);
+        let coordination = sim.world.cores.len() - 1;
+        sim.world
+            .between_turns(coordination, |engine| engine.end_life());
+        self.set_peers(node, DataPeers::default());
+    }
+
     pub(super) fn set_owners(&mut self, node: NodeId, news: OwnershipUpdate) {
         let sim = self.node(node);
         let coordination = sim.world.cores.len() - 1;

@@ -228,7 +228,7 @@ fn strangers_are_refused_at_the_first_bytes() {
     one.run(1_000);
     assert_eq!(
         error(&one),
-        "the peer refuses the connection: version of the protocol: here 9, there 1"
+        "the peer refuses the connection: version of the protocol: here 9, there 2"
     );
 }
 

@@ -25,7 +25,7 @@ use std::fmt;
 pub const PREAMBLE_BYTES: usize = 32;
 
 /// The version of all that nodes say to each other: frames, their kinds, and the handshake. Any change is a new one.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 const MAGIC: [u8; 4] = [0xC0, b'c', b'c', b't'];
 
@@ -207,7 +207,7 @@ mod tests {
             .collect();
         assert_eq!(
             hex,
-            "c063637401000200c9282cf78098969e030000000403020105000100004866e4"
+            "c063637402000200c9282cf78098969e03000000040302010500010028e178bc"
         );
     }
 
@@ -242,7 +242,7 @@ mod tests {
         };
         assert_eq!(
             Preamble::decode(&newer.encode()).unwrap_err().to_string(),
-            "the peer speaks version 7 of the protocol, this node version 1"
+            "the peer speaks version 7 of the protocol, this node version 2"
         );
     }
 }
