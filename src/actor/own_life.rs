@@ -86,16 +86,17 @@ impl Local {
         }));
     }
 
-    /// The life of this node is over, for the others have declared it down or it has left. What it has to pass on is lost with it:
-    /// whoever sent that waits for it no longer, and its next life would bring it behind what was sent later.
-    pub(crate) fn lose_life(&mut self) {
-        let Some(remote) = &mut self.remote else {
-            return;
-        };
-        remote.is_over = true;
+    /// This node has heard of members, or that its life is over: the others have declared it down, or it has left. Then what it has
+    /// to pass on is lost: whoever sent that waits for it no longer, and its next life would bring it behind what was sent later.
+    pub(crate) fn live(&mut self, lives: bool) {
+        if let Some(remote) = &mut self.remote {
+            remote.is_over = !lives;
+        }
         for number in 0..self.region_states.len() {
-            let reject = self.region_states[number].ops.reject_frames;
-            reject(self, number as u16, Rejection::Fenced);
+            if !lives {
+                let reject = self.region_states[number].ops.reject_frames;
+                reject(self, number as u16, Rejection::Fenced);
+            }
         }
     }
 

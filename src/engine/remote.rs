@@ -247,9 +247,7 @@ impl Engine {
             && older.members() != Some(members)
         {
             local.meet(members);
-            if members.is_empty() {
-                local.lose_life();
-            }
+            local.live(!members.is_empty());
         }
     }
 }

@@ -5,7 +5,7 @@ use super::connection::{Connection, Phase};
 use super::counters::LinkCounters;
 use super::ending::{Farewell, Why};
 use super::notes::{Notes, Source};
-use super::open::OwnFrames;
+use super::open::{Open, OwnFrames};
 use super::output::{Output, Up};
 use super::ranks::{Rank, Ranks};
 use super::remote::{ConnectionId, Remote};
@@ -202,7 +202,8 @@ impl Links {
     ///
     /// New connections say the new identity. Those that are not up yet begin anew. One that is up is kept if this node's life
     /// is the same and the peer has said the cluster's id as it is now; any other is closed in good order and made anew, so
-    /// that both sides check what they did not know before. That each pair of nodes does at most twice.
+    /// that both sides check what they did not know before. That each pair of nodes does at most twice. Messages for another life
+    /// of this node are not taken any more: such a connection is closed at once.
     pub fn set_identity(&mut self, identity: Arc<CheckedIdentity>, now: Time) {
         self.at(now);
         let old = std::mem::replace(&mut self.identity, identity);
@@ -211,6 +212,7 @@ impl Links {
         if (old.life, old.cluster_id) == (new.life, new.cluster_id) {
             return;
         }
+        let is_deaf = self.purpose == Purpose::Data && old.life != new.life;
         let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for id in ids {
             let Some(connection) = self.connections.get(&id) else {
@@ -218,13 +220,14 @@ impl Links {
             };
             let remote = connection.remote;
             match connection.open() {
-                Some(open) if open.is_up() => {
+                Some(open) if open.is_up() && !is_deaf => {
                     if old.life != new.life || open.cluster_id != new.cluster_id {
                         self.counters.renewed += 1;
                         self.leave(id, Why::ByUs(Farewell::Renewed), Farewell::Renewed);
                     }
                 }
-                _ => {
+                open => {
+                    self.counters.renewed += u64::from(open.is_some_and(Open::is_up));
                     self.remove(id, Why::GivenUp("the identity has changed"), true);
                     if let Some(peer) = self.peers.get_mut(&remote) {
                         peer.next_dial = None;

@@ -422,6 +422,26 @@ fn a_new_identity_makes_connections_anew_where_they_have_to_be() {
     assert!(notes.len() <= 3, "{notes:?}");
 }
 
+/// Messages for a life that is over by then, which the next would not know to be late.
+#[test]
+fn in_another_life_nothing_is_taken_that_was_for_the_last() {
+    for purpose in [CONTROL, Purpose::Data] {
+        let mut two = Two::connected(purpose, &settings());
+        two.send(0, b"for the last life").unwrap();
+        let next = identity(2, 9, Some(7));
+        two.hosts[1].porch.set_identity(next.clone());
+        two.hosts[1].links.set_identity(next, two.now);
+        two.pass(ms(2_000));
+        let taken = usize::from(purpose == CONTROL);
+        assert_eq!(two.hosts[1].frames.len(), taken);
+        let up = two.hosts[0].ups().last().copied().unwrap();
+        assert_eq!(up.peer.peer.life.incarnation.0, 9);
+        two.send(0, b"for this life").unwrap();
+        two.pass(ms(100));
+        assert_eq!(two.hosts[1].frames.last().unwrap(), b"for this life");
+    }
+}
+
 #[test]
 fn waits_grow_and_begin_small_again_after_a_lasting_connection() {
     let mut two = Two::new(CONTROL, &settings());
