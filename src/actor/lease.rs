@@ -2,7 +2,8 @@
 //! by now.
 //!
 //! A core looks at it before it runs entities and before what they have sent leaves. Sealed entities keep their state and
-//! take messages into their mailboxes as far as those have room; timers and asynchronous handlers wait. When the lease is
+//! take messages into their mailboxes as far as those have room; timers and asynchronous handlers wait: no future of theirs is
+//! polled. When the lease is
 //! renewed, they go on. What a core has written for other nodes in the turn in which the lease lapsed does not leave,
 //! whoever has written it, unless all types keep running.
 
@@ -11,6 +12,7 @@ use super::mutant::Mutant;
 use super::reference::CellRef;
 use super::refusal::{Rejection, Uncertainty};
 use super::remote::Lease;
+use super::task::TaskId;
 use crate::base::ids::{EntityTypeId, ShardId, ShardKey};
 use std::any::Any;
 
@@ -70,6 +72,9 @@ impl Local {
         for Parked { at, life, then } in std::mem::take(&mut self.parked) {
             self.resume(at, life, then);
         }
+        for task in std::mem::take(&mut self.laid_aside) {
+            self.tasks.wake_again(task);
+        }
     }
 
     /// Whether there are entities of which a handler may have run on beyond the lease.
@@ -108,6 +113,31 @@ impl Local {
         place.is_some_and(|place| self.region_states[usize::from(place.region)].is_lapsed)
     }
 
+    /// Whether a future is part of a handler of an entity that waits for the lease.
+    pub(crate) fn waits_for_lease(&mut self, task: TaskId) -> bool {
+        self.tasks.detours.sealed
+            && self.mutant != Some(Mutant::PollsWithoutLease)
+            && (self.tasks.owner_of(task)).is_some_and(|owner| self.has_lapsed_for(owner))
+    }
+
+    /// Has a woken future of an entity wait for the lease.
+    pub(crate) fn lay_aside(&mut self, task: TaskId) {
+        self.laid_aside.push(task);
+    }
+
+    /// The handlers of a shard's entities that are under way go no further: it is another node's now.
+    pub(crate) fn end_handlers(&mut self, key: ShardKey) {
+        let cells = &mut self.cells;
+        let timers = self.tasks.end_of(|owner| {
+            let body = cells.get(owner).and_then(|cell| cell.body.as_ref());
+            let place = body.and_then(|body| body.entity());
+            place.is_some_and(|at| at.region == key.entity_type.0 && at.shard == key.shard.0)
+        });
+        for timer in timers {
+            self.timers.cancel(timer);
+        }
+    }
+
     /// Has an asynchronous handler wait for the lease.
     pub(super) fn park(&mut self, at: CellRef, life: u64, then: Box<dyn Any>) {
         self.parked.push(Parked { at, life, then });
@@ -132,16 +162,20 @@ impl Local {
         let Some(remote) = &mut self.remote else {
             return;
         };
-        let (mut gone, mut nobodys) = (Vec::new(), Vec::new());
+        let (mut gone, mut nobodys, mut passed_on) = (Vec::new(), Vec::new(), Vec::new());
         for link in remote.links.values_mut() {
-            let (frames, entrusted) = link.take_back_unflushed();
-            gone.extend(frames);
-            nobodys.extend(entrusted);
+            let taken_back = link.take_back_unflushed();
+            gone.extend(taken_back.frames);
+            nobodys.extend(taken_back.entrusted);
+            passed_on.extend(taken_back.passed_on);
         }
         self.not_sent(gone, Rejection::NoControlQuorum);
         // What is left of them was passed on: a handler has seen it.
         for address in nobodys {
             self.fail_ask(address, Uncertainty::DroppedUnanswered.into());
+        }
+        for (origin, target) in passed_on {
+            self.send_failure(origin, target, Rejection::NoControlQuorum.into());
         }
     }
 

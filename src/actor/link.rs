@@ -72,6 +72,24 @@ pub(crate) enum Waiting {
     Watch(Life),
 }
 
+/// What was written in a turn and does not leave.
+pub(crate) struct TakenBack {
+    pub(crate) frames: Vec<Waiting>,
+    /// The asks that were to leave with it.
+    pub(crate) entrusted: VecDeque<ReplyAddress>,
+    /// Who waits for something of what was to be passed on, and what each was for.
+    pub(crate) passed_on: Vec<(Address, Target)>,
+}
+
+/// What is known of the connection of a link that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// It is gone, and has said what it has given to the network.
+    Gone,
+    /// It may be there, and go on writing what it was lent.
+    MayWrite,
+}
+
 /// One core's way to one life of another node.
 pub(crate) struct Link {
     pub(crate) life: Life,
@@ -189,27 +207,44 @@ impl Link {
         self.prune_at = (self.entrusted.len() * 2).max(LEAST_PRUNED);
     }
 
-    /// The connection is gone: what has not left as a whole, and the asks of which nobody knows any more.
-    pub(crate) fn lose(&mut self, bounds: &LinkBounds) -> (Vec<Waiting>, Vec<ReplyAddress>) {
+    /// The link is given up: what has not left as a whole, and the asks of which nobody knows any more. What the connection has
+    /// been lent may have left unless that is gone as well.
+    pub(crate) fn lose(
+        &mut self,
+        bounds: &LinkBounds,
+        connection: Connection,
+    ) -> (Vec<Waiting>, Vec<ReplyAddress>) {
+        let unsure = self.unsure(connection);
         let anew = Link {
             gone: self.gone + self.waiting.len() as u64,
             ..Link::new(self.life, bounds)
         };
         let lost = std::mem::replace(self, anew);
-        let waiting = lost.waiting.into_iter().map(|(_, what)| what);
+        let waiting = lost.waiting.into_iter().skip(unsure);
+        let waiting = waiting.map(|(_, what)| what);
         (waiting.collect(), lost.entrusted.into())
     }
 
-    /// Who waits for something of the frames that were passed on and have not left as a whole, and what each was for.
-    pub(crate) fn passed_on(&self) -> Vec<(Address, Target)> {
+    /// How many of the frames here may leave all the same when the link is given up.
+    pub(crate) fn unsure(&self, connection: Connection) -> usize {
+        match connection {
+            Connection::Gone => 0,
+            Connection::MayWrite => self.lent.0,
+        }
+    }
+
+    /// Who waits for something of the frames that were passed on and have not left as a whole, but for the first so many, and what
+    /// each was for.
+    pub(crate) fn passed_on(&self, first: usize) -> Vec<(Address, Target)> {
         let mut rest = self.writer.pending();
         let mut passed_on = Vec::new();
-        for (length, what) in &self.waiting {
+        for (number, (length, what)) in self.waiting.iter().enumerate() {
             let Some((bytes, behind)) = rest.split_at_checked(*length as usize) else {
                 break;
             };
             rest = behind;
-            if matches!(what, Waiting::Forwarded)
+            if number >= first
+                && matches!(what, Waiting::Forwarded)
                 && let Ok(frame) = FrameRef::parse(bytes, Plane::Data, FrameLimits::MOST)
                 && matches!(frame.kind(), Kind::Ask | Kind::Send)
                 && let Some(origin) = frame.header().address
@@ -225,12 +260,77 @@ impl Link {
         self.entrusted.split_off(before)
     }
 
-    /// What was written since the last flush does not leave: the writer goes back to where it was then. What that was, and
-    /// the asks that were to leave with it.
-    pub(crate) fn take_back_unflushed(&mut self) -> (Vec<Waiting>, VecDeque<ReplyAddress>) {
+    /// What was written since the last flush does not leave: the writer goes back to where it was then.
+    pub(crate) fn take_back_unflushed(&mut self) -> TakenBack {
+        let passed_on = self.passed_on(self.flushed.0);
         self.writer.truncate(self.flushed.1);
         let gone = self.waiting.drain(self.flushed.0..);
         let gone = gone.map(|(_, what)| what).collect();
-        (gone, self.take_unflushed())
+        TakenBack {
+            frames: gone,
+            entrusted: self.take_unflushed(),
+            passed_on,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{CoreId, EntityTypeId, Epoch, Incarnation, NodeId, ShardId, ShardKey};
+    use crate::wire::address::Sender;
+    use crate::wire::header::Header;
+    use crate::wire::message::TypeTag;
+
+    /// Three asks of another node that are passed on; a connection has been lent the first.
+    fn link() -> Link {
+        let life = |node| Life::new(NodeId(node), Incarnation(1));
+        let mut link = Link::new(life(2), &LinkBounds::default());
+        for place in 0..3 {
+            let key = ShardKey {
+                entity_type: EntityTypeId(0),
+                shard: ShardId(0),
+            };
+            let target = Target::Shard {
+                key,
+                epoch: Epoch(1),
+            };
+            let sender = Sender {
+                life: life(3),
+                core: CoreId(0),
+                stream: 0,
+            };
+            let header = Header {
+                tag: TypeTag {
+                    fingerprint: 1,
+                    version: 1,
+                },
+                address: Some(Address {
+                    life: life(3),
+                    core: CoreId(0),
+                    place,
+                    table: 0,
+                }),
+                ..Header::new(Kind::Ask, target, sender)
+            };
+            let length = link.writer.write_bytes(&header, b"id", b"message");
+            link.wrote(length.unwrap(), Waiting::Forwarded);
+        }
+        link.flush();
+        let first = link.waiting[0].0 as usize;
+        link.lend(1, first);
+        link
+    }
+
+    /// A node is no member any more, and the connection to it still writes: what it was lent may arrive, and is not refused.
+    #[test]
+    fn what_a_connection_may_still_write_is_not_called_unsent() {
+        for (connection, unsent) in [(Connection::Gone, 3), (Connection::MayWrite, 2)] {
+            let mut link = link();
+            assert_eq!(link.passed_on(link.unsure(connection)).len(), unsent);
+            let (waiting, _) = link.lose(&LinkBounds::default(), connection);
+            assert_eq!(waiting.len(), unsent);
+            assert!(link.is_empty());
+        }
     }
 }

@@ -25,7 +25,7 @@ use super::signals::SignalBatch;
 use super::sleep::Sleeps;
 use super::subscriptions::Subscriptions;
 use super::supervisor::LateFault;
-use super::task::Tasks;
+use super::task::{TaskId, Tasks};
 use super::trace::{TraceEvent, Tracer};
 use super::typed::{AsAny, TypedBox};
 use super::watches::Watches;
@@ -295,6 +295,8 @@ pub struct Local {
     pub(crate) remote: Option<Box<Remote>>,
     /// Asynchronous handlers that go on when the node has its lease again.
     pub(crate) parked: Vec<Parked>,
+    /// Woken futures of entities that wait for the lease.
+    pub(crate) laid_aside: Vec<TaskId>,
 }
 
 /// What a core starts with.
@@ -377,6 +379,7 @@ impl Local {
             mutant: None,
             remote: setup.remote.map(Box::new),
             parked: Vec::new(),
+            laid_aside: Vec::new(),
         }
     }
 

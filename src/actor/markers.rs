@@ -26,14 +26,6 @@ impl Local {
         epoch: Epoch,
         (stream, token): (CoreId, u64),
     ) {
-        // It comes again. Without room there is much to be passed before it in any case.
-        let link = self
-            .remote
-            .as_ref()
-            .and_then(|it| Some((it.links.get(&via)?, it)));
-        if link.is_some_and(|(link, remote)| !link.has_room(&remote.bounds)) {
-            return;
-        }
         let marker = LastMarker {
             token,
             core: self.core,

@@ -26,6 +26,8 @@ pub enum Mutant {
     PanicsBeforeStop,
     /// A core runs entities whatever becomes of its node's lease.
     IgnoreLease,
+    /// Futures of entities go on without a lease.
+    PollsWithoutLease,
     /// A node that has lost a shard and got it again without noticing goes on with the entities that it had.
     IgnoreEpochOfOwner,
     /// An answer is believed whichever epoch its node speaks for.

@@ -2,7 +2,7 @@
 
 use super::asks::AnyAskTable;
 use super::entrusting::{Reading, drop_handed_over};
-use super::link::{Link, LinkBounds, Waiting};
+use super::link::{Connection, Link, LinkBounds, Waiting};
 use super::local::{Local, TimerEvent};
 use super::lookups::Lookups;
 use super::reference::Receiver;
@@ -350,7 +350,7 @@ impl Local {
 
     /// Gives up a link whose connection, or whose node, is gone.
     #[cold]
-    pub(crate) fn lose_link(&mut self, node: NodeId) {
+    pub(crate) fn lose_link(&mut self, node: NodeId, connection: Connection) {
         let Some(remote) = &mut self.remote else {
             return;
         };
@@ -358,8 +358,8 @@ impl Local {
             return;
         };
         let life = link.life;
-        let passed_on = link.passed_on();
-        let (waiting, entrusted) = link.lose(&remote.bounds);
+        let passed_on = link.passed_on(link.unsure(connection));
+        let (waiting, entrusted) = link.lose(&remote.bounds, connection);
         remote.crowded.remove(&node);
         self.watches.far.broken(life);
         self.lookups_unanswered(node);
@@ -376,7 +376,7 @@ impl Local {
     pub(crate) fn lose_all_links(&mut self) {
         let links = self.remote.iter().flat_map(|remote| remote.links.keys());
         for node in links.copied().collect::<Vec<_>>() {
-            self.lose_link(node);
+            self.lose_link(node, Connection::Gone);
         }
     }
 
@@ -394,7 +394,7 @@ impl Local {
             .map(|(node, _)| *node)
             .collect();
         for node in gone {
-            self.lose_link(node);
+            self.lose_link(node, Connection::MayWrite);
             if let Some(remote) = &mut self.remote {
                 remote.links.remove(&node);
             }

@@ -53,6 +53,10 @@ pub(crate) trait Job {
     /// Hands the result, or the reason why there is none, to whoever asked for it.
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>);
     fn name(&self) -> &'static str;
+    /// The actor of which it is the handler, or part of one.
+    fn owner(&self) -> Option<CellRef> {
+        None
+    }
 }
 
 struct Task {
@@ -116,14 +120,19 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.listed.swap(true, Ordering::AcqRel) {
-            self.woken
-                .list
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(self.id);
-            self.woken.any.store(true, Ordering::Release);
-            self.woken.doorbell.ring();
+            self.woken.push(self.id);
         }
+    }
+}
+
+impl Woken {
+    fn push(&self, id: TaskId) {
+        self.list
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(id);
+        self.any.store(true, Ordering::Release);
+        self.doorbell.ring();
     }
 }
 
@@ -223,6 +232,35 @@ impl Tasks {
         Some(removed)
     }
 
+    /// The actor of whose handler a future is part.
+    pub(super) fn owner_of(&mut self, id: TaskId) -> Option<CellRef> {
+        self.get(id)?.job.as_ref()?.owner()
+    }
+
+    /// Has a future be polled that was woken before and laid aside. It may have ended.
+    pub(super) fn wake_again(&self, id: TaskId) {
+        self.woken.push(id);
+    }
+
+    /// Ends the futures of these actors, as if they were overdue. Their timers come out.
+    pub(super) fn end_of(&mut self, mut is_owner: impl FnMut(CellRef) -> bool) -> Vec<TimerKey> {
+        let mut timers = vec![];
+        for slot in 0..self.tasks.len() {
+            let Task {
+                generation, job, ..
+            } = &self.tasks[slot];
+            let owner = job.as_ref().and_then(|job| job.owner());
+            if owner.is_some_and(&mut is_owner) {
+                let (slot, generation) = (slot as u32, *generation);
+                if let Some(removed) = self.remove(TaskId { slot, generation }) {
+                    self.overdue.extend(removed.job);
+                    timers.extend(removed.deadline);
+                }
+            }
+        }
+        timers
+    }
+
     /// Takes a woken future out, to be polled while nothing of the core is borrowed.
     pub(crate) fn start_poll(&mut self, id: TaskId) -> Option<(Box<dyn Job>, Waker)> {
         let task = self.get(id)?;
@@ -313,8 +351,18 @@ impl Local {
         self.finish_job(job, failed);
     }
 
-    /// The future of an asynchronous handler has not finished in time.
+    /// The future of an asynchronous handler has not finished in time. One that has waited for the lease gets its time anew, for
+    /// its end is a fault, which is handled.
     pub(crate) fn deadline_passed(&mut self, id: TaskId) {
+        if self.waits_for_lease(id) {
+            let deadline = self.now + self.limits.async_deadline;
+            let timer = TimerEvent::Deadline { task: id };
+            let timer = self.timers.insert(deadline, timer);
+            if let Some(task) = self.tasks.get(id) {
+                task.deadline = Some(timer);
+            }
+            return;
+        }
         if let Some(Removed { job: Some(job), .. }) = self.tasks.remove(id) {
             self.tasks.overdue.push(job);
         }
@@ -431,6 +479,10 @@ where
 
     fn abandon(&mut self) {
         reply::discard(Uncertainty::HandlerFailed.into(), self.future.take());
+    }
+
+    fn owner(&self) -> Option<CellRef> {
+        Some(self.owner)
     }
 
     fn finish(self: Box<Self>, local: &mut Local, failed: Option<TaskError>) {

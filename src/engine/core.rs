@@ -488,6 +488,10 @@ impl Engine {
             }
         }
         for id in woken {
+            if shared.borrow_mut().waits_for_lease(id) {
+                shared.borrow_mut().lay_aside(id);
+                continue;
+            }
             let Some((mut job, waker)) = shared.borrow_mut().tasks.start_poll(id) else {
                 continue;
             };

@@ -11,7 +11,7 @@
 use super::core::Engine;
 use super::parting::Partings;
 use crate::actor::control::Control;
-use crate::actor::link::Link;
+use crate::actor::link::{Connection, Link};
 use crate::actor::local::Local;
 use crate::actor::own_life::OnCore;
 use crate::actor::refusal::Rejection;
@@ -143,7 +143,7 @@ impl Engine {
         if remote.is_none_or(|remote| remote.link(node, life).is_none()) {
             return;
         }
-        local.lose_link(node);
+        local.lose_link(node, Connection::Gone);
         self.node_handoff.link_lost(node, local.now);
         local.settle_orphans(false);
         local.end_faulty();
@@ -267,6 +267,7 @@ impl Local {
     pub(super) fn lose_shard(&mut self, key: ShardKey) {
         let region = &mut self.region_states[key.entity_type.index()];
         if std::mem::take(&mut region.hosted[key.shard.index()]) {
+            self.end_handlers(key);
             self.end_shard(key, Rejection::Fenced);
         }
     }

@@ -52,6 +52,7 @@ mod remote_errands;
 mod remote_held;
 mod remote_hostile;
 mod remote_kit;
+mod remote_lease;
 mod remote_links;
 mod remote_lookup;
 mod remote_moves;
