@@ -2,12 +2,12 @@
 //! by now.
 //!
 //! A core looks at it before it runs entities and before what they have sent leaves. Sealed entities keep their state and
-//! take messages into their mailboxes as far as those have room; timers and asynchronous handlers wait: no future of theirs is
-//! polled. When the lease is
+//! take messages into their mailboxes as far as those have room; timers and asynchronous handlers wait: no future that is
+//! part of one is polled. What an entity has spawned beside its handlers goes on, as do actors that it has spawned. When the lease is
 //! renewed, they go on. What a core has written for other nodes in the turn in which the lease lapsed does not leave,
 //! whoever has written it, unless all types keep running.
 
-use super::local::Local;
+use super::local::{Local, TimerEvent};
 use super::mutant::Mutant;
 use super::reference::CellRef;
 use super::refusal::{Rejection, Uncertainty};
@@ -15,6 +15,7 @@ use super::remote::Lease;
 use super::task::TaskId;
 use crate::base::ids::{EntityTypeId, ShardId, ShardKey};
 use std::any::Any;
+use std::collections::BTreeSet;
 
 /// What goes on when the lease has been renewed: an asynchronous handler of an entity.
 pub(crate) struct Parked {
@@ -73,6 +74,7 @@ impl Local {
             self.resume(at, life, then);
         }
         for task in std::mem::take(&mut self.laid_aside) {
+            self.give_time_anew(task);
             self.tasks.wake_again(task);
         }
     }
@@ -125,13 +127,32 @@ impl Local {
         self.laid_aside.push(task);
     }
 
-    /// The handlers of a shard's entities that are under way go no further: it is another node's now.
-    pub(crate) fn end_handlers(&mut self, key: ShardKey) {
+    /// A future has the time of asynchronous handlers from now on, if it had it.
+    pub(super) fn give_time_anew(&mut self, id: TaskId) {
+        let deadline = self.now + self.limits.async_deadline;
+        if let Some(timer) = self.tasks.deadline_of(id) {
+            self.timers.cancel(*timer);
+            *timer = self
+                .timers
+                .insert(deadline, TimerEvent::Deadline { task: id });
+        }
+    }
+
+    /// The handlers of the entities of these shards that are under way go no further: they are other nodes' now.
+    pub(crate) fn end_handlers(&mut self, lost: &BTreeSet<ShardKey>) {
+        if lost.is_empty() || self.tasks.len() == 0 {
+            return;
+        }
         let cells = &mut self.cells;
         let timers = self.tasks.end_of(|owner| {
             let body = cells.get(owner).and_then(|cell| cell.body.as_ref());
             let place = body.and_then(|body| body.entity());
-            place.is_some_and(|at| at.region == key.entity_type.0 && at.shard == key.shard.0)
+            place.is_some_and(|at| {
+                lost.contains(&ShardKey {
+                    entity_type: EntityTypeId(at.region),
+                    shard: ShardId(at.shard),
+                })
+            })
         });
         for timer in timers {
             self.timers.cancel(timer);

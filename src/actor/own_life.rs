@@ -77,7 +77,6 @@ impl Local {
             return;
         };
         remote.life = life;
-        remote.is_over = false;
         remote.last_moved = None;
         remote.logged.clear();
         NAMES.set(Some(Names {

@@ -359,6 +359,8 @@ impl Local {
         };
         let life = link.life;
         let passed_on = link.passed_on(link.unsure(connection));
+        let mut may_arrive = link.passed_on(0);
+        may_arrive.truncate(may_arrive.len() - passed_on.len());
         let (waiting, entrusted) = link.lose(&remote.bounds, connection);
         remote.crowded.remove(&node);
         self.watches.far.broken(life);
@@ -366,6 +368,9 @@ impl Local {
         self.not_sent(waiting, Rejection::LinkLost);
         for (origin, target) in passed_on {
             self.send_failure(origin, target, Rejection::LinkLost.into());
+        }
+        for (origin, target) in may_arrive {
+            self.send_failure(origin, target, Uncertainty::LinkLost.into());
         }
         for address in entrusted {
             self.fail_ask(address, Uncertainty::LinkLost.into());

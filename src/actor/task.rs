@@ -237,6 +237,10 @@ impl Tasks {
         self.get(id)?.job.as_ref()?.owner()
     }
 
+    pub(super) fn deadline_of(&mut self, id: TaskId) -> Option<&mut TimerKey> {
+        self.get(id)?.deadline.as_mut()
+    }
+
     /// Has a future be polled that was woken before and laid aside. It may have ended.
     pub(super) fn wake_again(&self, id: TaskId) {
         self.woken.push(id);
@@ -351,17 +355,10 @@ impl Local {
         self.finish_job(job, failed);
     }
 
-    /// The future of an asynchronous handler has not finished in time. One that has waited for the lease gets its time anew, for
-    /// its end is a fault, which is handled.
+    /// The future of an asynchronous handler has not finished in time. If it has waited for the lease it was not its fault.
     pub(crate) fn deadline_passed(&mut self, id: TaskId) {
         if self.waits_for_lease(id) {
-            let deadline = self.now + self.limits.async_deadline;
-            let timer = TimerEvent::Deadline { task: id };
-            let timer = self.timers.insert(deadline, timer);
-            if let Some(task) = self.tasks.get(id) {
-                task.deadline = Some(timer);
-            }
-            return;
+            return self.give_time_anew(id);
         }
         if let Some(Removed { job: Some(job), .. }) = self.tasks.remove(id) {
             self.tasks.overdue.push(job);

@@ -53,6 +53,12 @@ impl Engine {
         let mut changed: BTreeSet<ShardKey> =
             topology.owners_changed_since(older).into_iter().collect();
         changed.extend(topology.leaving_moved_since(older));
+        let lost = |key: &&ShardKey| {
+            let (before, now) = (older.owner(**key), topology.owner(**key));
+            let both = before.zip(now).filter(|_| older.is_mine(**key));
+            both.is_some_and(|(before, now)| now.owner.is_none() || now.fence > before.epoch)
+        };
+        local.end_handlers(&changed.iter().filter(lost).copied().collect());
         for key in changed.iter().copied() {
             let is_between_cores = between_cores.contains(&key);
             self.adopt_owner(local, older, key, is_between_cores);

@@ -267,7 +267,6 @@ impl Local {
     pub(super) fn lose_shard(&mut self, key: ShardKey) {
         let region = &mut self.region_states[key.entity_type.index()];
         if std::mem::take(&mut region.hosted[key.shard.index()]) {
-            self.end_handlers(key);
             self.end_shard(key, Rejection::Fenced);
         }
     }

@@ -94,6 +94,24 @@ fn asynchronous_handlers_wait_for_the_lease_however_long_it_takes() {
     });
 }
 
+/// Without a lease for most of the time that a handler has, it has all of it when that is back.
+#[test]
+fn handlers_have_their_time_when_the_lease_is_back() {
+    check_cluster_seeds(20, |mut cluster| {
+        let (region, done) = clerks(&mut cluster, None);
+        let clerk = region.entity_ref(on_b(region));
+        let handle = cluster.node(A).handle();
+        let asked = handle.ask_within(ms(60_000), clerk, |reply_to| Work(80, reply_to));
+        cluster.run_for(ms(9_950));
+        let until = cluster.now() + ms(20_000);
+        // Both are due by the time that its core turns again.
+        cluster.set_lease(B, Lease::Until(until));
+        assert_eq!(cluster.run_until(asked).unwrap(), Ok(80));
+        assert_eq!(*done.lock().unwrap(), [B]);
+        cluster
+    });
+}
+
 #[test]
 fn handlers_of_a_shard_that_is_another_nodes_by_now_end() {
     check_cluster_seeds(20, |mut cluster| {
