@@ -115,11 +115,19 @@ impl Local {
         place.is_some_and(|place| self.region_states[usize::from(place.region)].is_lapsed)
     }
 
-    /// Whether a future is part of a handler of an entity that waits for the lease.
+    /// Whether a future is part of a handler of an entity that waits for the lease; or of one of an actor that is no more, or begins
+    /// anew, which may have been an entity.
     pub(crate) fn waits_for_lease(&mut self, task: TaskId) -> bool {
         self.tasks.detours.sealed
             && self.mutant != Some(Mutant::PollsWithoutLease)
-            && (self.tasks.owner_of(task)).is_some_and(|owner| self.has_lapsed_for(owner))
+            && (self.tasks.owner_of(task)).is_some_and(|owner| match self.has_body(owner) {
+                true => self.has_lapsed_for(owner),
+                false => self.has_lapsed() && self.has_leased(),
+            })
+    }
+
+    fn has_body(&mut self, at: CellRef) -> bool {
+        self.cells.get(at).is_some_and(|cell| cell.body.is_some())
     }
 
     /// Has a woken future of an entity wait for the lease.
@@ -138,7 +146,8 @@ impl Local {
         }
     }
 
-    /// The handlers of the entities of these shards that are under way go no further: they are other nodes' now.
+    /// The handlers of the entities of these shards that are under way go no further: they are other nodes' now. So it is with
+    /// what is left of handlers of actors that are no more, for those may have been such entities.
     pub(crate) fn end_handlers(&mut self, lost: &BTreeSet<ShardKey>) {
         if lost.is_empty() || self.tasks.len() == 0 {
             return;
@@ -146,12 +155,12 @@ impl Local {
         let cells = &mut self.cells;
         let timers = self.tasks.end_of(|owner| {
             let body = cells.get(owner).and_then(|cell| cell.body.as_ref());
-            let place = body.and_then(|body| body.entity());
-            place.is_some_and(|at| {
-                lost.contains(&ShardKey {
+            body.is_none_or(|body| {
+                let key = body.entity().map(|at| ShardKey {
                     entity_type: EntityTypeId(at.region),
                     shard: ShardId(at.shard),
-                })
+                });
+                key.is_some_and(|key| lost.contains(&key))
             })
         });
         for timer in timers {

@@ -6,8 +6,8 @@ use corecast::actor::remote::Lease;
 use corecast::base::ids::NodeId;
 use corecast::sim::{ClusterSimulation, check_cluster_seeds};
 use corecast::{
-    AskError, AsyncActor, Awaiting, EntityType, Fault, Next, Region, ReplyTo, Scope, ShardId,
-    Uncertainty, WireMessage,
+    Actor, AskError, AsyncActor, Awaiting, Context, EntityType, Fault, Next, Region, ReplyTo,
+    Scope, ShardId, Uncertainty, WireMessage,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -134,6 +134,61 @@ fn handlers_of_a_shard_that_is_another_nodes_by_now_end() {
         assert_eq!(*done.lock().unwrap(), [A]);
         cluster
     });
+}
+
+/// Suspends itself, and ends all the same.
+struct Leaver(NodeId, Done);
+
+impl Actor for Leaver {
+    type Msg = u64;
+
+    fn receive(&mut self, millis: u64, ctx: &mut Context<'_, Self>) -> Result<Next, Fault> {
+        let (node, done) = (self.0, self.1.clone());
+        let nap = ctx.sleep(ms(millis));
+        let work = async move {
+            nap.await;
+            done.lock().unwrap().push(node);
+        };
+        ctx.suspend(work, |_, (), _| Ok(Next::Continue));
+        Ok(Next::Stop)
+    }
+}
+
+/// The future of a handler may outlive its entity: but without a lease it waits, and it ends with the shard.
+#[test]
+fn what_is_left_of_an_entitys_handler_waits_as_well() {
+    for is_lost in [false, true] {
+        check_cluster_seeds(10, |mut cluster| {
+            let done = Done::default();
+            let regions = [A, B].map(|node| {
+                let done = done.clone();
+                cluster.start(node, |mut builder| {
+                    let leaver =
+                        EntityType::send("leaver", move |_: &u64| Leaver(node, done.clone()));
+                    let region = builder.entities(leaver.num_shards(1).clustered());
+                    (builder, region)
+                })
+            });
+            cluster.assign("leaver", ShardId(0), B);
+            let until = cluster.now() + ms(50);
+            cluster.set_lease(B, Lease::Until(until));
+            cluster.publish();
+            cluster.run_for(ms(10));
+            cluster.node(A).tell(regions[0].entity_ref(1), 80);
+            cluster.run_for(ms(5_000));
+            assert!(done.lock().unwrap().is_empty());
+            if is_lost {
+                cluster.take_away("leaver", ShardId(0));
+                cluster.assign("leaver", ShardId(0), A);
+                cluster.publish();
+                cluster.run_for(ms(10));
+            }
+            cluster.set_lease(B, Lease::NotNeeded);
+            cluster.run_for(ms(5_000));
+            assert_eq!(done.lock().unwrap().is_empty(), is_lost);
+            cluster
+        });
+    }
 }
 
 /// The test above would see it.
